@@ -1,0 +1,64 @@
+# One command each. Everything is installed into .venv from hash-locked requirements; nothing else is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+LOCK := $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+.PHONY: help setup run demo test lint types contracts openapi docs bench ci lock clean
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/run.stamp: requirements/run.txt requirements/build.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Postroom needs Python 3.11 or newer; set PYTHON=python3.11 (or later)")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing Postroom into $(VENV) ..."
+	@$(PIP) -r requirements/build.txt -r requirements/run.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
+	@echo "installing what tests and lint need ..."
+	@$(PIP) -r requirements/dev.txt
+	@touch $@
+
+setup: $(VENV)/dev.stamp ## install everything into .venv
+
+run: $(VENV)/run.stamp ## start the service on 127.0.0.1:8000 with its embedded defaults
+	@$(BIN)/postroom dev
+
+demo: $(VENV)/run.stamp ## start a service, send every template over real SMTP, print each timeline
+	@$(BIN)/python -m service.cli demo
+
+test: $(VENV)/dev.stamp ## all tests
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/dev.stamp ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/dev.stamp ## mypy, strict
+	@$(BIN)/mypy
+
+contracts: $(VENV)/dev.stamp ## the layers, enforced
+	@$(BIN)/lint-imports --config pyproject.toml
+
+openapi: $(VENV)/run.stamp ## write openapi/openapi.json anew
+	@$(BIN)/postroom openapi --output openapi/openapi.json
+
+docs: $(VENV)/run.stamp ## write the generated parts of the docs anew
+	@$(BIN)/python -m docs.generate
+
+bench: $(VENV)/dev.stamp ## the benchmarks: rates and ratios in one run
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+ci: ## what CI runs
+	@.ci/run
+
+lock: ## resolve the requirements anew (needs uv)
+	@$(LOCK) requirements/build.in -o requirements/build.txt
+	@$(LOCK) pyproject.toml -o requirements/run.txt
+	@$(LOCK) pyproject.toml requirements/dev.in -c requirements/run.txt -c requirements/build.txt -o requirements/dev.txt
+
+clean: ## remove the environment, caches and embedded data
+	@rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache .hypothesis
