@@ -1,0 +1,49 @@
+"""The only source of time and randomness. Times are integers: milliseconds since the Unix epoch, UTC.
+
+Nothing else in the package calls `time`, `datetime.now`, `random` or `secrets`; tests freeze or step a `Clock`.
+"""
+
+import random
+import secrets
+import time
+from datetime import UTC, datetime
+
+from ulid import ULID
+
+
+class Clock:
+    """The system's clocks and entropy. A test passes a subclass with fixed answers."""
+
+    def now(self) -> int:
+        """Wall clock, milliseconds since the epoch."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never steps; only differences mean anything."""
+        return time.monotonic()
+
+    def new_id(self, prefix: str) -> str:
+        """A new sortable id, `prefix` + ULID, e.g. `msg_01JDE...` (128 bits, 80 of them random)."""
+        return prefix + str(ULID())
+
+    def token(self, size: int = 32) -> str:
+        """`size` random bytes, URL-safe base64 without padding."""
+        return secrets.token_urlsafe(size)
+
+    def jitter(self) -> float:
+        """A number in [0, 1) to spread retries; not for secrets."""
+        return random.random()
+
+
+SYSTEM = Clock()
+
+
+def rfc3339(ms: int) -> str:
+    """`2026-11-24T10:43:00.123Z` (RFC 3339 section 5.6, UTC)."""
+    whole, rest = divmod(ms, 1000)
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+
+
+def ulid_floor(ms: int, prefix: str) -> str:
+    """The smallest id that `new_id` could have made at `ms`: a lower bound for a range over ids."""
+    return prefix + str(ULID.from_bytes(ms.to_bytes(6, "big") + bytes(10)))

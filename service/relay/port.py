@@ -1,0 +1,142 @@
+"""The port to the relays: what the spool may ask of a relay, and what a relay reports back.
+
+A relay reports phase and reply; it does not judge them. mail/outcome.py decides, spool/dispatch acts.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from service.mail.envelope import Envelope
+from service.mail.outcome import Failure, Phase
+from service.mail.reply import Reply
+from service.mail.seal import SenderRule
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One sealed delivery: the envelope and the exact bytes, in pieces. `key` names it in the log (its attempt id)."""
+
+    key: int
+    envelope: Envelope
+    content: Sequence[bytes]
+    priority: int = 1
+    at_most_once: bool = False
+    on_content: Callable[[], "object"] | None = None  # awaited before the content when at_most_once
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientResult:
+    """What became of one forward-path: the reply that decided it, or the failure that left it without one."""
+
+    phase: Phase
+    reply: Reply | None = None
+    failure: Failure | None = None
+    detail: str = ""  # for a failure: what the transport said, without secrets
+
+
+@dataclass(slots=True)
+class Report:
+    """One mail transaction, told. `results` stand in the order of the envelope's forward-paths."""
+
+    results: Sequence[RecipientResult]
+    mail_started: bool  # MAIL FROM was handed to the transport
+    content_started: bool  # the content's last block, holding the final dot, was handed to the transport
+    session: str = ""  # e.g. "smtp.163.com:465 TLSv1.3 AUTH PLAIN, 3rd message"
+    timings: Mapping[str, float] = field(default_factory=dict)  # milliseconds by phase
+
+
+class Health(StrEnum):
+    """Whether a relay takes mail now."""
+
+    OPEN = "open"
+    PAUSED = "paused"  # by an operator
+    WAITING = "waiting"  # rate or quota: goes on by itself at `until`
+    BROKEN = "broken"  # network, TLS or authentication: one probe at a time
+
+
+@dataclass(frozen=True, slots=True)
+class RelayStatus:
+    """A relay as `GET /relays` shows it."""
+
+    name: str
+    host: str
+    port: int
+    tls: str
+    preset: str
+    health: Health
+    reason: str
+    until: int | None  # ms; when a probe or the relay goes on
+    connections: int
+    max_connections: int
+    in_flight: int
+    sent: int
+    last_reply: str
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckStep:
+    """One step of a check: `dns`, `tcp`, `tls`, `ehlo`, `auth`; `hint` is plain words when it failed."""
+
+    name: str
+    ok: bool
+    milliseconds: float
+    detail: str
+    hint: str = ""
+
+
+class Relay(Protocol):
+    """An upstream SMTP server with one account: a pool of long-lived authenticated sessions."""
+
+    name: str
+    rule: SenderRule
+    max_size: int | None  # octets: the least of the configured limit and what EHLO's SIZE said
+    smtputf8: bool | None  # None until a session has told
+
+    def free(self, now: int) -> int:
+        """How many deliveries could start now (0 while paused, waiting or broken)."""
+
+    def start(self, outgoing: Outgoing, done: Callable[[Report], None]) -> None:
+        """Send on a free slot; `done` is called once, always, on the loop, with the report. Never raises."""
+
+    def pause_for(self, seconds: float, reason: str, *, broken: bool = False) -> None:
+        """Take no mail for `seconds`; `broken` asks for a probe by one connection afterwards."""
+
+    def hold(self, reason: str) -> None:
+        """An operator's pause; only `resume` ends it."""
+
+    def resume(self) -> None:
+        """End any pause."""
+
+    def status(self, now: int) -> RelayStatus:
+        """For `GET /relays`."""
+
+    async def check(self) -> list[CheckStep]:
+        """DNS, TCP, TLS, EHLO, AUTH, each with its time and, where it fails, a hint."""
+
+    async def close(self, grace: float) -> None:
+        """Finish what is in flight within `grace` seconds, QUIT, close."""
+
+
+class Relays(Protocol):
+    """The configured relays and the rule that picks among them."""
+
+    def names(self) -> tuple[str, ...]:
+        """All relay names, in order of priority."""
+
+    def get(self, name: str) -> Relay:
+        """Raises errors.RelayNotFound with a "did you mean"."""
+
+    def candidates(self, sender: str, pinned: str | None) -> tuple[Relay, ...]:
+        """Relays that may carry mail from `sender`, best first; only the pinned one when `pinned`."""
+
+    def sender_decides(self) -> bool:
+        """Whether the sender's address limits the choice (then it is part of the route)."""
+
+    def on_capacity(self, callback: Callable[[], None]) -> None:
+        """`callback` is called on the loop when a relay may have a free slot again."""
+
+    async def close(self, grace: float) -> None:
+        """Close all relays."""

@@ -1,0 +1,136 @@
+"""Every setting, read from the environment (prefix POSTROOM_) once, here. The README's table is made from this file.
+
+A wrong value stops the start with a sentence naming the setting; every limit of the service is one of these.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.durations import parse_duration
+from service.errors import ConfigurationError
+
+PREFIX = "POSTROOM_"
+
+
+def _seconds(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _split(value: Any) -> Any:
+    return [part for part in re.split(r"[,\s]+", value.strip()) if part] if isinstance(value, str) else value
+
+
+def _durations(value: Any) -> Any:
+    return [parse_duration(part) for part in _split(value)] if isinstance(value, str) else value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Schedule = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_durations)]
+MEBIBYTE = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """The settings and their defaults. Durations are seconds or text such as `10m`; sizes are octets."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    host: str = Field("127.0.0.1", description="Address the HTTP server listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port of the HTTP server; 0 picks a free one.")
+    database_url: str = Field("sqlite:///var/postroom.db", description="Where messages are stored.")
+    role: Literal["all", "api", "sender"] = Field("all", description="What this process does.")
+    hold: bool = Field(False, description="Start with sending held (after restoring an old copy).")
+
+    relay_url: SecretStr | None = Field(
+        None, description="One relay: `smtps://user%40163.com:CODE@smtp.163.com`, or `smtp+starttls://...:587`."
+    )
+    relay_url_file: Path | None = Field(None, description="A file that holds POSTROOM_RELAY_URL.")
+    relays_file: Path | None = Field(None, description="A TOML file with several relays.")
+    ehlo_name: str = Field("localhost", description="The name this host gives itself in EHLO.")
+    connect_timeout: Seconds = Field(15, description="TCP connect and TLS handshake, each.")
+    greeting_timeout: Seconds = Field(30, description="The relay's 220, EHLO and AUTH replies, each.")
+    command_timeout: Seconds = Field(60, description="MAIL and RCPT replies (RFC 5321 4.5.3.2 allows 5 min).")
+    data_timeout: Seconds = Field(120, description="The 354 after DATA.")
+    block_timeout: Seconds = Field(180, description="Progress of each block of content.")
+    dot_timeout: Seconds = Field(300, description="The reply after the final dot.")
+    transaction_timeout: Seconds = Field(900, description="One mail transaction in all.")
+    idle_timeout: Seconds = Field(60, description="An idle session is closed with QUIT after this.")
+    session_lifetime: Seconds = Field(600, description="No session is used longer.")
+
+    templates_dir: Path | None = Field(None, description="Templates; default: `templates/`, else the starter set.")
+    render_timeout: Seconds = Field(2, description="Rendering of one message.")
+    max_rendered_bytes: int = Field(2 * MEBIBYTE, gt=0, description="Rendered html or text of one message.")
+
+    auth: Literal["keys", "none"] = Field("keys", description="`none`: anybody who reaches the port may send.")
+    bootstrap_key_file: Path | None = Field(None, description="File with the first admin key of an empty store.")
+    redirect_all_to: str | None = Field(None, description="Staging guard: every recipient becomes this address.")
+    recipients_allowed: Words = Field((), description="Staging guard: only these addresses or domains get mail.")
+    recipient_limit: str = Field("30/h", description="Accepted messages per recipient and account; `off` for none.")
+
+    timezone: str = Field("UTC", description="Zone of times that templates and quotas show.")
+    default_ttl: Seconds = Field(4 * 86400, gt=0, description="How long a message is tried.")
+    max_ttl: Seconds = Field(30 * 86400, gt=0, description="The longest ttl a request may ask for.")
+    max_schedule: Seconds = Field(90 * 86400, gt=0, description="How far ahead a message may be scheduled.")
+    retry_schedule: Schedule = Field(
+        (5, 30, 120, 300, 900, 1800, 3600), min_length=1, description="Waits between attempts; the last repeats."
+    )
+    max_in_doubt: int = Field(2, ge=0, description="Attempts in doubt before a recipient is parked as unknown.")
+    in_doubt_delay: Seconds = Field(900, description="Wait before an attempt in doubt is repeated.")
+    max_kills: int = Field(3, ge=1, description="A message that kills its sender this often is failed as poison.")
+    lease: Seconds = Field(30, ge=2, description="A sender's claim; its heartbeat renews it at a third of this.")
+    poll_interval: Seconds = Field(1, gt=0, description="How often the queue is looked at without a hint.")
+
+    max_recipients: int = Field(50, ge=1, description="Recipients of one message.")
+    max_message_bytes: int = Field(25 * MEBIBYTE, gt=0, description="Decoded content of one message, in all.")
+    max_batch_messages: int = Field(500, ge=1, description="Messages of one batch.")
+    max_batch_bytes: int = Field(256 * MEBIBYTE, gt=0, description="Composed messages of one batch, in all.")
+    max_json_depth: int = Field(32, ge=4, description="Nesting of a request's JSON.")
+    max_inflight_bytes: int = Field(256 * MEBIBYTE, gt=0, description="Bodies being read or composed; beyond it 503.")
+    max_queued: int = Field(5_000_000, ge=1, description="Recipients that wait; beyond it 503 queue_full.")
+    body_timeout: Seconds = Field(30, gt=0, description="A request's whole body.")
+    max_wait: Seconds = Field(30, description="Longest `Prefer: wait`.")
+
+    drain_delay: Seconds = Field(5, description="After SIGTERM: not ready, but still accepting, for this long.")
+    drain_grace: Seconds = Field(25, description="Then transactions in flight may finish within this.")
+    content_retention: Seconds = Field(7 * 86400, description="Bytes of a closed message are kept this long.")
+    log_retention: Seconds = Field(90 * 86400, description="The delivery log of a closed message is kept this long.")
+    idempotency_retention: Seconds = Field(86400, description="Idempotency keys, counted again from the close.")
+
+    log_format: Literal["json", "console"] = Field("json", description="Log lines for machines or for people.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, url: str) -> str:
+        if not url.startswith("sqlite:///"):
+            raise ValueError("must be `sqlite:///path/to/file.db`")
+        return url
+
+    @model_validator(mode="after")
+    def _one_relay_source(self) -> Self:
+        if self.relay_url and self.relay_url_file:
+            raise ValueError("POSTROOM_RELAY_URL and POSTROOM_RELAY_URL_FILE exclude each other")
+        return self
+
+    @property
+    def raw_body_limit(self) -> int:
+        """Octets of a request's body: base64 is 4/3 of what it holds, and 1 MiB for the rest."""
+        return self.max_message_bytes * 4 // 3 + MEBIBYTE
+
+
+def load(**overrides: Any) -> Settings:
+    """The settings from the environment. Raises ConfigurationError naming each wrong setting, never its value."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{PREFIX}{'_'.join(str(part) for part in fault['loc'][:1]).upper()}: {fault['msg']}"
+            if fault["loc"]
+            else fault["msg"]
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        raise ConfigurationError(faults) from None
