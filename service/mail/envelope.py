@@ -1,4 +1,4 @@
-"""The envelope: reverse-path and forward-paths (RFC 5321 section 2.3.1). Never derived from header fields after composing."""
+"""The envelope: reverse-path and forward-paths (RFC 5321 section 2.3.1), never derived from header fields."""
 
 from dataclasses import dataclass
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where a recipient stands. `sent` claims that the relay took the mail (2yz after the final dot), never an inbox."""
+    """Where a recipient stands. `sent`: the relay took the mail (2yz after the final dot); it claims no inbox."""
 
     QUEUED = "queued"
     SENDING = "sending"

@@ -3,7 +3,7 @@
 A relay reports phase and reply; it does not judge them. mail/outcome.py decides, spool/dispatch acts.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -22,8 +22,10 @@ class Outgoing:
     envelope: Envelope
     content: Sequence[bytes]
     priority: int = 1
-    at_most_once: bool = False
-    on_content: Callable[[], "object"] | None = None  # awaited before the content when at_most_once
+    on_content: Callable[[], Awaitable[None]] | None = None  # awaited before the content when at_most_once
+    may_proceed: Callable[[], bool] | None = (
+        None  # asked right before the content: False (lease lost) drops the connection
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,455 @@
+"""The port to the store: what the spool may ask of it. One method for each query name; both dialects answer alike.
+
+Times are milliseconds since the epoch. Every read and write of a message carries its account, so that another
+account's id is simply not found. Writes out of `sending` are guarded by state and fence (the attempt's id): a method
+answers how many rows it changed, and zero is an answer, not an error. Any method may raise errors.StorageUnavailable.
+
+The conformance suite in tests/conformance runs the same sentences against every implementation.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from service.durations import Rate
+from service.mail.lifecycle import Event, State
+
+# --- accept ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecipient:
+    """One forward-path as accepted; `state` is one of lifecycle.INITIAL."""
+
+    email: str
+    name: str
+    kind: str  # to | cc | bcc
+    state: State = State.QUEUED
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """Everything that is stored when a message is accepted."""
+
+    id: str
+    account: str
+    message_id: str  # RFC 5322 Message-ID without <>
+    created_at: int
+    scheduled_at: int | None
+    due_at: int
+    expires_at: int
+    priority: int  # 0 high, 1 normal, 2 low
+    delivery: str  # at_least_once | at_most_once
+    route: str
+    relay: str | None  # pinned
+    from_email: str
+    envelope_from: str
+    subject: str
+    template: str | None  # name@version
+    tags: tuple[tuple[str, str], ...]
+    metadata: tuple[tuple[str, str], ...]
+    smtputf8: bool
+    size: int
+    content: tuple[bytes, ...]  # pieces; equal pieces of 64 KiB or more are stored once
+    recipients: tuple[NewRecipient, ...]
+    warnings: tuple[Mapping[str, str], ...] = ()
+    idempotency_key: str | None = None  # an item's own key in a batch
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """The key of a request (or of one item of a batch) and the fingerprint of what was asked."""
+
+    key: str
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Take `cost` from a limiter named `bucket`, all or nothing with the accept it belongs to."""
+
+    bucket: str
+    rate: Rate
+    cost: int = 1
+    pointer: str = ""  # the field that is to blame, e.g. "#/to/0"
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """One submission: its messages are stored all or none, with the answer that a repeat will get."""
+
+    account: str
+    messages: Sequence[NewMessage]
+    now: int
+    answer: bytes  # the 202 body, kept under the key
+    key: IdempotencyKey | None = None
+    key_expires_at: int = 0
+    takes: Sequence[Take] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Committed: a 202 may be given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The same key and fingerprint were accepted before; nothing was stored now."""
+
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMismatch:
+    """The key was used with another request; nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """A limiter said no; nothing was stored."""
+
+    take: Take
+    retry_after: float  # seconds
+
+
+AcceptResult = Accepted | Replayed | KeyMismatch | Limited
+
+# --- claim and settle -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Up to `limit` deliveries of one route, to be sent by `relay`."""
+
+    route: str
+    relay: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class DueRecipient:
+    """A recipient within a claimed delivery."""
+
+    n: int
+    email: str
+    attempts: int  # charged before this one
+    in_doubt: int  # attempts in doubt before this one
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """All due recipients of one message on one route, claimed: `attempt` is the opened attempt and the fence."""
+
+    attempt: int
+    relay: str
+    id: str
+    account: str
+    message_id: str
+    route: str
+    priority: int
+    delivery: str
+    created_at: int
+    expires_at: int
+    from_email: str
+    envelope_from: str
+    smtputf8: bool
+    size: int
+    sealed_as: str | None  # the sender rule of an earlier attempt in doubt: no other may be applied now
+    recipients: tuple[DueRecipient, ...]
+    content: tuple[bytes, ...] | None  # None: over 1 MiB, ask for `delivery_content`
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientSettlement:
+    """What an attempt came to for one recipient; `event` is applied to `sending`."""
+
+    n: int
+    event: Event
+    kind: str  # class of the outcome, e.g. "bad-address"
+    phase: str
+    charged: bool
+    due_at: int | None = None  # for events that lead back to the queue; never after the message's expires_at
+    in_doubt: bool = False
+    code: int | None = None
+    enhanced: str = ""
+    text: str = ""
+    provider_message_id: str | None = None
+    suppress: str | None = None  # reason with which the address enters the suppression list
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One attempt, closed. Attempt, states, events and suppressions commit together, or nothing does."""
+
+    attempt: int
+    id: str
+    account: str
+    now: int
+    result: str  # sent | partly_sent | deferred | refused | failed | in_doubt | not_started
+    recipients: Sequence[RecipientSettlement]
+    sealed_as: str | None = None
+    session: str = ""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RescuePolicy:
+    """How orphaned attempts are closed (see DESIGN: in doubt, poison)."""
+
+    in_doubt_delay: float  # seconds
+    max_in_doubt: int
+    max_kills: int
+
+
+@dataclass(frozen=True, slots=True)
+class DueRoute:
+    """A route with waiting recipients: when its first one of each priority is due."""
+
+    route: str
+    priority: int
+    due_at: int
+
+
+# --- what people read -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientView:
+    """A recipient as the API shows it."""
+
+    n: int
+    email: str
+    name: str
+    kind: str
+    state: State
+    updated_at: int
+    due_at: int | None  # while it waits
+    attempts: int
+    in_doubt: int
+    relay: str | None  # of the last attempt
+    provider_message_id: str | None
+    last_code: int | None
+    last_enhanced: str
+    last_text: str
+    last_kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageView:
+    """A message as the API shows it."""
+
+    id: str
+    account: str
+    message_id: str
+    created_at: int
+    scheduled_at: int | None
+    expires_at: int
+    closed_at: int | None
+    priority: int
+    delivery: str
+    route: str
+    relay: str | None
+    from_email: str
+    envelope_from: str
+    subject: str
+    template: str | None
+    tags: tuple[tuple[str, str], ...]
+    metadata: tuple[tuple[str, str], ...]
+    size: int
+    content_purged_at: int | None
+    warnings: tuple[Mapping[str, str], ...]
+    recipients: tuple[RecipientView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """One line of the delivery log. `data` holds reply, phase, relay, timings, what was done."""
+
+    seq: int
+    at: int
+    type: str  # accepted | a lifecycle Event | rescheduled | erased
+    recipient: str | None
+    attempt: int | None
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFilter:
+    """All conditions hold together; None means any."""
+
+    status: str | None = None  # "has a recipient in that state"; also `scheduled`
+    recipient: str | None = None
+    from_email: str | None = None
+    tag: str | None = None  # "name" or "name:value"
+    metadata: tuple[tuple[str, str], ...] = ()
+    template: str | None = None  # name, or name@version
+    relay: str | None = None
+    message_id: str | None = None
+    provider_message_id: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """Why an address gets no mail. One address may stand there for an address fault and for an unsubscribe apart."""
+
+    email: str
+    reason: str  # bad_address | complaint | unsubscribe | manual
+    origin: str  # delivery | api | bounce
+    created_at: int
+    message: str | None  # id of the message that led to it
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key as stored: never its secret, only the SHA-256 of it."""
+
+    id: str
+    prefix: str
+    digest: bytes
+    account: str
+    name: str
+    scopes: tuple[str, ...]
+    from_allowed: tuple[str, ...]  # addresses or domains; empty = any
+    rate: str | None  # e.g. "100/s"
+    created_at: int
+    expires_at: int | None
+    revoked_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """For metrics and readiness. `oldest_due` is by priority, ms, only recipients that are due now."""
+
+    counts: Mapping[State, int]
+    oldest_due: Mapping[int, int]
+    in_doubt: int
+
+
+# --- the protocol ---------------------------------------------------------------------------------------------------
+
+
+class Store(Protocol):
+    """The only place with SQL. All methods may raise errors.StorageUnavailable."""
+
+    async def open(self) -> None:
+        """Connect, check the library's version, migrate, recover."""
+
+    async def close(self) -> None:
+        """Finish what is queued, close."""
+
+    async def ping(self) -> None:
+        """A durable write goes through; otherwise StorageUnavailable."""
+
+    def healthy(self) -> bool:
+        """Whether the last commit succeeded. While False the store reopens by itself in the background."""
+
+    # accept
+    async def accept(self, accept: Accept) -> AcceptResult:
+        """Store a submission; returns after the durable commit that holds it."""
+
+    async def find_answer(self, account: str, key: IdempotencyKey) -> Replayed | KeyMismatch | None:
+        """What a key was answered with, before any work is done."""
+
+    async def suppressed(self, account: str, emails: Sequence[str]) -> Mapping[str, str]:
+        """Those of `emails` that are suppressed, with the reason."""
+
+    # dispatch
+    async def claim(
+        self, wants: Callable[[], Sequence[Want]], holder: str, now: Callable[[], int], lease: float
+    ) -> Sequence[Delivery]:
+        """Lease due deliveries, opening one attempt each; both callables are asked when the transaction begins.
+
+        Order: priority, then the order of `wants`, then due time. Expired recipients are expired and suppressed ones
+        suppressed instead of being handed out.
+        """
+
+    async def delivery_content(self, id: str) -> tuple[bytes, ...] | None:
+        """The bytes of a claimed delivery that were too large to come with the claim."""
+
+    async def start_content(self, attempt: int, now: int) -> int:
+        """Commit `content_started` of an at_most_once delivery; 0 means that the lease is lost: do not send."""
+
+    async def settle(self, settlement: Settlement) -> int:
+        """Close an attempt; answers the number of recipients changed (0: the lease was lost)."""
+
+    async def heartbeat(self, holder: str, now: int, lease: float) -> int:
+        """Renew the leases of `holder`'s open attempts."""
+
+    async def rescue(self, now: int, policy: RescuePolicy) -> int:
+        """Close attempts whose lease is over (or whose holder is known to be dead) as in doubt; answers how many."""
+
+    async def due_routes(self) -> Sequence[DueRoute]:
+        """Routes with waiting recipients; costs the number of routes, not of recipients."""
+
+    async def expire(self, now: int, limit: int) -> int:
+        """Expire waiting recipients whose ttl is over, at most `limit`; answers how many."""
+
+    async def fail_route(self, route: str, now: int, kind: str, detail: str, limit: int) -> int:
+        """Fail waiting recipients of a route that no relay can carry any more."""
+
+    # reading
+    async def get_message(self, account: str, id: str) -> MessageView | None: ...
+
+    async def list_messages(
+        self, account: str, where: MessageFilter, limit: int, after: str | None
+    ) -> Sequence[MessageView]:
+        """Newest first; `after` is the id that the last page ended with."""
+
+    async def list_events(self, account: str, id: str) -> Sequence[EventView]: ...
+
+    async def get_content(self, account: str, id: str) -> tuple[bytes, ...] | None:
+        """The composed bytes, or None when unknown or purged."""
+
+    # changing
+    async def reschedule(self, account: str, id: str, at: int, content: tuple[bytes, ...], now: int) -> int:
+        """Move a message all of whose recipients wait unattempted for the future; bytes change since Date does."""
+
+    async def cancel(self, account: str, id: str, now: int) -> int:
+        """Cancel the recipients that wait; answers how many."""
+
+    async def cancel_where(self, account: str, where: MessageFilter, now: int, limit: int) -> Sequence[str]:
+        """Cancel by filter, at most `limit` messages; answers the ids of those that were changed."""
+
+    async def retry(self, account: str, id: str, now: int, expires_at: int) -> int:
+        """Queue again what ended badly; answers how many recipients; raises ContentPurged without bytes."""
+
+    async def erase(self, account: str, id: str, now: int) -> bool:
+        """Cancel what waits and erase the content (subject, bytes, variables); the log stays. False: not found."""
+
+    # suppressions
+    async def list_suppressions(
+        self, account: str, reason: str | None, limit: int, after: str | None
+    ) -> Sequence[Suppression]: ...
+
+    async def get_suppressions(self, account: str, email: str) -> Sequence[Suppression]: ...
+
+    async def add_suppression(self, account: str, suppression: Suppression) -> bool:
+        """False when it stood there already."""
+
+    async def remove_suppressions(self, account: str, email: str, reason: str | None) -> int: ...
+
+    # keys and limits
+    async def find_key(self, prefix: str) -> ApiKey | None: ...
+
+    async def add_key(self, key: ApiKey, *, only_if_none: bool = False) -> bool:
+        """Store a key; with `only_if_none`, only into a store that has no key at all."""
+
+    async def list_keys(self, account: str | None) -> Sequence[ApiKey]: ...
+
+    async def revoke_key(self, account: str | None, id: str, now: int) -> bool: ...
+
+    # housekeeping
+    async def purge_content(self, now: int, older_than: int, limit: int) -> int:
+        """Delete the bytes of messages closed before `older_than`; answers how many messages."""
+
+    async def purge_log(self, older_than: int, limit: int) -> int:
+        """Delete messages closed before `older_than`, with their log."""
+
+    async def purge_keys(self, now: int, retention: float, limit: int) -> int:
+        """Delete idempotency keys past their time, and idle limiter rows."""
+
+    async def stats(self, now: int) -> QueueStats: ...
