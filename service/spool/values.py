@@ -1,0 +1,113 @@
+"""What the edge hands to the use cases and gets back. Nothing here knows HTTP, SQL or SMTP."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.durations import Rate
+from service.errors import PostroomError
+from service.mail.address import Mailbox
+from service.mail.compose import Notice
+from service.mail.draft import Attachment, Calendar
+from service.store.port import NewMessage
+
+PRIORITIES = {"high": 0, "normal": 1, "low": 2}
+SCOPES = ("send", "read", "content", "admin")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the account and what its key allows."""
+
+    account: str
+    key_id: str
+    scopes: frozenset[str]
+    from_allowed: tuple[str, ...] = ()
+    rate: Rate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateUse:
+    """Which template, with what."""
+
+    name: str  # or name@version
+    variables: Mapping[str, Any]
+    locale: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One message as asked for: every field is of its right type and grammar, nothing is looked up yet."""
+
+    from_: Mailbox
+    to: tuple[Mailbox, ...] = ()
+    cc: tuple[Mailbox, ...] = ()
+    bcc: tuple[Mailbox, ...] = ()
+    reply_to: tuple[Mailbox, ...] = ()
+    sender: Mailbox | None = None
+    envelope_from: str | None = None
+    subject: str | None = None
+    html: str | None = None
+    text: str | None = None
+    template: TemplateUse | None = None
+    attachments: tuple[Attachment, ...] = ()
+    calendar: Calendar | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
+    scheduled_at: int | None = None  # ms
+    ttl: float | None = None  # seconds
+    priority: str = "normal"
+    relay: str | None = None
+    delivery: str = "at_least_once"
+    unsubscribe_url: str | None = None
+    in_reply_to: str | None = None
+    references: tuple[str, ...] = ()
+    idempotency_key: str | None = None  # of an item in a batch
+    fingerprint: bytes = b""  # of that item
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A submission made ready to be stored."""
+
+    message: NewMessage
+    warnings: tuple[Notice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The 202 body as bytes, and whether it is the kept answer of an earlier request."""
+
+    body: bytes
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """One item of a batch: the stored message, the kept answer of its own key, or the error."""
+
+    prepared: Prepared | None = None
+    replayed: bytes | None = None
+    error: PostroomError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RelayPlan:
+    """A relay that may carry the message, as a dry run shows it."""
+
+    relay: str
+    envelope_from: str
+    rewritten: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a dry run answers: everything a real one would have made."""
+
+    prepared: Prepared
+    subject: str
+    html: str | None
+    text: str | None
+    headers: Sequence[tuple[str, str]]
+    plan: Sequence[RelayPlan] = field(default_factory=tuple)
