@@ -1,0 +1,270 @@
+"""The loop that moves mail from the store to the relays.
+
+Ask for what can start now (never more than there are free slots), seal it with the rule of the relay that takes it,
+hand it over, and commit what came back. It decides which routes to ask and nothing about replies: spool/settling and
+mail/outcome.py do. Hints only make it quick; the poll keeps it right.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from service.clock import Clock
+from service.errors import PostroomError, SenderNotAccepted
+from service.mail.envelope import Envelope
+from service.mail.lifecycle import Event
+from service.mail.outcome import Scope, Verdict
+from service.mail.route import Route
+from service.mail.seal import Sealed, seal
+from service.relay.port import Outgoing, Relay, Relays, Report
+from service.settings import Settings
+from service.spool.due import DueLanes, share
+from service.spool.health import Readiness
+from service.spool.settling import AT_MOST_ONCE, Settler
+from service.spool.signals import Signals
+from service.store.port import Delivery, Settlement, Store, Want
+from service.telemetry import Log, Metrics, get_logger
+
+log = get_logger()
+
+
+class Dispatcher:
+    """One for each sending process. `run` until cancelled; `drain` before the relays close."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        store: Store,
+        relays: Relays,
+        signals: Signals,
+        readiness: Readiness,
+        metrics: Metrics,
+        holder: str,
+    ) -> None:
+        self._settings, self._clock, self._store, self._relays = settings, clock, store, relays
+        self._signals, self._readiness, self._metrics, self._holder = signals, readiness, metrics, holder
+        self._settler = Settler(settings, clock)
+        self._lanes = DueLanes()
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lease_until = 0.0  # monotonic seconds: the last heartbeat's lease
+        self._asked: dict[str, int] = {}  # route -> slots asked for in the claim under way
+        self._look_at = 0.0  # monotonic seconds: when the store is asked for its routes again
+        self._draining = False
+        signals.on_queued(self._queued)
+        relays.on_capacity(self._wake.set)
+
+    def _queued(self, route: str, priority: int, due_at: int) -> None:
+        self._lanes.add(route, priority, due_at)
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Look at the queue now: another process may have queued something."""
+        self._look_at = 0.0
+        self._wake.set()
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Claim and start deliveries until cancelled."""
+        while not self._draining:
+            try:
+                await self._round()
+            except PostroomError as error:
+                log.warning(Log.STORE_FAILED, during="dispatch", detail=error.detail)
+                self._look_at = 0.0
+                await self._sleep(self._settings.poll_interval)
+
+    async def _round(self) -> None:
+        if self._clock.monotonic() >= self._look_at:
+            self._lanes.learn(await self._store.due_routes())
+            self._look_at = self._clock.monotonic() + self._settings.poll_interval
+        self._wake.clear()
+        if self._readiness.held or not self._store.healthy() or not self._wants(peek=True):
+            await self._sleep(self._until_due())
+            return
+        deliveries = await self._store.claim(self._wants, self._holder, self._clock.now, self._settings.lease)
+        claimed = self._clock.monotonic()
+        self._return_lanes(deliveries)
+        for delivery in deliveries:
+            self._start(delivery, claimed)
+
+    async def _sleep(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+    def _until_due(self) -> float:
+        """Seconds until the next look: when the first lane is due, else the poll."""
+        poll = max(self._look_at - self._clock.monotonic(), 0.001)
+        due = self._lanes.next_due()
+        if due is None or due <= self._clock.now():  # due already: it waits for a slot, whose freeing wakes us
+            return poll
+        return min(poll, (due - self._clock.now()) / 1000)
+
+    def _wants(self, peek: bool = False) -> Sequence[Want]:
+        """What could start this instant. Asked by the store as its transaction begins; `peek` only looks."""
+        now = self._clock.now()
+        free: dict[str, int] = {}
+        for name in self._relays.names():
+            if (slots := self._relays.get(name).free(now)) > 0:
+                free[name] = slots
+        if not free:
+            return []
+        routes = [(route, self._open_relays(route, free)) for route in self._lanes.routes(now)]
+        wants = share(free, [(route, relays) for route, relays in routes if relays])
+        if not peek:
+            self._asked = {}
+            for want in wants:
+                self._asked[want.route] = self._asked.get(want.route, 0) + want.limit
+                self._lanes.take(want.route, now)
+        return wants
+
+    def _open_relays(self, route: str, free: dict[str, int]) -> list[str]:
+        parsed = Route.parse(route)
+        return [
+            relay.name for relay in self._relays.candidates(parsed.sender, parsed.relay or None) if relay.name in free
+        ]
+
+    def _return_lanes(self, deliveries: Sequence[Delivery]) -> None:
+        """A route that gave as many as asked has perhaps more; one that gave fewer is empty until a hint or a look."""
+        given: dict[str, list[Delivery]] = {}
+        for delivery in deliveries:
+            given.setdefault(delivery.route, []).append(delivery)
+        for route, found in given.items():
+            if len(found) >= self._asked.get(route, 0):
+                self._lanes.add(route, found[-1].priority, self._clock.now())
+        self._asked = {}
+
+    # --- one delivery -----------------------------------------------------------------------------------------------
+
+    def _start(self, delivery: Delivery, claimed: float) -> None:
+        if delivery.content is None:
+            self._spawn(self._start_large(delivery, claimed))
+            return
+        self._hand_over(delivery, delivery.content, claimed)
+
+    async def _start_large(self, delivery: Delivery, claimed: float) -> None:
+        content = await self._store.delivery_content(delivery.id)
+        if content is None:
+            self._end(delivery, Event.FAULT, "no-content", "the content is gone")
+            return
+        self._hand_over(delivery, content, claimed)
+
+    def _hand_over(self, delivery: Delivery, content: Sequence[bytes], claimed: float) -> None:
+        relay = self._relays.get(delivery.relay)
+        try:
+            sealed = seal(content, delivery.envelope_from, delivery.from_email, relay.rule)
+        except SenderNotAccepted as error:
+            log.error(Log.ALERT_SENDER_MISMATCH, id=delivery.id, relay=relay.name, detail=error.detail)
+            self._spawn(
+                self._commit(delivery, self._settler.all_alike(delivery, Event.FAULT, "sender-mismatch", error.detail))
+            )
+            return
+        if delivery.sealed_as is not None and delivery.sealed_as != sealed.rule_id:
+            # the same Message-ID under another From or signature must not follow a copy that may be out
+            text = "an attempt in doubt was sealed by another sender rule"
+            self._spawn(
+                self._commit(delivery, self._settler.all_alike(delivery, Event.PARK, "sealed-differently", text))
+            )
+            return
+        self._send(relay, delivery, sealed, claimed)
+
+    def _send(self, relay: Relay, delivery: Delivery, sealed: Sealed, claimed: float) -> None:
+        at_most_once = delivery.delivery == AT_MOST_ONCE
+
+        async def commit_content_started() -> None:
+            if not await self._store.start_content(delivery.attempt, self._clock.now()):
+                raise LeaseLost
+
+        relay.start(
+            Outgoing(
+                key=delivery.attempt,
+                envelope=Envelope(
+                    sealed.envelope_from,
+                    tuple(recipient.email for recipient in delivery.recipients),
+                    sum(map(len, sealed.segments)),
+                    delivery.smtputf8,
+                ),
+                content=sealed.segments,
+                priority=delivery.priority,
+                on_content=commit_content_started if at_most_once else None,
+                may_proceed=lambda: self._clock.monotonic() < max(claimed + self._settings.lease, self._lease_until),
+            ),
+            lambda report: self._done(relay, delivery, sealed, report),
+        )
+
+    def _done(self, relay: Relay, delivery: Delivery, sealed: Sealed, report: Report) -> None:
+        settled = self._settler.settle(delivery, report, sealed.rule_id)
+        if (verdict := settled.relay_verdict) is not None:
+            self._blame(relay, verdict, settled.settlement)
+        self._count(delivery, settled.settlement, report)
+        self._spawn(self._commit(delivery, settled.settlement))
+
+    def _blame(self, relay: Relay, verdict: Verdict, settlement: Settlement) -> None:
+        assert verdict.scope is Scope.RELAY
+        text = next((each.text for each in settlement.recipients if each.text), verdict.kind)
+        relay.pause_for(verdict.pause, f"{verdict.kind}: {text}", broken=verdict.broken)
+        log.warning(Log.RELAY_PAUSED, relay=relay.name, kind=verdict.kind, seconds=verdict.pause, text=text)
+
+    def _end(self, delivery: Delivery, event: Event, kind: str, text: str) -> None:
+        self._spawn(self._commit(delivery, self._settler.all_alike(delivery, event, kind, text)))
+
+    async def _commit(self, delivery: Delivery, settlement: Settlement) -> None:
+        """Make a result durable; while the store is away, keep trying for as long as the lease may hold."""
+        while True:
+            try:
+                rows = await self._store.settle(settlement)
+                break
+            except PostroomError:
+                # a result that can't be recorded is never dropped silently: the rescuer closes it as in doubt if we die
+                await asyncio.sleep(self._settings.poll_interval)
+        if rows == 0:
+            self._metrics.leases_lost.inc()
+            log.warning(Log.LEASE_LOST, id=settlement.id, attempt=settlement.attempt, result=settlement.result)
+        for each in settlement.recipients:
+            if each.due_at is not None:
+                self._queued(delivery.route, delivery.priority, each.due_at)
+        self._signals.moved(settlement.id)
+
+    def _count(self, delivery: Delivery, settlement: Settlement, report: Report) -> None:
+        for each in settlement.recipients:
+            self._metrics.outcomes.labels(delivery.relay, each.event.value, each.kind).inc()
+            if each.code is not None:
+                self._metrics.replies.labels(delivery.relay, str(each.code)).inc()
+        if settlement.result == "in_doubt":
+            self._metrics.in_doubt.labels(delivery.relay).inc()
+        if total := report.timings.get("total"):
+            self._metrics.attempt_seconds.labels(delivery.relay).observe(total / 1000)
+        log.debug(Log.ATTEMPT, id=delivery.id, relay=delivery.relay, result=settlement.result, session=report.session)
+
+    # --- beside the loop --------------------------------------------------------------------------------------------
+
+    async def heartbeat(self) -> None:
+        """Renew our leases, for ever. A lease that could not be renewed stops content from being started."""
+        while True:
+            asked = self._clock.monotonic()
+            with contextlib.suppress(PostroomError):
+                await self._store.heartbeat(self._holder, self._clock.now(), self._settings.lease)
+                self._lease_until = asked + self._settings.lease
+            await asyncio.sleep(self._settings.lease / 3)
+
+    def stop_claiming(self) -> None:
+        """Begin the drain: nothing new is claimed from here on."""
+        self._draining = True
+        self._wake.set()
+
+    async def settle_all(self) -> None:
+        """Wait until every result is committed."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class LeaseLost(Exception):
+    """Another sender owns the delivery now: the content must not be started."""

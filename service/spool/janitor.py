@@ -1,0 +1,106 @@
+"""The loops that keep the store tidy and honest: rescue orphans, expire, purge, count.
+
+Every pass works in small batches, so that no transaction grows with the backlog.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from service.clock import Clock
+from service.errors import PostroomError
+from service.mail.lifecycle import PENDING
+from service.relay.port import Health, Relays
+from service.settings import Settings
+from service.spool.health import Readiness
+from service.store.port import RescuePolicy, Store
+from service.telemetry import Log, Metrics, get_logger
+
+_BATCH = 500
+_RESCUE_EVERY, _EXPIRE_EVERY, _COUNT_EVERY, _PURGE_EVERY = 1.0, 1.0, 1.0, 30.0  # seconds
+
+log = get_logger()
+
+
+class Janitor:
+    """One for each process; every pass is safe to run in several at once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        store: Store,
+        relays: Relays,
+        readiness: Readiness,
+        metrics: Metrics,
+        wake: Callable[[], None],
+    ) -> None:
+        self._settings, self._clock, self._store, self._relays = settings, clock, store, relays
+        self._readiness, self._metrics, self._wake = readiness, metrics, wake
+        self._policy = RescuePolicy(settings.in_doubt_delay, settings.max_in_doubt, settings.max_kills)
+
+    async def run(self) -> None:
+        """All passes, each in its own rhythm, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for every, work in (
+                (_RESCUE_EVERY, self._rescue),
+                (_EXPIRE_EVERY, self._expire),
+                (_COUNT_EVERY, self.count),
+                (_PURGE_EVERY, self._purge),
+            ):
+                group.create_task(self._repeat(every, work))
+
+    async def _repeat(self, every: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work()
+            except PostroomError as error:
+                log.warning(Log.LOOP_FAILED, during=work.__name__, detail=error.detail)
+            await asyncio.sleep(every)
+
+    async def _rescue(self) -> None:
+        if rescued := await self._store.rescue(self._clock.now(), self._policy):
+            self._metrics.rescued.inc(rescued)
+            log.warning(Log.RESCUED, attempts=rescued)
+            self._wake()
+
+    async def _expire(self) -> None:
+        await _drain(lambda: self._store.expire(self._clock.now(), _BATCH))
+
+    async def count(self) -> None:
+        """Refresh the gauges, and what the door needs to know of the queue."""
+        stats = await self._store.stats(self._clock.now())
+        self._readiness.waiting_recipients = sum(stats.counts.get(state, 0) for state in PENDING)
+        for state, count in stats.counts.items():
+            self._metrics.queue.labels(state.value).set(count)
+        now = self._clock.now()
+        for priority in range(3):
+            oldest = stats.oldest_due.get(priority)
+            age = max(now - oldest, 0) / 1000 if oldest is not None else 0
+            self._metrics.queue_age.labels(str(priority)).set(age)
+        for name in self._relays.names():
+            status = self._relays.get(name).status(now)
+            self._metrics.relay_up.labels(name).set(status.health is Health.OPEN)
+            self._metrics.relay_connections.labels(name).set(status.connections)
+        self._metrics.storage_healthy.set(self._store.healthy())
+
+    async def _purge(self) -> None:
+        now, settings = self._clock.now(), self._settings
+        purged = 0
+        for work in (
+            lambda: self._store.purge_content(now, now - int(settings.content_retention * 1000), _BATCH),
+            lambda: self._store.purge_log(now - int(settings.log_retention * 1000), _BATCH),
+            lambda: self._store.purge_keys(now, settings.idempotency_retention, _BATCH),
+        ):
+            purged += await _drain(work)
+        if purged:
+            log.info(Log.PURGED, rows=purged)
+
+
+async def _drain(work: Callable[[], Awaitable[int]]) -> int:
+    """Repeat a batch until one comes back not full; how many rows it was in all."""
+    total = 0
+    while True:
+        done = await work()
+        total += done
+        if done < _BATCH:
+            return total

@@ -1,0 +1,107 @@
+"""API keys: 256 random bits shown once, stored as SHA-256, looked up by prefix, compared in constant time."""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+from service.clock import Clock
+from service.durations import parse_rate
+from service.errors import ConfigurationError, InvalidApiKey
+from service.spool.values import SCOPES, Caller
+from service.store.port import ApiKey, Store
+
+MARK = "pr_"
+_PREFIX = 12  # characters of the token after the mark that find its row; 72 of its 256 bits
+_NOBODY = hashlib.sha256(b"no such key").digest()
+
+
+def _digest(token: str) -> bytes:
+    # a fast hash is right here: 256 random bits can't be guessed, unlike a password
+    return hashlib.sha256(token.encode()).digest()
+
+
+class Keys:
+    """Make, check and revoke API keys."""
+
+    def __init__(self, clock: Clock, store: Store) -> None:
+        self._clock, self._store = clock, store
+
+    async def authenticate(self, token: str) -> Caller:
+        """Who holds this token. Raises InvalidApiKey, after the same work whether or not the key exists."""
+        found = None
+        if token.startswith(MARK) and token.isascii() and 20 <= len(token) <= 100:
+            found = await self._store.find_key(token[: len(MARK) + _PREFIX])
+        same = hmac.compare_digest(_digest(token), found.digest if found else _NOBODY)
+        if found is None or not same or not self._valid(found):
+            raise InvalidApiKey
+        return Caller(
+            found.account,
+            found.id,
+            frozenset(found.scopes),
+            found.from_allowed,
+            parse_rate(found.rate) if found.rate else None,
+        )
+
+    def _valid(self, key: ApiKey) -> bool:
+        return key.revoked_at is None and (key.expires_at is None or key.expires_at > self._clock.now())
+
+    async def create(
+        self,
+        account: str,
+        name: str,
+        scopes: Sequence[str] = SCOPES,
+        from_allowed: Sequence[str] = (),
+        rate: str | None = None,
+        expires_at: int | None = None,
+    ) -> tuple[ApiKey, str]:
+        """A new key and its token, which is shown this once and never stored."""
+        token = self.generate()
+        key = self._key(token, account, name, scopes, from_allowed, rate, expires_at)
+        await self._store.add_key(key)
+        return key, token
+
+    def _key(
+        self,
+        token: str,
+        account: str,
+        name: str,
+        scopes: Sequence[str],
+        from_allowed: Sequence[str],
+        rate: str | None,
+        expires_at: int | None,
+    ) -> ApiKey:
+        return ApiKey(
+            id=self._clock.new_id("key_"),
+            prefix=token[: len(MARK) + _PREFIX],
+            digest=_digest(token),
+            account=account,
+            name=name,
+            scopes=tuple(scopes),
+            from_allowed=tuple(from_allowed),
+            rate=rate,
+            created_at=self._clock.now(),
+            expires_at=expires_at,
+            revoked_at=None,
+        )
+
+    async def bootstrap(self, token: str) -> bool:
+        """Store `token` as the first admin key, if the store has no key at all. Raises ConfigurationError."""
+        if not token.startswith(MARK) or not 43 <= len(token) <= 100 or not token.isascii():
+            raise ConfigurationError(
+                "POSTROOM_BOOTSTRAP_KEY_FILE: must hold `pr_` and 40 or more random characters;"
+                " `postroom keys generate` prints one"
+            )
+        key = self._key(token, "default", "bootstrap", SCOPES, (), None, None)
+        return await self._store.add_key(key, only_if_none=True)
+
+    def generate(self) -> str:
+        """A fresh token that is stored nowhere."""
+        return MARK + self._clock.token()
+
+    async def list(self, account: str | None) -> Sequence[ApiKey]:
+        """All keys of an account (of all accounts for None), revoked ones too."""
+        return await self._store.list_keys(account)
+
+    async def revoke(self, account: str | None, id: str) -> bool:
+        """End a key at once. False when there is no such key."""
+        return await self._store.revoke_key(account, id, self._clock.now())

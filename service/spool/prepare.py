@@ -1,0 +1,264 @@
+"""From a submission to what is stored: a pipeline of small steps over one value, all before the 202.
+
+Recipients are merged and guarded, the suppression list is asked, the template rendered, the message composed and read
+again by the gate, and each relay that may carry it makes a trial seal, so that refusals are still 422. Nothing here
+writes; store.accept is the next step (spool/submit).
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service.clock import Clock
+from service.errors import (
+    AllRecipientsSuppressed,
+    ComposeViolation,
+    FieldProblem,
+    FromNotAllowed,
+    NoRelayForMessage,
+    SenderNotAccepted,
+)
+from service.mail.address import Mailbox, email_key
+from service.mail.compose import Composed, Notice, compose
+from service.mail.draft import Draft
+from service.mail.gate import inspect
+from service.mail.lifecycle import State
+from service.mail.render import Rendered
+from service.mail.route import Route
+from service.mail.seal import seal
+from service.relay.port import Relay, Relays
+from service.settings import Settings
+from service.spool.guard import Addressed, StagingGuard, may_carry, merge
+from service.spool.templates import TemplateLibrary
+from service.spool.values import PRIORITIES, Caller, Prepared, Preview, RelayPlan, Submission
+from service.store.port import NewMessage, NewRecipient, Store
+from service.telemetry import Log, get_logger
+
+_THREAD_FROM = 512 * 1024  # octets of attachments; encoding more than that would hold up the loop for over 5 ms
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    subject: str
+    html: str | None
+    text: str | None
+    template: str | None
+
+
+class Preparer:
+    """Makes submissions ready; holds what that needs and no state of its own."""
+
+    def __init__(
+        self, settings: Settings, clock: Clock, store: Store, templates: TemplateLibrary, relays: Relays
+    ) -> None:
+        self._settings, self._clock, self._store = settings, clock, store
+        self._templates, self._relays = templates, relays
+        self.guard = StagingGuard(settings.redirect_all_to, settings.recipients_allowed)
+
+    async def prepare(self, submission: Submission, caller: Caller) -> Prepared:
+        """All steps. Raises any RequestError that the submission deserves."""
+        return (await self.preview(submission, caller)).prepared
+
+    async def preview(self, submission: Submission, caller: Caller) -> Preview:
+        """The same, with everything that was made on the way."""
+        self._check_sender(submission, caller)
+        addressed, notices = self.guard.apply(merge(submission.to, submission.cc, submission.bcc))
+        suppressed = await self._store.suppressed(caller.account, [email_key(each.mailbox.email) for each in addressed])
+        recipients = _new_recipients(addressed, suppressed)
+        content = self._content(submission)
+        now = self._clock.now()
+        id = self._clock.new_id("msg_")
+        draft = _draft(submission, content, id, max(now, submission.scheduled_at or 0))
+        composed = await _compose(draft)
+        self._inspect(composed, id)
+        plan = self._plan(submission, composed, draft.from_)
+        message = self._message(submission, caller, content, composed, recipients, draft, now, id, notices)
+        return Preview(
+            Prepared(message, tuple(notices) + composed.warnings),
+            content.subject,
+            content.html,
+            content.text,
+            header_fields(composed.segments[0]),
+            plan,
+        )
+
+    def _check_sender(self, submission: Submission, caller: Caller) -> None:
+        if not caller.from_allowed:
+            return
+        asked = [("#/from", submission.from_.email)]
+        if submission.envelope_from:
+            asked.append(("#/envelope_from", submission.envelope_from))
+        if submission.sender:
+            asked.append(("#/sender", submission.sender.email))
+        wrong = [
+            FieldProblem(pointer, "from_not_allowed", f"{email} is not among the addresses this key may send from")
+            for pointer, email in asked
+            if not may_carry(caller.from_allowed, email)
+        ]
+        if wrong:
+            raise FromNotAllowed(errors=wrong)
+
+    def _content(self, submission: Submission) -> _Content:
+        use = submission.template
+        if use is None:
+            return _Content(submission.subject or "", submission.html, submission.text, None)
+        rendered: Rendered = self._templates.get(use.name).render(
+            use.variables,
+            use.locale,
+            deadline=self._clock.monotonic() + self._settings.render_timeout,
+            monotonic=self._clock.monotonic,
+            max_bytes=self._settings.max_rendered_bytes,
+        )
+        return _Content(
+            submission.subject if submission.subject is not None else rendered.subject,
+            rendered.html,
+            rendered.text,
+            f"{rendered.template}@{rendered.version}",
+        )
+
+    def _inspect(self, composed: Composed, id: str) -> None:
+        try:
+            inspect(composed)
+        except ComposeViolation as violation:
+            log.error(Log.ALERT_COMPOSE, id=id, detail=violation.detail)
+            raise
+
+    def _plan(self, submission: Submission, composed: Composed, from_: Mailbox) -> list[RelayPlan]:
+        """A trial seal by each relay that may carry the message, best first; at least one must agree."""
+        candidates = self._relays.candidates(from_.email, submission.relay)
+        if submission.relay is not None and not candidates:
+            self._relays.get(submission.relay)  # raises RelayNotFound with a "did you mean"
+        plan: list[RelayPlan] = []
+        refusals: list[str] = []
+        sender_fault: SenderNotAccepted | None = None
+        for relay in candidates:
+            refusal = _incapable(relay, composed)
+            if refusal:
+                refusals.append(refusal)
+                continue
+            try:
+                sealed = seal(composed.segments, submission.envelope_from or from_.email, from_.email, relay.rule)
+            except SenderNotAccepted as fault:
+                sender_fault = sender_fault or fault
+                continue
+            plan.append(RelayPlan(relay.name, sealed.envelope_from, sealed.rewritten))
+        if plan:
+            return plan
+        if sender_fault and not refusals:
+            raise sender_fault
+        detail = "; ".join(refusals) or f"no configured relay may carry mail from {from_.email}"
+        raise NoRelayForMessage(detail, errors=[FieldProblem("#/from", NoRelayForMessage.code, detail)])
+
+    def _message(
+        self,
+        submission: Submission,
+        caller: Caller,
+        content: _Content,
+        composed: Composed,
+        recipients: tuple[NewRecipient, ...],
+        draft: Draft,
+        now: int,
+        id: str,
+        notices: list[Notice],
+    ) -> NewMessage:
+        due_at = max(now, submission.scheduled_at or 0)
+        ttl = self._settings.default_ttl if submission.ttl is None else submission.ttl
+        sender = submission.from_.email if self._relays.sender_decides() else ""
+        return NewMessage(
+            id=id,
+            account=caller.account,
+            message_id=draft.message_id,
+            created_at=now,
+            scheduled_at=submission.scheduled_at,
+            due_at=due_at,
+            expires_at=due_at + int(ttl * 1000),
+            priority=PRIORITIES[submission.priority],
+            delivery=submission.delivery,
+            route=Route(caller.account, submission.relay or "", "" if submission.relay else sender).key,
+            relay=submission.relay,
+            from_email=submission.from_.email,
+            envelope_from=submission.envelope_from or submission.from_.email,
+            subject=content.subject,
+            template=content.template,
+            tags=submission.tags,
+            metadata=submission.metadata,
+            smtputf8=composed.smtputf8,
+            size=composed.size,
+            content=composed.segments,
+            recipients=recipients,
+            warnings=tuple(
+                {"pointer": each.pointer, "code": each.code, "detail": each.detail}
+                for each in (*notices, *composed.warnings)
+            ),
+            idempotency_key=submission.idempotency_key,
+        )
+
+
+def _new_recipients(addressed: list[Addressed], reasons: Mapping[str, str]) -> tuple[NewRecipient, ...]:
+    recipients = tuple(
+        NewRecipient(
+            each.mailbox.email,
+            each.mailbox.name,
+            each.kind,
+            State.SUPPRESSED if email_key(each.mailbox.email) in reasons else State.QUEUED,
+        )
+        for each in addressed
+    )
+    if reasons and all(each.state is State.SUPPRESSED for each in recipients):
+        raise AllRecipientsSuppressed(
+            errors=[
+                FieldProblem(
+                    each.pointer, "suppressed", f"{each.mailbox.email}: {reasons[email_key(each.mailbox.email)]}"
+                )
+                for each in addressed
+            ]
+        )
+    return recipients
+
+
+def _draft(submission: Submission, content: _Content, id: str, date: int) -> Draft:
+    ulid = id.removeprefix("msg_").lower()
+    return Draft(
+        from_=submission.from_,
+        to=submission.to,
+        cc=submission.cc,
+        bcc=submission.bcc,
+        reply_to=submission.reply_to,
+        sender=submission.sender,
+        subject=content.subject,
+        html=content.html,
+        text=content.text,
+        attachments=submission.attachments,
+        calendar=submission.calendar,
+        headers=submission.headers,
+        in_reply_to=submission.in_reply_to,
+        references=submission.references,
+        unsubscribe_url=submission.unsubscribe_url,
+        importance=None,  # a lane of our queue, not a mark for the reader; X-Priority may be given under headers
+        message_id=f"{ulid}@{submission.from_.email.rpartition('@')[2]}",
+        date=date,
+        boundary_seed=ulid,
+    )
+
+
+async def _compose(draft: Draft) -> Composed:
+    if sum(len(each.content) for each in draft.attachments) > _THREAD_FROM:
+        return await asyncio.to_thread(compose, draft)
+    return compose(draft)
+
+
+def _incapable(relay: Relay, composed: Composed) -> str | None:
+    if relay.max_size is not None and composed.size > relay.max_size:
+        return f"relay {relay.name} takes at most {relay.max_size} octets, the message has {composed.size}"
+    if composed.smtputf8 and relay.smtputf8 is False:
+        return f"relay {relay.name} does not offer SMTPUTF8 (RFC 6531), which an address of this message needs"
+    return None
+
+
+def header_fields(head: bytes) -> list[tuple[str, str]]:
+    """The header block of composed bytes, unfolded, as (name, value)."""
+    block = head.partition(b"\r\n\r\n")[0].decode("utf-8", "replace")
+    unfolded = block.replace("\r\n ", " ").replace("\r\n\t", "\t")
+    return [(name, value.strip()) for name, _, value in (line.partition(":") for line in unfolded.split("\r\n"))]

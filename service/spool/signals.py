@@ -1,0 +1,41 @@
+"""Hints between the loops of one process: mail was queued, a message moved. Only hints: polling stays correct."""
+
+import asyncio
+from collections.abc import Callable
+
+
+class Signals:
+    """Who queues tells the dispatcher; who settles wakes whoever waits for that message."""
+
+    def __init__(self) -> None:
+        self._queued: list[Callable[[str, int, int], None]] = []
+        self._waiting: dict[str, list[asyncio.Event]] = {}
+
+    def on_queued(self, callback: Callable[[str, int, int], None]) -> None:
+        """`callback(route, priority, due_at)` is called for each message that is queued."""
+        self._queued.append(callback)
+
+    def queued(self, route: str, priority: int, due_at: int) -> None:
+        """A recipient waits on `route`, due at `due_at` (ms)."""
+        for callback in self._queued:
+            callback(route, priority, due_at)
+
+    def moved(self, id: str) -> None:
+        """Some recipient of message `id` changed its state."""
+        if self._waiting:
+            for event in self._waiting.get(id, ()):
+                event.set()
+
+    def watch(self, id: str) -> asyncio.Event:
+        """An event that is set whenever message `id` moves; give it back with `unwatch`."""
+        event = asyncio.Event()
+        self._waiting.setdefault(id, []).append(event)
+        return event
+
+    def unwatch(self, id: str, event: asyncio.Event) -> None:
+        """End a watch."""
+        left = [other for other in self._waiting.get(id, ()) if other is not event]
+        if left:
+            self._waiting[id] = left
+        else:
+            self._waiting.pop(id, None)

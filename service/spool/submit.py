@@ -1,0 +1,249 @@
+"""Submissions in, one durable commit, answers out.
+
+Submitting is: has this key been answered? prepare every message; take from the limiters and store all of it in one
+transaction; only then is there an answer. Idempotency and limits are decided inside that transaction, so they hold over
+processes and kills; what this file adds is only that a twin in flight waits for the first instead of working twice.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from service.clock import Clock
+from service.durations import Rate, parse_rate
+from service.errors import (
+    ConcurrentIdempotentRequests,
+    FieldProblem,
+    InternalError,
+    InvalidIdempotentRequest,
+    PayloadTooLarge,
+    PostroomError,
+    QueueFull,
+    RateLimitExceeded,
+    ShuttingDown,
+    ValidationFailed,
+)
+from service.mail.address import email_key
+from service.mail.lifecycle import State
+from service.settings import Settings
+from service.spool.health import Readiness
+from service.spool.prepare import Preparer
+from service.spool.signals import Signals
+from service.spool.values import Answer, Caller, ItemResult, Prepared, Preview, Submission
+from service.store.port import (
+    Accept,
+    Accepted,
+    IdempotencyKey,
+    KeyMismatch,
+    Limited,
+    Replayed,
+    Store,
+    Take,
+)
+from service.telemetry import Metrics
+
+TWIN_WAIT = 2.0  # seconds a repeat waits for the request in flight with the same key
+RETRY_SOON = 1.0  # seconds, in Retry-After of a 409 or 503
+
+
+class Submitter:
+    """The use case behind POST /send and POST /send/batch."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        store: Store,
+        preparer: Preparer,
+        readiness: Readiness,
+        signals: Signals,
+        metrics: Metrics,
+    ) -> None:
+        self._settings, self._clock, self._store = settings, clock, store
+        self._preparer, self._readiness, self._signals, self._metrics = preparer, readiness, signals, metrics
+        self._in_flight: dict[tuple[str, str], asyncio.Event] = {}
+        off = settings.recipient_limit.strip().lower() in {"off", "none", ""}
+        self._recipient_rate: Rate | None = None if off else parse_rate(settings.recipient_limit)
+
+    async def preview(self, submission: Submission, caller: Caller) -> Preview:
+        """A dry run: everything but the store."""
+        return await self._preparer.preview(submission, caller)
+
+    async def submit(
+        self,
+        submission: Submission,
+        caller: Caller,
+        key: IdempotencyKey | None,
+        shape: Callable[[Prepared], bytes],
+    ) -> Answer:
+        """One message. Raises RequestError (nothing was stored) or ServiceError (no 202 may be given)."""
+
+        async def work() -> Answer:
+            prepared = await self._preparer.prepare(submission, caller)
+            return await self._store_all([prepared], shape(prepared), caller, key)
+
+        return await self._once(caller.account, key, work)
+
+    async def submit_batch(
+        self,
+        items: Sequence[Submission | PostroomError],
+        caller: Caller,
+        key: IdempotencyKey | None,
+        *,
+        partial: bool,
+        shape: Callable[[Sequence[ItemResult]], bytes],
+    ) -> Answer:
+        """Many messages in one transaction: all of them or, when `partial`, those without a fault.
+
+        Raises ValidationFailed with pointers under `/messages/N` when any item has a fault and not `partial`.
+        """
+
+        async def work() -> Answer:
+            results = await self._prepare_items(items, caller)
+            if not partial:
+                _reject_all(results)
+            good = [result.prepared for result in results if result.prepared is not None]
+            return await self._store_all(good, shape(results), caller, key)
+
+        return await self._once(caller.account, key, work)
+
+    async def _once(
+        self, account: str, key: IdempotencyKey | None, work: Callable[[], "asyncio._CoroutineLike[Answer]"]
+    ) -> Answer:
+        """Run `work` unless the key has an answer; a twin in flight is waited for."""
+        self._check_open()
+        if key is None:
+            return await work()
+        slot = (account, key.key)
+        await self._wait_for_twin(slot)
+        if (kept := await self._kept(account, key)) is not None:
+            return kept
+        if slot in self._in_flight:  # another repeat was woken before us
+            raise ConcurrentIdempotentRequests(retry_after=RETRY_SOON)
+        done = self._in_flight[slot] = asyncio.Event()
+        try:
+            return await work()
+        finally:
+            del self._in_flight[slot]
+            done.set()
+
+    def _check_open(self) -> None:
+        if not self._readiness.accepting:
+            raise ShuttingDown(retry_after=RETRY_SOON)
+        if self._readiness.waiting_recipients >= self._settings.max_queued:
+            raise QueueFull(retry_after=10)
+
+    async def _wait_for_twin(self, slot: tuple[str, str]) -> None:
+        if (twin := self._in_flight.get(slot)) is None:
+            return
+        try:
+            async with asyncio.timeout(TWIN_WAIT):
+                await twin.wait()
+        except TimeoutError:
+            raise ConcurrentIdempotentRequests(retry_after=RETRY_SOON) from None
+
+    async def _kept(self, account: str, key: IdempotencyKey) -> Answer | None:
+        match await self._store.find_answer(account, key):
+            case Replayed(answer):
+                self._metrics.replayed.inc()
+                return Answer(answer, replayed=True)
+            case KeyMismatch():
+                raise InvalidIdempotentRequest
+            case _:
+                return None
+
+    async def _prepare_items(self, items: Sequence[Submission | PostroomError], caller: Caller) -> list[ItemResult]:
+        results: list[ItemResult] = []
+        total = 0
+        for item in items:
+            result = await self._prepare_item(item, caller)
+            results.append(result)
+            if result.prepared is not None:
+                total += result.prepared.message.size
+            if total > self._settings.max_batch_bytes:
+                raise PayloadTooLarge(f"The batch composes to more than {self._settings.max_batch_bytes} octets.")
+            await asyncio.sleep(0)  # a batch must not hold up the loop
+        return results
+
+    async def _prepare_item(self, item: Submission | PostroomError, caller: Caller) -> ItemResult:
+        if isinstance(item, PostroomError):
+            return ItemResult(error=item)
+        try:
+            if item.idempotency_key is not None:
+                own = IdempotencyKey(item.idempotency_key, item.fingerprint)
+                if (kept := await self._kept(caller.account, own)) is not None:
+                    return ItemResult(replayed=kept.body)
+            return ItemResult(prepared=await self._preparer.prepare(item, caller))
+        except PostroomError as error:
+            return ItemResult(error=error)
+
+    async def _store_all(
+        self, prepared: Sequence[Prepared], answer: bytes, caller: Caller, key: IdempotencyKey | None
+    ) -> Answer:
+        if not prepared:
+            return Answer(answer)
+        now = self._clock.now()
+        accept = Accept(
+            account=caller.account,
+            messages=[each.message for each in prepared],
+            now=now,
+            answer=answer,
+            key=key,
+            key_expires_at=now + int(self._settings.idempotency_retention * 1000),
+            takes=self._takes(prepared, caller),
+        )
+        match await self._store.accept(accept):
+            case Accepted():
+                self._hint(prepared)
+                return Answer(answer)
+            case Replayed(kept):
+                self._metrics.replayed.inc()
+                return Answer(kept, replayed=True)
+            case KeyMismatch():
+                raise InvalidIdempotentRequest
+            case Limited(take, retry_after):
+                raise _limited(take, retry_after)
+        raise InternalError
+
+    def _takes(self, prepared: Sequence[Prepared], caller: Caller) -> list[Take]:
+        takes: list[Take] = []
+        if caller.rate is not None:
+            takes.append(Take(f"key:{caller.key_id}", caller.rate, len(prepared)))
+        if self._recipient_rate is not None:
+            takes += [
+                Take(f"to:{caller.account}:{email_key(each.email)}", self._recipient_rate, 1, each.email)
+                for one in prepared
+                for each in one.message.recipients
+                if each.state is State.QUEUED
+            ]
+        return takes
+
+    def _hint(self, prepared: Sequence[Prepared]) -> None:
+        self._metrics.accepted.inc(len(prepared))
+        for each in prepared:
+            message = each.message
+            self._signals.queued(message.route, message.priority, message.due_at)
+
+
+def _reject_all(results: Sequence[ItemResult]) -> None:
+    faults: list[FieldProblem] = []
+    for index, result in enumerate(results):
+        if result.error is None:
+            continue
+        if result.error.status >= 500:
+            raise result.error
+        problems = result.error.errors or (FieldProblem("#", result.error.code, result.error.detail),)
+        faults += [problem.under(f"/messages/{index}") for problem in problems]
+    if faults:
+        raise ValidationFailed("Nothing was accepted: some messages of the batch have faults.", errors=faults)
+
+
+def _limited(take: Take, retry_after: float) -> RateLimitExceeded:
+    if take.pointer:
+        return RateLimitExceeded(
+            f"{take.pointer} already gets {take.rate.count} messages in {take.rate.window:g} s"
+            " (POSTROOM_RECIPIENT_LIMIT).",
+            retry_after=retry_after,
+        )
+    return RateLimitExceeded(
+        f"This key may send {take.rate.count} messages in {take.rate.window:g} s.", retry_after=retry_after
+    )
