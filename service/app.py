@@ -1,0 +1,264 @@
+"""The composition root: settings, store, relays and loops become one running service.
+
+`Service.start` builds from the bottom up and `Service.stop` takes down in the order that loses nothing: stop accepting,
+stop claiming, let transactions in flight finish, commit their results, close. `serve` puts HTTP in front of it and
+turns SIGTERM into that order.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import uvicorn
+from fastapi import FastAPI
+
+from service import api
+from service.api.context import Context
+from service.capture.inbox import inbox_app
+from service.capture.mailbox import Mailbox
+from service.capture.relay import CaptureRelay
+from service.clock import SYSTEM, Clock
+from service.errors import ConfigurationError
+from service.relay import open_relays
+from service.relay.port import Relays
+from service.settings import Settings
+from service.spool.dispatch import Dispatcher
+from service.spool.health import Readiness
+from service.spool.janitor import Janitor
+from service.spool.keys import Keys
+from service.spool.messages import Messages
+from service.spool.prepare import Preparer
+from service.spool.signals import Signals
+from service.spool.submit import Submitter
+from service.spool.templates import TemplateLibrary
+from service.store import open_store
+from service.store.port import Store
+from service.telemetry import Log, Metrics, get_logger
+
+log = get_logger()
+
+_HERE = Path(__file__).parent
+_STARTER_TEMPLATES = (_HERE.parent / "templates", _HERE / "starter_templates")  # a checkout, or an installed package
+
+
+def templates_directory(settings: Settings) -> Path:
+    """Where templates are read from: the setting, else the starter set. Raises ConfigurationError."""
+    if settings.templates_dir is not None:
+        if not settings.templates_dir.is_dir():
+            raise ConfigurationError(f"POSTROOM_TEMPLATES_DIR: {settings.templates_dir} is no directory")
+        return settings.templates_dir
+    return next((path for path in _STARTER_TEMPLATES if path.is_dir()), _STARTER_TEMPLATES[-1])
+
+
+@dataclass(slots=True)
+class Capture:
+    """The development relay and the mailbox it fills."""
+
+    relay: CaptureRelay
+    mailbox: Mailbox
+
+
+class Service:
+    """Everything that runs in one process, without the HTTP server around it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        store: Store,
+        relays: Relays,
+        templates: TemplateLibrary,
+        capture: Capture | None,
+        holder: str,
+    ) -> None:
+        self.settings, self.clock, self.store, self.relays = settings, clock, store, relays
+        self.templates, self.capture = templates, capture
+        self.metrics = Metrics()
+        self.signals = Signals()
+        self.readiness = Readiness(store, settings.role)
+        self.readiness.held = settings.hold
+        preparer = Preparer(settings, clock, store, templates, relays)
+        self.readiness.guard = preparer.guard.active
+        self.keys = Keys(clock, store)
+        self.messages = Messages(settings, clock, store, relays, self.signals)
+        self.submitter = Submitter(settings, clock, store, preparer, self.readiness, self.signals, self.metrics)
+        self.dispatcher = (
+            Dispatcher(settings, clock, store, relays, self.signals, self.readiness, self.metrics, holder)
+            if settings.role != "api"
+            else None
+        )
+        wake = self.dispatcher.wake if self.dispatcher else _nothing
+        self._janitor = Janitor(settings, clock, store, relays, self.readiness, self.metrics, wake)
+        self._loops: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def start(cls, settings: Settings, *, capture: bool = False, clock: Clock = SYSTEM) -> Self:
+        """Open the store, load templates and relays, start the loops.
+
+        Raises ConfigurationError with a sentence that names what to set, StorageUnavailable.
+        """
+        templates = TemplateLibrary.load(templates_directory(settings))
+        captured = await _start_capture(clock) if capture else None
+        relays = open_relays(settings, clock, extra_url=captured.relay.url if captured else None)
+        holder = clock.new_id(f"{socket.gethostname()}-{os.getpid()}-")
+        store = open_store(settings.database_url, clock, holder=holder)
+        await store.open()
+        service = cls(settings, clock, store, relays, templates, captured, holder)
+        await service._bootstrap()
+        service._start_loops()
+        log.info(Log.STARTED, role=settings.role, relays=relays.names(), guard=service.readiness.guard)
+        return service
+
+    async def _bootstrap(self) -> None:
+        file = self.settings.bootstrap_key_file
+        if file is None:
+            return
+        token = _read_secret("POSTROOM_BOOTSTRAP_KEY_FILE", file)
+        if await self.keys.bootstrap(token):
+            log.info(Log.BOOTSTRAP_KEY, file=str(file))
+
+    def _start_loops(self) -> None:
+        loops = [self._janitor.run()]
+        if self.dispatcher is not None:
+            self.store.on_hint(self.dispatcher.wake)
+            loops += [self.dispatcher.run(), self.dispatcher.heartbeat()]
+        for loop in loops:
+            task = asyncio.create_task(loop)
+            task.add_done_callback(self._loop_ended)
+            self._loops.append(task)
+
+    def _loop_ended(self, task: asyncio.Task[None]) -> None:
+        """A loop that ends by an error would leave mail lying: say so and turn unready, so that we are restarted."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical(Log.LOOP_FAILED, exc_info=error)
+            self.readiness.draining = True
+
+    def http(self) -> FastAPI:
+        """The HTTP application of this process."""
+        app = api.build_app(
+            Context(
+                settings=self.settings,
+                clock=self.clock,
+                store=self.store,
+                submitter=self.submitter,
+                messages=self.messages,
+                keys=self.keys,
+                templates=self.templates,
+                relays=self.relays,
+                readiness=self.readiness,
+                metrics=self.metrics,
+            )
+        )
+        if self.capture is not None:
+            app.mount("/inbox", inbox_app(self.capture.mailbox))
+        return app
+
+    async def stop(self) -> None:
+        """Finish what is in flight within the grace, give leases back, close."""
+        self.readiness.draining = True
+        self.readiness.accepting = False
+        log.info(Log.STOPPING)
+        if self.dispatcher is not None:
+            self.dispatcher.stop_claiming()
+        await self.relays.close(self.settings.drain_grace)
+        if self.dispatcher is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.settings.drain_grace):
+                    await self.dispatcher.settle_all()
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self.store.close()
+        if self.capture is not None:
+            await self.capture.relay.stop()
+        log.info(Log.STOPPED)
+
+
+def _nothing() -> None:
+    """An api process has no dispatcher to wake."""
+
+
+async def _start_capture(clock: Clock) -> Capture:
+    mailbox = Mailbox()
+    relay = CaptureRelay(mailbox, clock)
+    await relay.start()
+    return Capture(relay, mailbox)
+
+
+def _read_secret(name: str, file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(f"{name}: {file}: {error.strerror}") from None
+
+
+# --- HTTP in front ----------------------------------------------------------------------------------------------------
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with the signals left to `serve`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(settings: Settings, *, capture: bool = False, ready: "asyncio.Future[int] | None" = None) -> None:
+    """Run until SIGTERM or SIGINT, then drain. `ready` gets the port once requests are answered."""
+    service = await Service.start(settings, capture=capture)
+    try:
+        listener = _listen(settings)
+        port = listener.getsockname()[1]
+        config = uvicorn.Config(
+            service.http(),
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(settings.drain_grace) or 1,
+            timeout_keep_alive=75,  # seconds; longer than the usual proxy's 60, so that it is the proxy that closes
+        )
+        server = _Server(config)
+        _on_signals(server, service, settings)
+        if ready is not None:
+            asyncio.get_running_loop().call_soon(ready.set_result, port)
+        await server.serve([listener])
+    finally:
+        await service.stop()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        listener = socket.create_server((settings.host, settings.port), backlog=2048)
+    except OSError as error:
+        raise ConfigurationError(
+            f"POSTROOM_HOST, POSTROOM_PORT: {settings.host}:{settings.port}: {error.strerror}"
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+def _on_signals(server: uvicorn.Server, service: Service, settings: Settings) -> None:
+    """First signal: not ready, still accepting for the drain delay, then exit. Second: exit now."""
+    loop = asyncio.get_running_loop()
+
+    def exit_now() -> None:
+        server.should_exit = True
+
+    def drain() -> None:
+        if service.readiness.draining:
+            exit_now()
+            return
+        service.readiness.draining = True
+        loop.call_later(settings.drain_delay, exit_now)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, drain)

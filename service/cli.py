@@ -1,0 +1,337 @@
+"""The `postroom` command: one small function for each subcommand.
+
+postroom dev        everything on this machine: SQLite under var/, capture relay, /inbox, /docs, no key needed
+postroom serve      the service, configured by POSTROOM_* (see README)
+postroom migrate    bring the store's schema up to date
+postroom keys       create, list and revoke API keys
+postroom relay      list and check relays
+postroom template   list templates, render one
+postroom openapi    write the OpenAPI document
+postroom demo       start a service, send every template over real SMTP, print each timeline
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from service import settings as configuration
+from service.clock import SYSTEM, rfc3339
+from service.errors import PostroomError
+from service.settings import Settings
+from service.telemetry import configure_logging
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; the exit status: 0 done, 1 refused with a sentence on stderr, 2 wrong usage."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    if not hasattr(chosen, "run"):
+        parser.print_help()
+        return 2
+    try:
+        result: int | None = chosen.run(chosen)
+    except PostroomError as error:
+        print(f"postroom: {error.detail}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return result or 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="postroom", description="Transactional email over your own relays.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], int | None], words: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=words, description=words)
+        command.set_defaults(run=run)
+        return command
+
+    dev = add("dev", _dev, "Run everything on this machine, with a capture relay and an inbox.")
+    dev.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    dev.add_argument("--port", type=int, help="port to listen on (default 8000)")
+    serve = add("serve", _serve, "Run the service as POSTROOM_* configures it.")
+    serve.add_argument("--role", choices=("all", "api", "sender"), help="what this process does")
+    serve.add_argument("--hold", action="store_true", default=None, help="start with sending held")
+    add("migrate", _migrate, "Bring the store's schema up to date.")
+    openapi = add("openapi", _openapi, "Write the OpenAPI document.")
+    openapi.add_argument("--output", type=Path, help="file to write; default: standard output")
+    add("demo", _demo, "Start a service, send every template over real SMTP, print each timeline.")
+    _add_keys(add("keys", _usage, "Create, list and revoke API keys."))
+    _add_relay(add("relay", _usage, "List and check relays."))
+    _add_template(add("template", _usage, "List templates, render one."))
+    return parser
+
+
+def _add_keys(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    create = commands.add_parser("create", help="make a key and print it, once")
+    create.set_defaults(run=_keys_create)
+    create.add_argument("name")
+    create.add_argument("--account", default="default")
+    create.add_argument("--scope", action="append", choices=("send", "read", "content", "admin"))
+    create.add_argument("--from", dest="from_allowed", action="append", default=[], metavar="ADDRESS_OR_DOMAIN")
+    create.add_argument("--rate", help="for example 100/s")
+    listing = commands.add_parser("list", help="show all keys, without their secrets")
+    listing.set_defaults(run=_keys_list)
+    listing.add_argument("--account")
+    revoke = commands.add_parser("revoke", help="end a key at once")
+    revoke.set_defaults(run=_keys_revoke)
+    revoke.add_argument("id")
+    commands.add_parser("generate", help="print a fresh key for POSTROOM_BOOTSTRAP_KEY_FILE").set_defaults(
+        run=_keys_generate
+    )
+
+
+def _add_relay(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands.add_parser("list", help="show the configured relays").set_defaults(run=_relay_list)
+    check = commands.add_parser("check", help="DNS, TCP, TLS, EHLO, AUTH, step by step")
+    check.set_defaults(run=_relay_check)
+    check.add_argument("name", nargs="?")
+
+
+def _add_template(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands.add_parser("list", help="show the templates").set_defaults(run=_template_list)
+    render = commands.add_parser("render", help="render a template with its sample data")
+    render.set_defaults(run=_template_render)
+    render.add_argument("name")
+    render.add_argument("--locale")
+    render.add_argument("--variables", type=Path, help="JSON file; default: the template's sample")
+    render.add_argument("--part", choices=("html", "text", "subject"), default="html")
+
+
+def _usage(_: argparse.Namespace) -> int:
+    return 2
+
+
+def _run(work: Coroutine[Any, Any, int | None]) -> int | None:
+    try:
+        import uvloop
+    except ImportError:  # no uvloop on Windows
+        return asyncio.run(work)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _overrides(**given: Any) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+def _dev(chosen: argparse.Namespace) -> int | None:
+    settings = configuration.load(
+        **_overrides(host=chosen.host, port=chosen.port, drain_delay=0, drain_grace=5, log_format="console")
+    )
+    settings = _open_on_loopback(settings)
+    configure_logging(settings.log_level, settings.log_format)
+    return _run(_dev_main(settings))
+
+
+def _open_on_loopback(settings: Settings) -> Settings:
+    loopback = settings.host in {"127.0.0.1", "::1", "localhost"}
+    return settings.model_copy(update={"auth": "none"}) if loopback else settings
+
+
+async def _dev_main(settings: Settings) -> int | None:
+    from service.app import serve
+
+    ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    ready.add_done_callback(lambda port: _greet(settings.host, port.result()))
+    capture = settings.relay_url is None and settings.relay_url_file is None and settings.relays_file is None
+    await serve(settings, capture=capture, ready=ready)
+    return 0
+
+
+def _greet(host: str, port: int) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    base = f"http://{shown}:{port}"
+    print(
+        f"\nPostroom is running. Mail goes to the capture relay and is shown at {base}/inbox\n"
+        f"  API docs  {base}/docs\n"
+        "  try       curl -s " + base + "/send -H 'Content-Type: application/json' \\\n"
+        '              -d \'{"from":"zoucz <zouchengzhuo@163.com>","to":"zoucz <405966530@qq.com>",'
+        '"subject":"测试SMTP发送邮件","text":"你好"}\'\n'
+        "  stop      Ctrl+C\n",
+        flush=True,
+    )
+
+
+def _serve(chosen: argparse.Namespace) -> int | None:
+    from service.app import serve
+
+    settings = configuration.load(**_overrides(role=chosen.role, hold=chosen.hold))
+    configure_logging(settings.log_level, settings.log_format)
+    return _run(serve(settings))
+
+
+def _migrate(_: argparse.Namespace) -> int | None:
+    async def work() -> int:
+        async with _store():
+            print("The schema is up to date.")
+        return 0
+
+    return _run(work())
+
+
+def _openapi(chosen: argparse.Namespace) -> int:
+    from service.api.openapi import document
+
+    text = json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+    if chosen.output:
+        chosen.output.write_text(text, encoding="utf-8")
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def _demo(_: argparse.Namespace) -> int | None:
+    from service.demo import demo
+
+    configure_logging("warning", "console")
+    return _run(demo())
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _store() -> AsyncIterator[Any]:
+    from service.store import open_store
+
+    settings = configuration.load()
+    configure_logging("warning", "console")
+    store = open_store(settings.database_url, SYSTEM, holder=SYSTEM.new_id("cli-"))
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def _keys_create(chosen: argparse.Namespace) -> int | None:
+    from service.spool.keys import Keys
+    from service.spool.values import SCOPES
+
+    async def work() -> int:
+        async with _store() as store:
+            key, token = await Keys(SYSTEM, store).create(
+                chosen.account, chosen.name, chosen.scope or SCOPES, chosen.from_allowed, chosen.rate
+            )
+        print(token)
+        print(f"{key.id}: account {key.account}, scopes {', '.join(key.scopes)}. Shown this once.", file=sys.stderr)
+        return 0
+
+    return _run(work())
+
+
+def _keys_list(chosen: argparse.Namespace) -> int | None:
+    from service.spool.keys import Keys
+
+    async def work() -> int:
+        async with _store() as store:
+            for key in await Keys(SYSTEM, store).list(chosen.account):
+                state = "revoked" if key.revoked_at else "active"
+                print(f"{key.id}  {key.account}  {key.name}  {key.prefix}...  {state}  {rfc3339(key.created_at)}")
+        return 0
+
+    return _run(work())
+
+
+def _keys_revoke(chosen: argparse.Namespace) -> int | None:
+    from service.spool.keys import Keys
+
+    async def work() -> int:
+        async with _store() as store:
+            if await Keys(SYSTEM, store).revoke(None, chosen.id):
+                return 0
+        print(f"postroom: no active key {chosen.id}", file=sys.stderr)
+        return 1
+
+    return _run(work())
+
+
+def _keys_generate(_: argparse.Namespace) -> int:
+    from service.spool.keys import MARK
+
+    print(MARK + SYSTEM.token())
+    return 0
+
+
+# --- relays and templates ---------------------------------------------------------------------------------------------
+
+
+def _relay_list(_: argparse.Namespace) -> int | None:
+    from service.relay import open_relays
+
+    async def work() -> int:
+        relays = open_relays(configuration.load(), SYSTEM)
+        for name in relays.names():
+            status = relays.get(name).status(SYSTEM.now())
+            print(f"{name}  {status.host}:{status.port}  {status.tls}  preset {status.preset or '-'}")
+        await relays.close(0)
+        return 0
+
+    return _run(work())
+
+
+def _relay_check(chosen: argparse.Namespace) -> int | None:
+    from service.relay import open_relays
+
+    async def work() -> int:
+        relays = open_relays(configuration.load(), SYSTEM)
+        failed = 0
+        for name in [chosen.name] if chosen.name else relays.names():
+            print(name)
+            for step in await relays.get(name).check():
+                mark = "ok  " if step.ok else "FAIL"
+                print(f"  {mark} {step.name:<5} {step.milliseconds:8.1f} ms  {step.detail}")
+                if step.hint:
+                    print(f"       {step.hint}")
+                failed += not step.ok
+        await relays.close(0)
+        return 1 if failed else 0
+
+    return _run(work())
+
+
+def _library() -> Any:
+    from service.app import templates_directory
+    from service.spool.templates import TemplateLibrary
+
+    return TemplateLibrary.load(templates_directory(configuration.load()))
+
+
+def _template_list(_: argparse.Namespace) -> int:
+    library = _library()
+    for name in library.names():
+        template = library.get(name)
+        print(f"{name}@{template.version}  {', '.join(template.locales)}  {template.description}")
+    return 0
+
+
+def _template_render(chosen: argparse.Namespace) -> int:
+    settings = configuration.load()
+    template = _library().get(chosen.name)
+    variables = json.loads(chosen.variables.read_text()) if chosen.variables else template.sample(chosen.locale)
+    rendered = template.render(
+        variables,
+        chosen.locale,
+        deadline=SYSTEM.monotonic() + settings.render_timeout,
+        monotonic=SYSTEM.monotonic,
+        max_bytes=settings.max_rendered_bytes,
+    )
+    print(getattr(rendered, chosen.part))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
