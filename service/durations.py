@@ -36,4 +36,4 @@ def parse_rate(text: str) -> Rate:
     if not slash or not count.isascii() or not count.isdigit() or int(count) < 1:
         raise ValueError("must be a rate, for example `100/s`, `30/15m` or `200/d`")
     window = window.strip()
-    return Rate(int(count), parse_duration(window if window[:1].isdigit() else "1" + window))
+    return Rate(int(count), parse_duration("1" + window if window in _UNITS else window))

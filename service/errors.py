@@ -73,7 +73,7 @@ class RequestError(PostroomError):
 
 class MalformedJson(RequestError):
     title = "Malformed JSON"
-    remedy = "Send one JSON object (RFC 8259) in UTF-8: no NaN, no duplicate names, no lone surrogates, depth within the limit."
+    remedy = "Send one JSON object (RFC 8259) in UTF-8: no NaN, duplicate names, lone surrogates or excessive depth."
 
 
 class InvalidIdempotencyKey(RequestError):

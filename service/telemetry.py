@@ -1,7 +1,8 @@
 """The catalogue of log events and metrics: every name is declared here once.
 
-Logs are JSON lines on stderr (structlog), with the request id and message id bound where there are any; no line holds a
-secret, a body or a variable. Metrics are Prometheus'; one registry for each process, `render()` is what /metrics answers.
+Logs are JSON lines on stderr (structlog), with the request id and message id bound where there are any; no line holds
+a secret, a body or a variable. Metrics are Prometheus'; one registry for each process, `render()` is what /metrics
+answers.
 """
 
 import logging

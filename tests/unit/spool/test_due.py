@@ -1,0 +1,61 @@
+"""Which routes are asked, in which order, and how slots are shared."""
+
+from service.spool.due import DueLanes, share
+from service.store.port import DueRoute, Want
+
+
+def test_a_route_is_asked_once_its_first_recipient_is_due() -> None:
+    lanes = DueLanes()
+    lanes.add("a||", 1, 100)
+    assert lanes.routes(99) == []
+    assert lanes.routes(100) == ["a||"]
+    assert lanes.next_due() == 100
+
+
+def test_taking_a_route_forgets_what_was_due_and_keeps_what_is_later() -> None:
+    lanes = DueLanes()
+    lanes.add("a||", 1, 100)
+    lanes.add("a||", 2, 900)
+    lanes.take("a||", 100)
+    assert lanes.next_due() == 900
+    assert lanes.routes(100) == []
+
+
+def test_the_earlier_of_two_hints_stays() -> None:
+    lanes = DueLanes()
+    lanes.add("a||", 1, 100)
+    lanes.learn([DueRoute("a||", 1, 500), DueRoute("b||", 1, 50)])
+    assert lanes.next_due() == 50
+    assert sorted(lanes.routes(100)) == ["a||", "b||"]
+
+
+def test_the_most_urgent_lane_comes_first() -> None:
+    lanes = DueLanes()
+    lanes.add("a||", 2, 0)
+    lanes.add("b||", 1, 0)
+    lanes.add("c||", 0, 0)
+    assert lanes.routes(0) == ["c||", "b||", "a||"]
+
+
+def test_accounts_take_turns_whatever_number_of_routes_they_have() -> None:
+    lanes = DueLanes()
+    for sender in "abcdefgh":
+        lanes.add(f"big||{sender}@x.example", 1, 0)
+    lanes.add("small||", 1, 0)
+    places = [lanes.routes(0).index("small||") for _ in range(9)]
+    assert sorted(places) == list(range(9)), "each place in turn"
+
+
+def test_slots_are_shared_in_equal_parts_and_the_rest_goes_to_the_first() -> None:
+    wants = share({"r": 5}, [("a||", ["r"]), ("b||", ["r"])])
+    assert wants == [Want("a||", "r", 3), Want("b||", "r", 2)]
+
+
+def test_a_route_falls_over_to_its_next_relay_when_the_first_is_full() -> None:
+    wants = share({"r": 1, "s": 2}, [("a||", ["r", "s"])])
+    assert wants == [Want("a||", "r", 1), Want("a||", "s", 2)]
+
+
+def test_no_slot_means_no_want() -> None:
+    assert share({"r": 0}, [("a||", ["r"])]) == []
+    assert share({"r": 3}, []) == []

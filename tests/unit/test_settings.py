@@ -1,0 +1,62 @@
+"""Settings: a wrong value stops the start with a sentence naming it, and never shows it."""
+
+import pytest
+
+from service.errors import ConfigurationError
+from service.settings import load
+
+
+def test_the_defaults_need_nothing() -> None:
+    settings = load()
+    assert settings.database_url == "sqlite:///var/postroom.db"
+    assert settings.raw_body_limit == 25 * 1024 * 1024 * 4 // 3 + 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("POSTROOM_PORT", "eighty"),
+        ("POSTROOM_LEASE", "soon"),
+        ("POSTROOM_AUTH", "perhaps"),
+        ("POSTROOM_RETRY_SCHEDULE", "5s,never"),
+        ("POSTROOM_DATABASE_URL", "mysql://secret-word@db"),
+        ("POSTROOM_MAX_RECIPIENTS", "0"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_its_value_is_not_shown(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load()
+    assert name in caught.value.detail
+    assert "secret-word" not in caught.value.detail
+
+
+def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTROOM_PORT", "x")
+    monkeypatch.setenv("POSTROOM_LEASE", "x")
+    with pytest.raises(ConfigurationError, match=r"(?s)POSTROOM_PORT.*POSTROOM_LEASE"):
+        load()
+
+
+def test_durations_and_lists_are_written_as_people_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTROOM_DEFAULT_TTL", "2h")
+    monkeypatch.setenv("POSTROOM_RETRY_SCHEDULE", "1s, 2m")
+    monkeypatch.setenv("POSTROOM_RECIPIENTS_ALLOWED", "a@b.example, c.example")
+    settings = load()
+    assert settings.default_ttl == 7200
+    assert settings.retry_schedule == (1, 120)
+    assert settings.recipients_allowed == ("a@b.example", "c.example")
+
+
+def test_a_relay_secret_is_not_shown_by_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTROOM_RELAY_URL", "smtps://me:canary-code@smtp.163.com")
+    assert "canary-code" not in repr(load())
+
+
+def test_two_sources_of_one_secret_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTROOM_RELAY_URL", "smtps://me:code@smtp.163.com")
+    monkeypatch.setenv("POSTROOM_RELAY_URL_FILE", "/run/secrets/relay")
+    with pytest.raises(ConfigurationError, match="exclude each other"):
+        load()
