@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from service.durations import Rate
 from service.mail.lifecycle import Event, State
 
-# --- accept ---------------------------------------------------------------------------------------------------------
+# --- accept ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,15 @@ class NewRecipient:
     name: str
     kind: str  # to | cc | bcc
     state: State = State.QUEUED
+
+
+@dataclass(frozen=True, slots=True)
+class ItemKey:
+    """An item's own idempotency key in a batch: its fingerprint and the answer that a repeat will get."""
+
+    key: str
+    fingerprint: bytes
+    answer: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +62,7 @@ class NewMessage:
     content: tuple[bytes, ...]  # pieces; equal pieces of 64 KiB or more are stored once
     recipients: tuple[NewRecipient, ...]
     warnings: tuple[Mapping[str, str], ...] = ()
-    idempotency_key: str | None = None  # an item's own key in a batch
+    item: ItemKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +123,7 @@ class Limited:
 
 AcceptResult = Accepted | Replayed | KeyMismatch | Limited
 
-# --- claim and settle -----------------------------------------------------------------------------------------------
+# --- claim and settle --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +220,7 @@ class DueRoute:
     due_at: int
 
 
-# --- what people read -----------------------------------------------------------------------------------------------
+# --- what people read -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,10 +335,9 @@ class QueueStats:
 
     counts: Mapping[State, int]
     oldest_due: Mapping[int, int]
-    in_doubt: int
 
 
-# --- the protocol ---------------------------------------------------------------------------------------------------
+# --- the protocol -----------------------------------------------------------------------------------------------
 
 
 class Store(Protocol):
@@ -346,6 +354,9 @@ class Store(Protocol):
 
     def healthy(self) -> bool:
         """Whether the last commit succeeded. While False the store reopens by itself in the background."""
+
+    def on_hint(self, callback: Callable[[], None]) -> None:
+        """`callback` is called on the loop when another process queued something. A hint: polling stays correct."""
 
     # accept
     async def accept(self, accept: Accept) -> AcceptResult:
@@ -387,9 +398,6 @@ class Store(Protocol):
 
     async def expire(self, now: int, limit: int) -> int:
         """Expire waiting recipients whose ttl is over, at most `limit`; answers how many."""
-
-    async def fail_route(self, route: str, now: int, kind: str, detail: str, limit: int) -> int:
-        """Fail waiting recipients of a route that no relay can carry any more."""
 
     # reading
     async def get_message(self, account: str, id: str) -> MessageView | None: ...

@@ -1,0 +1,268 @@
+"""From a draft to MIME bytes, written directly: no tree of objects, no second pass.
+
+The tree is mixed > related > alternative (text, html, calendar); levels that would hold one part are left out.
+Lines are CRLF, 7-bit unless an address needs SMTPUTF8. Nothing here decides who gets the message: the envelope is
+made elsewhere, and Bcc is never written. mail/gate reads the result again before it is stored.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from service.errors import FieldProblem, InvalidAttachment, ValidationFailed
+from service.mail import headers
+from service.mail.address import FORBIDDEN
+from service.mail.bodies import attachment_part, check_attachment, clean_filename, text_part
+from service.mail.draft import Attachment, Draft
+from service.mail.headers import check_custom_headers
+from service.mail.text import html_to_text
+
+__all__ = ["Composed", "Notice", "check_custom_headers", "compose", "redate"]
+
+SEGMENT_FROM = 64 * 1024  # octets: larger attachment bodies are pieces of their own, so that equal ones are kept once
+_MESSAGE_ID = re.compile(r"<?([^\s<>@]{1,250}@[^\s<>@]{1,250})>?")
+_URL = re.compile(r"https://[\x21-\x3b\x3d\x3f-\x7e]{1,1500}|mailto:[\x21-\x3b\x3d\x3f-\x7e]{1,500}")
+_METHOD = re.compile(r"[A-Z]{1,20}")
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that was changed or is doubtful; goes into `warnings` of the answer."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A message as bytes. The first segment holds the whole header block."""
+
+    segments: tuple[bytes, ...]
+    headers: tuple[str, ...]
+    smtputf8: bool
+    warnings: tuple[Notice, ...]
+    size: int
+
+
+@dataclass(slots=True)
+class _Part:
+    """A MIME entity being made: its Content-* fields and the pieces of its body."""
+
+    fields: str
+    body: list[bytes] = field(default_factory=list)
+
+
+def compose(draft: Draft) -> Composed:
+    """Compose `draft`. Raises ValidationFailed (InvalidAttachment when only attachments are at fault)."""
+    _check(draft)
+    utf8 = not all(each.ascii for each in (draft.from_, *draft.to, *draft.cc, *draft.reply_to))
+    utf8 = utf8 or (draft.sender is not None and not draft.sender.ascii)
+    notices: list[Notice] = []
+    names = [_clean(attachment, index, notices) for index, attachment in enumerate(draft.attachments)]
+    body = _body(draft, names)
+    fields = _fields(draft, utf8)
+    block = "".join(text for _, text in fields) + "MIME-Version: 1.0\r\n" + body.fields + "\r\n"
+    order = (*(name for name, _ in fields), "MIME-Version", *_field_names(body.fields))
+    segments = _merge([block.encode(), *body.body, b"\r\n"])
+    # bcc addresses are in no header, yet they need SMTPUTF8 as well
+    smtputf8 = utf8 or not all(each.ascii for each in draft.bcc)
+    return Composed(segments, order, smtputf8, tuple(notices), sum(map(len, segments)))
+
+
+def redate(segments: Sequence[bytes], date: int) -> tuple[bytes, ...]:
+    """The same message with another Date (ms)."""
+    head, mark, rest = segments[0].partition(b"\r\n\r\n")
+    changed = re.sub(rb"(?m)^Date: [^\r\n]*", b"Date: " + headers.date(date).encode(), head, count=1)
+    return (changed + mark + rest, *segments[1:])
+
+
+# --- checks -----------------------------------------------------------------------------------------------------
+
+
+def _check(draft: Draft) -> None:
+    problems = [
+        *_check_text("#/subject", draft.subject, FORBIDDEN),
+        *check_custom_headers(draft.headers),
+        *_check_ids(draft),
+        *_check_unsubscribe(draft.unsubscribe_url),
+        *_check_bodies(draft),
+    ]
+    files = [
+        problem
+        for index, attachment in enumerate(draft.attachments)
+        for problem in check_attachment(attachment, f"#/attachments/{index}")
+    ]
+    if problems or files:
+        kind = ValidationFailed if problems else InvalidAttachment
+        raise kind(errors=[*problems, *files])
+
+
+def _check_text(pointer: str, text: str, forbidden: re.Pattern[str]) -> list[FieldProblem]:
+    if forbidden.search(text):
+        return [FieldProblem(pointer, "control_character", "holds a control character")]
+    if len(text) > 2000:
+        return [FieldProblem(pointer, "too_long", "is longer than 2000 characters")]
+    return []
+
+
+_NOT_IN_BODY = re.compile("[\x00\ud800-\udfff]")
+
+
+def _check_bodies(draft: Draft) -> list[FieldProblem]:
+    bodies = {"html": draft.html, "text": draft.text, "calendar/content": draft.calendar and draft.calendar.content}
+    problems = [
+        FieldProblem(f"#/{name}", "control_character", "holds NUL or a lone surrogate")
+        for name, body in bodies.items()
+        if body and _NOT_IN_BODY.search(body)
+    ]
+    if draft.calendar and _METHOD.fullmatch(draft.calendar.method) is None:
+        problems.append(FieldProblem("#/calendar/method", "invalid_method", "must be an iTIP method such as REQUEST"))
+    return problems
+
+
+def _check_ids(draft: Draft) -> list[FieldProblem]:
+    given = [("#/in_reply_to", draft.in_reply_to)] if draft.in_reply_to is not None else []
+    given += [(f"#/references/{index}", value) for index, value in enumerate(draft.references)]
+    return [
+        FieldProblem(pointer, "invalid_message_id", "must be a Message-ID such as `<id@example.com>`")
+        for pointer, value in given
+        if value is None or not value.isascii() or FORBIDDEN.search(value) or _MESSAGE_ID.fullmatch(value) is None
+    ]
+
+
+def _check_unsubscribe(url: str | None) -> list[FieldProblem]:
+    if url is None or _URL.fullmatch(url):
+        return []
+    return [FieldProblem("#/unsubscribe_url", "invalid_url", "must be an https: or mailto: URL in ASCII")]
+
+
+# --- header block -----------------------------------------------------------------------------------------------
+
+
+def _fields(draft: Draft, utf8: bool) -> list[tuple[str, str]]:
+    """(name, whole field) in the order in which they are written."""
+    free = headers.utf8_unstructured if utf8 else headers.unstructured
+    fields = [
+        ("Date", f"Date: {headers.date(draft.date)}\r\n"),
+        ("From", headers.addresses("From", (draft.from_,), utf8)),
+    ]
+    if draft.sender is not None:
+        fields.append(("Sender", headers.addresses("Sender", (draft.sender,), utf8)))
+    for name, mailboxes in (("Reply-To", draft.reply_to), ("To", draft.to), ("Cc", draft.cc)):
+        if mailboxes:
+            fields.append((name, headers.addresses(name, mailboxes, utf8)))
+    if not draft.to and not draft.cc:
+        fields.append(("To", "To: undisclosed-recipients:;\r\n"))  # RFC 5322 3.4: an empty group
+    fields.append(("Message-ID", f"Message-ID: <{draft.message_id}>\r\n"))
+    if draft.in_reply_to is not None:
+        fields.append(("In-Reply-To", headers.structured("In-Reply-To", _bracketed(draft.in_reply_to))))
+    if draft.references:
+        references = " ".join(_bracketed(each) for each in draft.references)
+        fields.append(("References", headers.structured("References", references)))
+    fields.append(("Subject", free("Subject", draft.subject)))
+    fields += _marks(draft)
+    for name, value in draft.headers:
+        write = headers.structured if name.lower() in headers.STRUCTURED else free
+        fields.append((name, write(name, value)))
+    return fields
+
+
+def _marks(draft: Draft) -> list[tuple[str, str]]:
+    """Fields that tell machines how to treat the message."""
+    fields: list[tuple[str, str]] = []
+    if draft.unsubscribe_url is not None:
+        fields.append(("List-Unsubscribe", f"List-Unsubscribe: <{draft.unsubscribe_url}>\r\n"))
+        if draft.unsubscribe_url.startswith("https:"):  # RFC 8058 3.1
+            fields.append(("List-Unsubscribe-Post", "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"))
+    if draft.importance is not None:
+        number = {"high": 1, "low": 5}[draft.importance]
+        fields.append(("X-Priority", f"X-Priority: {number}\r\n"))
+        fields.append(("Importance", f"Importance: {draft.importance}\r\n"))
+    if draft.auto_submitted:
+        fields.append(("Auto-Submitted", "Auto-Submitted: auto-generated\r\n"))  # RFC 3834 5
+    return fields
+
+
+def _bracketed(message_id: str) -> str:
+    return f"<{message_id.strip('<>')}>"
+
+
+def _field_names(fields: str) -> list[str]:
+    return [line.partition(":")[0] for line in fields.split("\r\n") if line and not line[0].isspace()]
+
+
+# --- body -------------------------------------------------------------------------------------------------------
+
+
+def _clean(attachment: Attachment, index: int, notices: list[Notice]) -> str:
+    name = clean_filename(attachment.filename)
+    if name != attachment.filename:
+        detail = f"the file name was changed to {name!r}: no directories, no direction marks, at most 255 characters"
+        notices.append(Notice(f"#/attachments/{index}/filename", "filename_changed", detail))
+    return name
+
+
+def _body(draft: Draft, names: Sequence[str]) -> _Part:
+    inline: list[_Part] = []
+    files: list[_Part] = []
+    for attachment, name in zip(draft.attachments, names, strict=True):
+        related = attachment.disposition == "inline" and attachment.content_id is not None and draft.html is not None
+        fields, body = attachment_part(attachment, name)
+        (inline if related else files).append(_Part(fields, [body]))
+    if draft.calendar is not None:
+        invite = Attachment(
+            "invite.ics", draft.calendar.content.encode(), f"text/calendar; method={draft.calendar.method}"
+        )
+        files.append(_Part(*_pieces(attachment_part(invite, "invite.ics"))))
+    part = _alternative(draft)
+    if inline:
+        part = _multipart("related", [part, *inline], draft.boundary_seed, "rel")
+    if files:
+        part = _multipart("mixed", [part, *files], draft.boundary_seed, "mix")
+    return part
+
+
+def _pieces(made: tuple[str, bytes]) -> tuple[str, list[bytes]]:
+    return made[0], [made[1]]
+
+
+def _alternative(draft: Draft) -> _Part:
+    text = draft.text
+    if text is None:
+        text = html_to_text(draft.html) if draft.html is not None else ""
+    parts = [_Part(*_pieces(text_part("plain", text)))]
+    if draft.html is not None:
+        parts.append(_Part(*_pieces(text_part("html", draft.html))))
+    if draft.calendar is not None:
+        fields, body = text_part("calendar", draft.calendar.content)
+        marked = fields.replace("charset=utf-8", f"charset=utf-8; method={draft.calendar.method}", 1)
+        parts.append(_Part(marked, [body]))
+    return parts[0] if len(parts) == 1 else _multipart("alternative", parts, draft.boundary_seed, "alt")
+
+
+def _multipart(subtype: str, parts: Sequence[_Part], seed: str, mark: str) -> _Part:
+    """RFC 2046 5.1. `=_` occurs neither in base64 nor in quoted-printable, so the boundary can't occur in a body."""
+    boundary = f"=_{mark}_{seed}"
+    body: list[bytes] = []
+    for index, part in enumerate(parts):
+        opening = f"{'' if index == 0 else chr(13) + chr(10)}--{boundary}\r\n{part.fields}\r\n"
+        body += [opening.encode(), *part.body]
+    body.append(f"\r\n--{boundary}--".encode())
+    return _Part(f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"\r\n', body)
+
+
+def _merge(pieces: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Join small pieces; large ones stay alone, uncopied."""
+    merged: list[bytes] = []
+    small: list[bytes] = []
+    for piece in pieces:
+        if len(piece) < SEGMENT_FROM or (not merged and not small):
+            small.append(piece)
+            continue
+        merged.append(b"".join(small))
+        merged.append(piece)
+        small = []
+    if small:
+        merged.append(b"".join(small))
+    return tuple(piece for piece in merged if piece)

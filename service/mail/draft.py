@@ -1,0 +1,50 @@
+"""What a message shall be: the composer's input, with every field of its right type."""
+
+from dataclasses import dataclass
+
+from service.mail.address import Mailbox
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file. `content_type` is guessed from the name when None; `inline` ones are shown by `cid:` in the html."""
+
+    filename: str
+    content: bytes
+    content_type: str | None = None
+    content_id: str | None = None
+    disposition: str = "attachment"  # or "inline"
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """An invitation (RFC 5545) with its iTIP method (RFC 5546), e.g. REQUEST."""
+
+    method: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One message before it is bytes. `bcc` is here for completeness and never written."""
+
+    from_: Mailbox
+    message_id: str  # without <>
+    date: int  # ms
+    boundary_seed: str  # unique for each message; boundaries are made of it
+    to: tuple[Mailbox, ...] = ()
+    cc: tuple[Mailbox, ...] = ()
+    bcc: tuple[Mailbox, ...] = ()
+    reply_to: tuple[Mailbox, ...] = ()
+    sender: Mailbox | None = None
+    subject: str = ""
+    html: str | None = None
+    text: str | None = None
+    attachments: tuple[Attachment, ...] = ()
+    calendar: Calendar | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    in_reply_to: str | None = None
+    references: tuple[str, ...] = ()
+    unsubscribe_url: str | None = None
+    importance: str | None = None  # high | low
+    auto_submitted: bool = True

@@ -1,0 +1,62 @@
+"""The gate: composed bytes are read again, by a parser that shares nothing with the writer, before they are stored.
+
+The header block must hold exactly the intended names in the intended order, and nothing that could be read as a second
+header, a second message, or a line that a relay would break. A violation is our bug: a 500 with an alert.
+"""
+
+import re
+
+from service.errors import ComposeViolation
+from service.mail.compose import Composed
+from service.mail.headers import LIMIT
+
+_ONCE = ("Date", "From", "Message-ID", "Subject", "MIME-Version", "To", "Cc", "Reply-To", "Sender")
+_NEVER = {"bcc", "return-path", "received", "resent-to", "resent-bcc"}
+_BASE64_ONLY = re.compile(rb"[A-Za-z0-9+/=\r\n]*")
+
+
+def inspect(composed: Composed) -> None:
+    """Raises ComposeViolation."""
+    for index, segment in enumerate(composed.segments):
+        _inspect_lines(segment, first=index == 0, utf8=composed.smtputf8)
+    block, mark, _ = composed.segments[0].partition(b"\r\n\r\n")
+    if not mark:
+        raise ComposeViolation("the first segment holds no end of the header block")
+    names = _names(block)
+    if names != list(composed.headers):
+        raise ComposeViolation(f"header fields are {names}, intended were {list(composed.headers)}")
+    for name in _ONCE:
+        if names.count(name) > 1:
+            raise ComposeViolation(f"{name} stands {names.count(name)} times")
+    if {"Date", "From", "Message-ID", "Subject", "MIME-Version"} - set(names):
+        raise ComposeViolation("a required header field is missing")
+    if _NEVER.intersection(name.lower() for name in names):
+        raise ComposeViolation("a header field stands there that is never written")
+
+
+def _inspect_lines(segment: bytes, *, first: bool, utf8: bool) -> None:
+    if not first and _BASE64_ONLY.fullmatch(segment) is not None and b"\r\n" in segment[:80]:
+        return  # one attachment's body: nothing in that alphabet can do harm, in lines of 76
+    ends = segment.count(b"\r\n")
+    if segment.count(b"\n") != ends or segment.count(b"\r") != ends:
+        raise ComposeViolation("a bare CR or LF")  # RFC 5321 2.3.8
+    if b"\0" in segment:
+        raise ComposeViolation("a NUL octet")
+    if not utf8 and not segment.isascii():
+        raise ComposeViolation("an octet over 127 in a 7-bit message")
+    if max(map(len, segment.split(b"\r\n"))) > LIMIT:
+        raise ComposeViolation("a line over 998 octets")  # RFC 5322 2.1.1
+
+
+def _names(block: bytes) -> list[str]:
+    names: list[str] = []
+    for line in block.split(b"\r\n"):
+        if line[:1] in (b" ", b"\t"):
+            if not names or not line.strip():
+                raise ComposeViolation("a folded line without field or content")
+            continue
+        name, colon, _ = line.partition(b":")
+        if not colon or not name or name.strip() != name:
+            raise ComposeViolation("a line in the header block that is no field")
+        names.append(name.decode("ascii", "replace"))
+    return names

@@ -1,0 +1,204 @@
+"""Header fields as bytes: encoding (RFC 2047), folding (RFC 5322 2.2.3), and which names a caller may not set.
+
+Unstructured text and display names become encoded words when they must; structured fields (Message-ID, References,
+List-*, Feedback-ID) are never encoded: they fold at white space and long tokens pass 78.
+"""
+
+import binascii
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from service.errors import FieldProblem
+from service.mail.address import FORBIDDEN, Mailbox
+
+FOLD = 78  # RFC 5322 2.1.1: SHOULD
+LIMIT = 998  # RFC 5322 2.1.1: MUST
+_WORD_BYTES = 45  # octets of text in one encoded word: 12 + 60 = 72 <= 75 (RFC 2047 section 2)
+
+_FIELD_NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 3.6.8: printable ASCII but colon
+_PLAIN = re.compile(r"[\x20-\x7e]*")
+_PHRASE_SAFE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
+_ENCODED_LOOK = re.compile(r"=\?|\?=")
+
+_OWN_FIELD = {  # header -> the request's field that sets it
+    "from": "from",
+    "to": "to",
+    "cc": "cc",
+    "bcc": "bcc",
+    "reply-to": "reply_to",
+    "sender": "sender",
+    "subject": "subject",
+    "in-reply-to": "in_reply_to",
+    "references": "references",
+    "list-unsubscribe": "unsubscribe_url",
+    "list-unsubscribe-post": "unsubscribe_url",
+}
+_OURS = {
+    "date",
+    "message-id",
+    "received",
+    "return-path",
+    "authentication-results",
+    "delivered-to",
+    "auto-submitted",
+    "dkim-signature",
+    "domainkey-signature",
+    "apparently-to",
+    "errors-to",
+    "disposition-notification-to",
+    "return-receipt-to",
+    "x-confirm-reading-to",
+    "envelope-to",
+    "x-original-to",
+    "x-envelope-from",
+    "received-spf",
+    "bimi-selector",
+    "bimi-location",
+    "encoding",
+    "lines",
+    "status",
+    "x-status",
+    "x-uid",
+}
+_OURS_PREFIX = ("mime-", "content-", "arc-", "resent-", "x-postroom-", "downgraded-")
+STRUCTURED = {"feedback-id", "list-id", "list-help", "list-post", "list-owner", "list-archive", "list-subscribe"}
+
+
+def check_custom_headers(headers: Iterable[tuple[str, str]], pointer: str = "#/headers") -> list[FieldProblem]:
+    """Every fault of caller-given header fields, by name."""
+    problems: list[FieldProblem] = []
+    seen: set[str] = set()
+    for name, value in headers:
+        problem = _check_header(name, value, seen)
+        if problem is not None:
+            place = name.replace("~", "~0").replace("/", "~1")
+            problems.append(FieldProblem(f"{pointer}/{place}", *problem))
+        seen.add(name.lower())
+    return problems
+
+
+def _check_header(name: str, value: str, seen: set[str]) -> tuple[str, str] | None:
+    lowered = name.lower()
+    if _FIELD_NAME.fullmatch(name) is None:
+        return "invalid_header_name", "a header name is 1 to 76 printable ASCII characters without colon or space"
+    if lowered in _OWN_FIELD:
+        return "header_not_allowed", f"{name} has a field of its own: use `{_OWN_FIELD[lowered]}`"
+    if lowered in _OURS or lowered.startswith(_OURS_PREFIX):
+        return "header_not_allowed", f"{name} is set by the service"
+    if lowered in seen:
+        return "header_repeated", f"{name} is given twice in different case"
+    if FORBIDDEN.search(value):
+        return "control_character", f"the value of {name} holds a control character"
+    if lowered in STRUCTURED and not value.isascii():
+        return "invalid_header_value", f"{name} is a structured field: ASCII only"
+    if lowered in STRUCTURED and any(len(token) > LIMIT - 80 for token in value.split(" ")):
+        return "header_too_long", f"{name} holds a token that does not fit a line of {LIMIT} octets"
+    if len(value.encode("utf-8", "replace")) > 16_384:
+        return "header_too_long", f"{name} is longer than 16384 octets"
+    return None
+
+
+# --- values -----------------------------------------------------------------------------------------------------
+
+
+def encode_words(text: str) -> list[str]:
+    """Text as RFC 2047 encoded words, each <= 75 and split between characters."""
+    words: list[str] = []
+    chunk = bytearray()
+    for character in text:
+        encoded = character.encode()
+        if len(chunk) + len(encoded) > _WORD_BYTES:
+            words.append(_word(chunk))
+            chunk = bytearray()
+        chunk += encoded
+    if chunk:
+        words.append(_word(chunk))
+    return words
+
+
+def _word(chunk: bytearray) -> str:
+    return "=?UTF-8?B?" + binascii.b2a_base64(chunk, newline=False).decode() + "?="
+
+
+def unstructured(name: str, text: str) -> str:
+    """A field of free text: as it is when plain ASCII, else encoded words. Returns the whole field with CRLF."""
+    plain = _PLAIN.fullmatch(text) is not None and not _ENCODED_LOOK.search(text)
+    # white space at either end, runs of it, and tokens too long for a line survive only inside encoded words
+    if plain and text == text.strip(" ") and "  " not in text and not _has_long_token(text):
+        return fold(name, text.split(" "))
+    return fold(name, encode_words(text))
+
+
+def _has_long_token(text: str) -> bool:
+    return len(text) > 175 and any(len(token.encode()) > 700 for token in text.split(" "))
+
+
+def utf8_unstructured(name: str, text: str) -> str:
+    """The same for an internationalised message (RFC 6532): UTF-8 as it is, unless it would not survive folding."""
+    if text == text.strip(" ") and "  " not in text and not _ENCODED_LOOK.search(text) and not _has_long_token(text):
+        return fold(name, text.split(" "))
+    return fold(name, encode_words(text))
+
+
+def structured(name: str, text: str) -> str:
+    """A field that must not be encoded: folds at white space only."""
+    return fold(name, text.split())
+
+
+def phrase(name: str, utf8: bool) -> list[str]:
+    """A display name as tokens: an atom phrase, a quoted string, or encoded words (RFC 5322 3.2.5, RFC 2047 5)."""
+    if not name:
+        return []
+    if _PHRASE_SAFE.fullmatch(name) and "  " not in name and not _ENCODED_LOOK.search(name) and len(name) < 200:
+        return name.split(" ")
+    as_it_is = utf8 or name.isascii()
+    if as_it_is and not _ENCODED_LOOK.search(name) and len(name.encode()) < 200:
+        return ['"' + _quoted(name) + '"']
+    return encode_words(name)
+
+
+def addresses(name: str, mailboxes: Sequence[Mailbox], utf8: bool) -> str:
+    """An address list field."""
+    tokens: list[str] = []
+    for index, mailbox in enumerate(mailboxes):
+        comma = "," if index < len(mailboxes) - 1 else ""
+        words = phrase(mailbox.name, utf8)
+        tokens += words
+        tokens.append((f"<{mailbox.email}>" if words else mailbox.email) + comma)
+    return fold(name, tokens)
+
+
+def fold(name: str, tokens: Sequence[str]) -> str:
+    """`Name: tokens`, folded before a token that would pass column 78; a token is never split.
+
+    The first token stays on the first line, so that no line is empty but for white space (RFC 5322 4.2).
+    """
+    line = f"{name}:"
+    lines: list[str] = []
+    for index, token in enumerate(tokens):
+        if index and len(line) + 1 + len(token) > FOLD:
+            lines.append(line)
+            line = ""
+        line += " " + token
+    lines.append(line)
+    return "\r\n".join(lines) + "\r\n"
+
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def date(ms: int) -> str:
+    """RFC 5322 3.3 date-time in UTC. Not strftime: its names follow the process's locale."""
+    at = datetime.fromtimestamp(ms // 1000, UTC)
+    return f"{_DAYS[at.weekday()]}, {at.day:02d} {_MONTHS[at.month - 1]} {at.year} {at:%H:%M:%S} +0000"
+
+
+def parameters(values: Mapping[str, str]) -> str:
+    """MIME parameters, each on a line of its own; values are ASCII here."""
+    return "".join(f';\r\n {name}="{_quoted(value)}"' for name, value in values.items())
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"')

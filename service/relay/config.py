@@ -1,0 +1,251 @@
+"""What a relay is: from a URL or from the relays file, over its provider's preset.
+
+TLS is decided by the scheme and must agree with the port; it is never opportunistic. Every fault is a
+ConfigurationError that names the relay and the key, and no secret is ever part of a sentence.
+"""
+
+import ipaddress
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from pydantic import SecretStr
+
+from service.durations import Rate, parse_rate
+from service.errors import ConfigurationError, PostroomError
+from service.mail.address import make_mailbox, parse_domain
+from service.mail.seal import SenderRule
+from service.relay.presets import Preset, load_presets, preset_for
+from service.settings import Settings
+
+
+class Tls(StrEnum):
+    """How a session is secured."""
+
+    IMPLICIT = "implicit"
+    STARTTLS = "starttls"
+    NONE = "none"  # loopback only
+
+
+_SCHEMES = {"smtps": Tls.IMPLICIT, "smtp+starttls": Tls.STARTTLS, "smtp": Tls.NONE}
+_DEFAULT_PORT = {Tls.IMPLICIT: 465, Tls.STARTTLS: 587, Tls.NONE: 25}
+_IMPLICIT_PORTS = {465, 994, 2465}
+_STARTTLS_PORTS = {25, 587, 2525, 2587}
+_KEYS = {
+    "preset",
+    "url",
+    "secret_file",
+    "from",
+    "priority",
+    "weight",
+    "max_connections",
+    "max_messages_per_connection",
+    "quotas",
+    "rewrite_from",
+    "sender_must_equal_login",
+    "ca_file",
+    "auth",
+    "max_bytes",
+    "pipelining",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RelayConfig:
+    """One relay, complete. `secret` is shown nowhere."""
+
+    name: str
+    host: str
+    port: int
+    tls: Tls
+    user: str
+    secret: SecretStr
+    preset: Preset
+    rule: SenderRule
+    senders: tuple[str, ...] = ()  # addresses or domains it may carry; empty = what its sender rule says
+    priority: int = 1
+    weight: int = 1
+    max_connections: int = 5
+    max_messages_per_connection: int = 100
+    quotas: tuple[Rate, ...] = field(default_factory=tuple)  # read and checked here; nothing enforces them yet
+    max_bytes: int | None = None
+    auth: tuple[str, ...] = ()
+    ca_file: str | None = None
+    pipelining: bool = True
+
+
+def load_relays(settings: Settings, extra_url: str | None = None) -> list[RelayConfig]:
+    """All configured relays, best first. Raises ConfigurationError; an empty list means that none is set."""
+    if settings.relays_file is not None:
+        return _from_file(settings.relays_file)
+    url = extra_url
+    if settings.relay_url is not None:
+        url = settings.relay_url.get_secret_value()
+    elif settings.relay_url_file is not None:
+        url = _read(settings.relay_url_file, "POSTROOM_RELAY_URL_FILE")
+    return [] if url is None else [relay_from("default", {"url": url}, "POSTROOM_RELAY_URL")]
+
+
+def _from_file(file: Path) -> list[RelayConfig]:
+    text = _read(file, "POSTROOM_RELAYS_FILE")
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"POSTROOM_RELAYS_FILE: {file}: {error}") from None
+    tables = data.get("relays")
+    if not isinstance(tables, dict) or not tables or set(data) != {"relays"}:
+        raise ConfigurationError(f"POSTROOM_RELAYS_FILE: {file}: must hold tables named [relays.NAME], and only these")
+    return [relay_from(name, values, f"POSTROOM_RELAYS_FILE: {file}: relays.{name}") for name, values in tables.items()]
+
+
+def _read(file: Path, what: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigurationError(f"{what}: {file}: {error.strerror}") from None
+
+
+def relay_from(name: str, values: Mapping[str, Any], where: str) -> RelayConfig:
+    """One relay from its table. `where` begins each sentence of complaint."""
+    if not isinstance(values, Mapping) or "url" not in values:
+        raise ConfigurationError(f"{where}: needs `url`")
+    if unknown := set(values) - _KEYS:
+        raise ConfigurationError(
+            f"{where}: unknown key {', '.join(sorted(unknown))}; known are {', '.join(sorted(_KEYS))}"
+        )
+    if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+        raise ConfigurationError(f"{where}: a relay's name is made of letters, digits, - and _")
+    url = _Url.parse(str(values["url"]), where)
+    preset = _preset(values, url.host, where)
+    url.check_port(preset, where)
+    options = {**url.options, **values}
+    secret = _read(Path(values["secret_file"]), f"{where}: secret_file") if "secret_file" in values else url.secret
+    must_equal = bool(options.get("sender_must_equal_login", preset.sender_is_login))
+    senders = tuple(_sender(each, where) for each in options.get("from", ()))
+    return RelayConfig(
+        name=name,
+        host=url.host,
+        port=url.port,
+        tls=url.tls,
+        user=url.user,
+        secret=SecretStr(secret),
+        preset=preset,
+        rule=SenderRule(name, url.user, must_equal, _flag(options.get("rewrite_from", False)), senders),
+        senders=senders
+        or ((url.user.lower(),) if must_equal and not _flag(options.get("rewrite_from", False)) else ()),
+        priority=_integer(options, "priority", 1, where, least=0),
+        weight=_integer(options, "weight", 1, where),
+        max_connections=_integer(options, "max_connections", preset.max_connections, where),
+        max_messages_per_connection=_integer(
+            options, "max_messages_per_connection", preset.max_messages_per_connection, where
+        ),
+        quotas=tuple(_quota(each, where) for each in options.get("quotas", preset.quotas)),
+        max_bytes=_integer(options, "max_bytes", preset.max_bytes, where)
+        if "max_bytes" in options
+        else preset.max_bytes,
+        auth=tuple(options.get("auth", preset.auth)),
+        ca_file=options.get("ca_file"),
+        pipelining=_flag(options.get("pipelining", True)),
+    )
+
+
+def _preset(values: Mapping[str, Any], host: str, where: str) -> Preset:
+    if "preset" not in values:
+        return preset_for(host)
+    presets = load_presets()
+    if values["preset"] not in presets:
+        raise ConfigurationError(f"{where}: preset: there is no {values['preset']!r}; known are {', '.join(presets)}")
+    return presets[values["preset"]]
+
+
+def _sender(value: object, where: str) -> str:
+    text = str(value)
+    try:
+        return (
+            make_mailbox(text, "", "from").email if "@" in text.lstrip("@") else parse_domain(text.lstrip("@"), "from")
+        )
+    except PostroomError as error:
+        raise ConfigurationError(f"{where}: from: {text!r}: {error.errors[0].detail}") from None
+
+
+def _integer(options: Mapping[str, Any], key: str, default: int | None, where: str, least: int = 1) -> int:
+    value = options.get(key, default)
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise ConfigurationError(f"{where}: {key}: must be a whole number from {least} up")
+    return number
+
+
+def _quota(value: object, where: str) -> Rate:
+    try:
+        return parse_rate(str(value))
+    except ValueError as error:
+        raise ConfigurationError(f"{where}: quotas: {value!r} {error}") from None
+
+
+def _flag(value: object) -> bool:
+    return value if isinstance(value, bool) else str(value).lower() in {"1", "true", "yes", "on"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Url:
+    tls: Tls
+    host: str
+    port: int
+    user: str
+    secret: str
+    options: dict[str, Any]
+
+    @classmethod
+    def parse(cls, text: str, where: str) -> "_Url":
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError:
+            raise ConfigurationError(f"{where}: url: the port must be a number") from None
+        if parts.scheme not in _SCHEMES or not parts.hostname:
+            raise ConfigurationError(
+                f"{where}: url: must begin with smtps://, smtp+starttls:// or smtp:// and name a host"
+            )
+        if parts.path not in ("", "/") or parts.fragment:
+            raise ConfigurationError(f"{where}: url: has a path; a / or # in user or secret is written %2F or %23")
+        tls = _SCHEMES[parts.scheme]
+        options = {key: given[-1] for key, given in parse_qs(parts.query, keep_blank_values=True).items()}
+        plaintext = options.pop("plaintext", "")
+        if unknown := set(options) - (_KEYS - {"url", "secret_file", "preset", "from", "quotas", "auth"}):
+            raise ConfigurationError(f"{where}: url: unknown option {', '.join(sorted(unknown))}")
+        if tls is Tls.NONE and not (is_loopback(parts.hostname) and plaintext == "allow"):
+            raise ConfigurationError(
+                f"{where}: url: smtp:// sends in clear: only to loopback, and with ?plaintext=allow;"
+                " use smtps:// or smtp+starttls://"
+            )
+        user, secret = unquote(parts.username or ""), unquote(parts.password or "")
+        return cls(tls, parts.hostname, port or _DEFAULT_PORT[tls], user, secret, options)
+
+    def check_port(self, preset: Preset, where: str) -> None:
+        """Refuse a scheme that the port contradicts."""
+        implicit = _IMPLICIT_PORTS | set(preset.implicit)
+        starttls = (_STARTTLS_PORTS | set(preset.starttls)) - set(preset.implicit)
+        if self.tls is Tls.IMPLICIT and self.port in starttls:
+            raise ConfigurationError(
+                f"{where}: url: port {self.port} begins in clear: use smtp+starttls:// or port 465"
+            )
+        if self.tls is Tls.STARTTLS and self.port in implicit:
+            raise ConfigurationError(f"{where}: url: port {self.port} is TLS from the start: use smtps://")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine by its name or address alone; nothing is looked up."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,42 @@
+"""Read the `.sql` files: statements by name, and migrations in order. This is how SQL stays out of Python."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+
+_HEADER = re.compile(r"^-- ([a-z_]+): ([a-z_ ]+) --$", re.M)
+
+
+@cache
+def load_queries(dialect: str) -> dict[str, str]:
+    """`{"claim: lease": "UPDATE ..."}` of one dialect. The name's first part is the Store method it serves."""
+    text = files("service.store").joinpath("sql", dialect, "queries.sql").read_text(encoding="utf-8")
+    marks = list(_HEADER.finditer(text))
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    return {f"{mark[1]}: {mark[2]}": text[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered step of the schema."""
+
+    number: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """So that a step that was changed after it was applied is noticed."""
+        return sha256(self.sql.encode()).hexdigest()
+
+
+@cache
+def load_migrations(dialect: str) -> tuple[Migration, ...]:
+    """All steps of one dialect, in order."""
+    folder = files("service.store").joinpath("sql", dialect, "migrations")
+    found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return tuple(
+        Migration(int(name[:4]), name[5:-4], folder.joinpath(name).read_text(encoding="utf-8")) for name in found
+    )

@@ -1,0 +1,407 @@
+-- Every statement the store runs. `-- method: part --`, one sentence, the index that serves it.
+-- The method is a method of service.store.port.Store; the same names stand in every dialect.
+
+-- ping: write --
+-- A durable write that changes nothing anybody reads. Primary key.
+INSERT INTO heartbeat (one, at) VALUES (1, :at) ON CONFLICT (one) DO UPDATE SET at = excluded.at;
+
+-- accept: find request --
+-- What a key was answered with. requests (account, key).
+SELECT seq, fingerprint, answer FROM requests WHERE account = :account AND key = :key;
+
+-- accept: request --
+-- Keep the answer under the key, in the message's own transaction. requests (account, key).
+INSERT INTO requests (account, key, fingerprint, answer, expires_at)
+VALUES (:account, :key, :fingerprint, :answer, :expires_at);
+
+-- accept: find limit --
+-- The limiter's state. Primary key.
+SELECT state FROM limits WHERE bucket = :bucket;
+
+-- accept: limit --
+-- Write the limiter's state back. Primary key.
+INSERT INTO limits (bucket, state, idle_after) VALUES (:bucket, :state, :idle_after)
+ON CONFLICT (bucket) DO UPDATE SET state = excluded.state, idle_after = excluded.idle_after;
+
+-- accept: message --
+-- The message's small row. Append.
+INSERT INTO messages (id, account, message_id, created_at, scheduled_at, expires_at, closed_at, priority, delivery,
+    route, relay, from_email, envelope_from, subject, template, tags, metadata, smtputf8, size, warnings, request)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- accept: recipient --
+-- One forward-path. Append.
+INSERT INTO recipients (rid, account, email, address_key, name, kind, state, route, priority, due_at, expires_at,
+    updated_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- accept: content --
+-- The bytes; `layout` says where shared blobs stand in them. Append.
+INSERT INTO contents (message, inline, layout) VALUES (?, ?, ?);
+
+-- accept: blob --
+-- A large piece, kept once. Primary key.
+INSERT INTO blobs (sha256, data) VALUES (?, ?) ON CONFLICT (sha256) DO NOTHING;
+
+-- accept: content blob --
+-- Which message needs which blob. Primary key.
+INSERT INTO content_blobs (message, sha256) VALUES (?, ?) ON CONFLICT DO NOTHING;
+
+-- accept: tag --
+-- For the filter by tag. Primary key.
+INSERT INTO message_tags (account, name, value, message) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING;
+
+-- accept: metadata --
+-- For the filter by metadata. Primary key.
+INSERT INTO message_metadata (account, name, value, message) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING;
+
+-- accept: event --
+-- One line of the delivery log. Append.
+INSERT INTO events (message, n, at, type, attempt, data) VALUES (?, ?, ?, ?, ?, ?);
+
+-- accept: count --
+-- Add to the counter of a state. Primary key.
+INSERT INTO counters (state, count) VALUES (?, ?) ON CONFLICT (state) DO UPDATE SET count = count + excluded.count;
+
+-- suppressed: by address --
+-- Why an address gets no mail. Primary key.
+SELECT reason FROM suppressions WHERE account = ? AND address_key = ? LIMIT 1;
+
+-- claim: waiting --
+-- The first due recipients of one lane. recipients_waiting (route, priority, due_at).
+SELECT rid FROM recipients WHERE route = ? AND priority = ? AND due_at <= ? ORDER BY due_at, rid LIMIT ?;
+
+-- claim: recipients --
+-- All due recipients of one message. Primary key.
+SELECT rid, email, address_key, attempts, in_doubt, expires_at, state FROM recipients
+WHERE rid >= :first AND rid < :first + 1000 AND due_at <= :now AND route = :route;
+
+-- claim: attempt --
+-- Open an attempt; its id is the fence token. Append.
+INSERT INTO attempts (message, relay, holder, opened_at, lease_until) VALUES (?, ?, ?, ?, ?);
+
+-- claim: lease --
+-- A recipient is being sent under this fence. Primary key.
+UPDATE recipients SET state = ?, attempt = ?, relay = ?, due_at = NULL, updated_at = ? WHERE rid = ?;
+
+-- claim: message --
+-- What a sender needs to know. Primary key.
+SELECT id, account, message_id, delivery, created_at, expires_at, from_email, envelope_from, smtputf8, size
+FROM messages WHERE seq = ?;
+
+-- claim: sealed as --
+-- The sender rule of the last attempt in doubt. attempts_by_message.
+SELECT sealed_as FROM attempts WHERE message = ? AND result = 'in_doubt' ORDER BY id DESC LIMIT 1;
+
+-- claim: end --
+-- A waiting recipient ends without being sent (expired, suppressed). Primary key.
+UPDATE recipients SET state = ?, due_at = NULL, updated_at = ?, last_kind = ? WHERE rid = ?;
+
+-- delivery_content: by id --
+-- The bytes of a message. messages (id), contents primary key.
+SELECT c.message, c.inline, c.layout FROM messages m JOIN contents c ON c.message = m.seq WHERE m.id = ?;
+
+-- delivery_content: by seq --
+-- The bytes of a message. Primary key.
+SELECT message, inline, layout FROM contents WHERE message = ?;
+
+-- delivery_content: blob --
+-- A shared piece. Primary key.
+SELECT data FROM blobs WHERE sha256 = ?;
+
+-- start_content: mark --
+-- The content of an at_most_once delivery is about to start; only while the lease holds. Primary key.
+UPDATE attempts SET content_started_at = ? WHERE id = ? AND closed_at IS NULL RETURNING id;
+
+-- settle: attempt --
+-- Close an attempt, once. Primary key.
+UPDATE attempts SET closed_at = ?, result = ?, session = ?, timings = ?, sealed_as = ?, detail = ?
+WHERE id = ? AND closed_at IS NULL RETURNING message, relay;
+
+-- settle: recipient --
+-- Apply an event to a recipient that we still hold: state and fence. Primary key.
+UPDATE recipients SET state = ?, due_at = ?, attempts = attempts + ?, in_doubt = in_doubt + ?,
+    provider_message_id = coalesce(?, provider_message_id), last_code = ?, last_enhanced = ?, last_text = ?,
+    last_kind = ?, updated_at = ?
+WHERE rid = ? AND state = 'sending' AND attempt = ? RETURNING email, address_key;
+
+-- settle: close --
+-- Close a message none of whose recipients is open any more. Primary key, recipients by rid.
+UPDATE messages SET closed_at = :now WHERE seq = :seq AND closed_at IS NULL AND NOT EXISTS (
+    SELECT 1 FROM recipients WHERE rid >= :seq * 1000 AND rid < :seq * 1000 + 1000
+        AND state IN ('queued', 'sending', 'deferred'));
+
+-- heartbeat: renew --
+-- Renew the leases of one holder. attempts_open.
+UPDATE attempts SET lease_until = ? WHERE holder = ? AND closed_at IS NULL;
+
+-- rescue: holders --
+-- Who holds open attempts. attempts_open.
+SELECT DISTINCT holder FROM attempts WHERE closed_at IS NULL;
+
+-- rescue: orphans --
+-- Open attempts of a holder whose lease is over, or all of a dead one's. attempts_open.
+SELECT a.id, a.message, a.content_started_at, m.id, m.account, m.delivery, m.kills, m.expires_at
+FROM attempts a JOIN messages m ON m.seq = a.message
+WHERE a.closed_at IS NULL AND a.holder = ? AND a.lease_until < ? LIMIT 500;
+
+-- rescue: recipients --
+-- What an orphaned attempt held. Primary key.
+SELECT rid, in_doubt, attempts FROM recipients
+WHERE rid >= :first AND rid < :first + 1000 AND state = 'sending' AND attempt = :attempt;
+
+-- rescue: kill --
+-- A message whose sender died once more. Primary key.
+UPDATE messages SET kills = kills + 1 WHERE seq = ?;
+
+-- due_routes: next --
+-- The next lane after the given one, with its first due time. recipients_waiting, one seek.
+SELECT route, priority, due_at FROM recipients
+WHERE due_at IS NOT NULL AND (route, priority) > (?, ?) ORDER BY route, priority, due_at LIMIT 1;
+
+-- expire: due --
+-- Waiting recipients whose ttl is over. recipients_expiring.
+SELECT rid, state FROM recipients WHERE due_at IS NOT NULL AND expires_at <= ? ORDER BY expires_at LIMIT ?;
+
+-- get_message: by id --
+-- One message of an account. messages (id).
+SELECT seq, id, account, message_id, created_at, scheduled_at, expires_at, closed_at, priority, delivery, route, relay,
+    from_email, envelope_from, subject, template, tags, metadata, size, content_purged_at, warnings
+FROM messages WHERE id = ? AND account = ?;
+
+-- get_message: by seq --
+-- One message. Primary key.
+SELECT seq, id, account, message_id, created_at, scheduled_at, expires_at, closed_at, priority, delivery, route, relay,
+    from_email, envelope_from, subject, template, tags, metadata, size, content_purged_at, warnings
+FROM messages WHERE seq = ?;
+
+-- get_message: recipients --
+-- Its recipients in order. Primary key.
+SELECT rid, email, name, kind, state, updated_at, due_at, attempts, in_doubt, relay, provider_message_id, last_code,
+    last_enhanced, last_text, last_kind
+FROM recipients WHERE rid >= :first AND rid < :first + 1000 ORDER BY rid;
+
+-- list_messages: all --
+-- All messages of an account, newest first. messages_by_account.
+SELECT m.seq FROM messages m WHERE m.account = :account AND m.seq < :before ORDER BY m.seq DESC;
+
+-- list_messages: status --
+-- Messages with a recipient in a state. recipients_by_state.
+SELECT m.seq FROM recipients r JOIN messages m ON m.seq = r.rid / 1000
+WHERE r.account = :account AND r.state = :status AND r.rid < :before * 1000 ORDER BY r.rid DESC;
+
+-- list_messages: recipient --
+-- Messages to an address. recipients_by_address.
+SELECT m.seq FROM recipients r JOIN messages m ON m.seq = r.rid / 1000
+WHERE r.account = :account AND r.address_key = :recipient AND r.rid < :before * 1000 ORDER BY r.rid DESC;
+
+-- list_messages: relay --
+-- Messages last handled by a relay. recipients_by_relay.
+SELECT m.seq FROM recipients r JOIN messages m ON m.seq = r.rid / 1000
+WHERE r.account = :account AND r.relay = :relay AND r.rid < :before * 1000 ORDER BY r.rid DESC;
+
+-- list_messages: provider_message_id --
+-- Messages that a relay knows by this id. recipients_by_provider_id.
+SELECT m.seq FROM recipients r JOIN messages m ON m.seq = r.rid / 1000
+WHERE r.provider_message_id = :provider_message_id AND r.account = :account AND r.rid < :before * 1000
+ORDER BY r.rid DESC;
+
+-- list_messages: message_id --
+-- The message with a Message-ID. messages_by_message_id.
+SELECT m.seq FROM messages m WHERE m.message_id = :message_id AND m.account = :account AND m.seq < :before
+ORDER BY m.seq DESC;
+
+-- list_messages: tag --
+-- Messages with a tag of this name. message_tags primary key.
+SELECT t.message FROM message_tags t
+WHERE t.account = :account AND t.name = :tag AND t.message < :before ORDER BY t.message DESC;
+
+-- list_messages: metadata --
+-- Messages with a metadata value. message_metadata primary key.
+SELECT t.message FROM message_metadata t
+WHERE t.account = :account AND t.name = :metadata_name AND t.value = :metadata_value AND t.message < :before
+ORDER BY t.message DESC;
+
+-- list_messages: from_email --
+-- Messages from an address. messages_by_sender.
+SELECT m.seq FROM messages m WHERE m.account = :account AND m.from_email = :from_email AND m.seq < :before
+ORDER BY m.seq DESC;
+
+-- list_messages: template --
+-- Messages of one version of a template. messages_by_template.
+SELECT m.seq FROM messages m WHERE m.account = :account AND m.template = :template AND m.seq < :before
+ORDER BY m.seq DESC;
+
+-- list_messages: cursor --
+-- The place of a message in the list. messages (id).
+SELECT seq FROM messages WHERE id = ? AND account = ?;
+
+-- list_messages: until --
+-- The first message that is too new. messages (id): ids sort by time.
+SELECT min(seq) FROM messages WHERE id >= ? AND account = ?;
+
+-- list_events: by message --
+-- The delivery log, oldest first. events_by_message, messages (id).
+SELECT e.seq, e.at, e.type, r.email, e.attempt, e.data
+FROM messages m JOIN events e ON e.message = m.seq LEFT JOIN recipients r ON r.rid = m.seq * 1000 + e.n
+WHERE m.id = ? AND m.account = ? ORDER BY e.seq;
+
+-- get_content: by id --
+-- The bytes of a message of an account. messages (id).
+SELECT c.message, c.inline, c.layout FROM messages m JOIN contents c ON c.message = m.seq
+WHERE m.id = ? AND m.account = ?;
+
+-- reschedule: unattempted --
+-- Whether every open recipient still waits and was never tried. Primary key.
+SELECT count(*) FILTER (WHERE state = 'queued' AND attempts = 0 AND due_at > :now),
+    count(*) FILTER (WHERE state NOT IN ('suppressed', 'canceled'))
+FROM recipients WHERE rid >= :first AND rid < :first + 1000;
+
+-- reschedule: message --
+-- The new time; ttl counts from it. Primary key.
+UPDATE messages SET expires_at = expires_at - max(created_at, coalesce(scheduled_at, 0)) + :at, scheduled_at = :at,
+    size = :size
+WHERE seq = :seq RETURNING expires_at;
+
+-- reschedule: recipients --
+-- Waiting recipients follow. Primary key.
+UPDATE recipients SET due_at = :at, expires_at = :expires_at, updated_at = :now
+WHERE rid >= :first AND rid < :first + 1000 AND state = 'queued';
+
+-- cancel: waiting --
+-- What can be canceled. Primary key.
+SELECT rid, state FROM recipients WHERE rid >= :first AND rid < :first + 1000 AND due_at IS NOT NULL;
+
+-- retry: ended --
+-- What can be queued again. Primary key.
+SELECT rid, state FROM recipients WHERE rid >= :first AND rid < :first + 1000
+    AND state IN ('bounced', 'failed', 'expired', 'unknown', 'canceled');
+
+-- retry: recipient --
+-- Back into the queue, with a fresh schedule. Primary key.
+UPDATE recipients SET state = ?, due_at = ?, expires_at = ?, attempts = 0, in_doubt = 0, attempt = NULL, updated_at = ?
+WHERE rid = ?;
+
+-- retry: message --
+-- Open again. Primary key.
+UPDATE messages SET closed_at = NULL, expires_at = ?, kills = 0 WHERE seq = ?;
+
+-- erase: message --
+-- Forget the subject, and say since when the bytes are gone. Primary key.
+UPDATE messages SET subject = '', content_purged_at = coalesce(content_purged_at, ?) WHERE seq = ?;
+
+-- erase: blobs --
+-- The blobs a message needs. content_blobs primary key.
+SELECT sha256 FROM content_blobs WHERE message = ?;
+
+-- erase: content blobs --
+-- It needs them no more. content_blobs primary key.
+DELETE FROM content_blobs WHERE message = ?;
+
+-- erase: blob --
+-- Nobody needs this blob any more. content_blobs_by_blob.
+DELETE FROM blobs WHERE sha256 = :sha256 AND NOT EXISTS (SELECT 1 FROM content_blobs WHERE sha256 = :sha256);
+
+-- erase: content --
+-- The bytes go. Primary key.
+DELETE FROM contents WHERE message = ?;
+
+-- list_suppressions: page --
+-- Suppressions by address. Primary key.
+SELECT email, reason, origin, created_at, message, detail FROM suppressions
+WHERE account = :account AND address_key > :after AND (:reason IS NULL OR reason = :reason)
+ORDER BY address_key, reason LIMIT :limit;
+
+-- get_suppressions: by address --
+-- Why an address is suppressed. Primary key.
+SELECT email, reason, origin, created_at, message, detail FROM suppressions WHERE account = ? AND address_key = ?;
+
+-- add_suppression: insert --
+-- One reason for one address; the first one stays. Primary key.
+INSERT INTO suppressions (account, address_key, reason, email, origin, created_at, message, detail)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING reason;
+
+-- remove_suppressions: delete --
+-- The address is good again. Primary key.
+DELETE FROM suppressions WHERE account = :account AND address_key = :key AND (:reason IS NULL OR reason = :reason)
+RETURNING reason;
+
+-- find_key: by prefix --
+-- The key a token may belong to. api_keys (prefix).
+SELECT id, prefix, digest, account, name, scopes, from_allowed, rate, created_at, expires_at, revoked_at
+FROM api_keys WHERE prefix = ?;
+
+-- add_key: any --
+-- Whether there is any key. Primary key.
+SELECT 1 FROM api_keys LIMIT 1;
+
+-- add_key: insert --
+-- A new key. Append.
+INSERT INTO api_keys (id, prefix, digest, account, name, scopes, from_allowed, rate, created_at, expires_at, revoked_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- list_keys: all --
+-- All keys, of one account or of all. Primary key.
+SELECT id, prefix, digest, account, name, scopes, from_allowed, rate, created_at, expires_at, revoked_at
+FROM api_keys WHERE (:account IS NULL OR account = :account) ORDER BY seq;
+
+-- revoke_key: mark --
+-- End a key. api_keys (id).
+UPDATE api_keys SET revoked_at = :now
+WHERE id = :id AND (:account IS NULL OR account = :account) AND revoked_at IS NULL RETURNING id;
+
+-- purge_content: closed --
+-- Messages closed long enough whose bytes are still there. messages_purgeable.
+SELECT m.seq FROM messages m WHERE m.closed_at < ? AND m.content_purged_at IS NULL LIMIT ?;
+
+-- purge_content: mark --
+-- The bytes are gone since now. Primary key.
+UPDATE messages SET content_purged_at = ? WHERE seq = ?;
+
+-- purge_log: closed --
+-- Messages closed long ago. messages_closed.
+SELECT seq FROM messages WHERE closed_at < ? ORDER BY closed_at LIMIT ?;
+
+-- purge_log: states --
+-- What is about to leave the counters. Primary key.
+SELECT state, count(*) FROM recipients WHERE rid >= :first AND rid < :first + 1000 GROUP BY state;
+
+-- purge_log: recipients --
+-- Primary key.
+DELETE FROM recipients WHERE rid >= :first AND rid < :first + 1000;
+
+-- purge_log: attempts --
+-- attempts_by_message.
+DELETE FROM attempts WHERE message = ?;
+
+-- purge_log: events --
+-- events_by_message.
+DELETE FROM events WHERE message = ?;
+
+-- purge_log: tags --
+-- message_tags_by_message.
+DELETE FROM message_tags WHERE message = ?;
+
+-- purge_log: metadata --
+-- message_metadata_by_message.
+DELETE FROM message_metadata WHERE message = ?;
+
+-- purge_log: message --
+-- Primary key.
+DELETE FROM messages WHERE seq = ?;
+
+-- purge_keys: requests --
+-- Keys past their time whose messages are closed for as long. requests_expiring, messages_by_request.
+DELETE FROM requests WHERE seq IN (
+    SELECT q.seq FROM requests q WHERE q.expires_at <= :now AND NOT EXISTS (
+        SELECT 1 FROM messages m WHERE m.request = q.seq AND (m.closed_at IS NULL OR m.closed_at > :closed_before))
+    ORDER BY q.expires_at LIMIT :limit)
+RETURNING seq;
+
+-- purge_keys: limits --
+-- Limiters that are full again. limits_idle.
+DELETE FROM limits WHERE bucket IN (SELECT bucket FROM limits WHERE idle_after <= :now LIMIT :limit) RETURNING bucket;
+
+-- stats: counters --
+-- Recipients by state, kept by every transaction. Primary key.
+SELECT state, count FROM counters;

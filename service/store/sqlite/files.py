@@ -1,0 +1,192 @@
+"""The files beside the database: connections to it, who is alive, and hints between processes.
+
+`<db>.lock` serialises writers of several processes, `<db>.holders/` has one locked file for each living process, and
+`<db>.hints/` one datagram socket for each process that wants to hear that mail was queued.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from service.errors import ConfigurationError
+from service.store.migrate import migrate
+from service.store.queries import Migration, load_migrations
+
+# From 3.7.0 on, two connections that write and checkpoint at once can lose committed rows; mended in 3.51.3.
+_SAFE_SQLITE = (3, 51, 3)
+_BUSY_TIMEOUT = 5000  # ms
+_CACHE = -32 * 1024  # KiB, negative by SQLite's convention
+
+
+def check_library() -> None:
+    """Refuse a SQLite within the range of the WAL-reset bug. Raises ConfigurationError."""
+    version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if version < _SAFE_SQLITE:
+        raise ConfigurationError(
+            f"SQLite {apsw.sqlite_lib_version()} can lose committed rows in WAL mode (mended in 3.51.3);"
+            " install the locked version of apsw, which carries a newer one"
+        )
+
+
+def connect_writer(path: str) -> apsw.Connection:
+    """A connection that writes: WAL, synchronous=FULL (a commit returns after its fsync)."""
+    connection = apsw.Connection(path)
+    connection.set_busy_timeout(_BUSY_TIMEOUT)
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "mmap_size=0", f"cache_size={_CACHE}", "temp_store=MEMORY"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    return connection
+
+
+def connect_reader(path: str) -> apsw.Connection:
+    """A connection that only reads."""
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.set_busy_timeout(_BUSY_TIMEOUT)
+    for pragma in ("query_only=ON", "mmap_size=0", f"cache_size={_CACHE}", "temp_store=MEMORY"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    return connection
+
+
+class _Schema:
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def applied(self) -> dict[int, str]:
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_steps (number INTEGER PRIMARY KEY, checksum TEXT NOT NULL) STRICT"
+        )
+        rows: list[Any] = self._connection.execute("SELECT number, checksum FROM schema_steps").fetchall()
+        return dict(rows)
+
+    def apply(self, migration: Migration) -> None:
+        with self._connection:
+            self._connection.execute(migration.sql)
+            self._connection.execute(
+                "INSERT INTO schema_steps (number, checksum) VALUES (?, ?)", (migration.number, migration.checksum)
+            )
+
+
+def migrate_file(path: str) -> None:
+    """Create the file if need be and bring its schema up to date, one process at a time."""
+    check_library()
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{path}.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        connection = connect_writer(path)
+        try:
+            migrate(_Schema(connection), load_migrations("sqlite"))
+        finally:
+            connection.close()
+
+
+class Holders:
+    """Which processes live: each keeps a lock on a file of its own, which the kernel frees when it dies."""
+
+    def __init__(self, path: str, me: str) -> None:
+        self._folder = Path(f"{path}.holders")
+        self._me = me
+        self._mine = -1
+
+    def enter(self) -> None:
+        """I live."""
+        self._folder.mkdir(exist_ok=True)
+        self._mine = os.open(self._folder / self._me, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def leave(self) -> None:
+        """I end."""
+        if self._mine >= 0:
+            with contextlib.suppress(FileNotFoundError):
+                (self._folder / self._me).unlink()
+            os.close(self._mine)
+            self._mine = -1
+
+    def dead(self, holders: Sequence[str]) -> set[str]:
+        """Those of `holders` that have died: their lock is free. Their files are removed."""
+        return {holder for holder in holders if holder != self._me and self._is_dead(holder)}
+
+    def _is_dead(self, holder: str) -> bool:
+        file = self._folder / holder
+        try:
+            handle = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                file.unlink()
+            return True
+        finally:
+            os.close(handle)
+
+
+class Hints:
+    """Datagrams that say "mail was queued" to the other processes on this file. Lost ones cost a poll interval."""
+
+    def __init__(self, path: str, me: str) -> None:
+        # a UNIX socket's path has 108 bytes: relative to the folder it may be shorter, so keep the name short
+        self._folder = Path(f"{path}.hints")
+        self._name = me[-20:]
+        self._socket: socket.socket | None = None
+        self._callbacks: list[Callable[[], None]] = []
+        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sender.setblocking(False)
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Call `callback` on the loop for each hint."""
+        self._callbacks.append(callback)
+        if self._socket is not None:
+            return
+        self._folder.mkdir(exist_ok=True)
+        receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        receiver.setblocking(False)
+        with contextlib.suppress(OSError):  # a path too long: polling stays correct
+            receiver.bind(str(self._folder / self._name))
+            self._socket = receiver
+            asyncio.get_running_loop().add_reader(receiver, self._heard)
+
+    def _heard(self) -> None:
+        assert self._socket is not None
+        with contextlib.suppress(BlockingIOError):
+            while self._socket.recv(16):
+                pass
+        for callback in self._callbacks:
+            callback()
+
+    def send(self) -> None:
+        """Tell all others."""
+        try:
+            names = os.listdir(self._folder)
+        except FileNotFoundError:
+            return
+        for name in names:
+            if name != self._name:
+                self._tell(self._folder / name)
+
+    def _tell(self, file: Path) -> None:
+        try:
+            self._sender.sendto(b"q", str(file))
+        except (ConnectionRefusedError, FileNotFoundError):  # its process has died
+            with contextlib.suppress(OSError):
+                file.unlink()
+        except OSError:
+            return  # its buffer is full: it will look anyway
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._sender.close()
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            with contextlib.suppress(OSError):
+                (self._folder / self._name).unlink()
+            self._socket = None

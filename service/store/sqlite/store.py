@@ -1,0 +1,375 @@
+"""The Store on SQLite: one file, one writing connection with group commit, short reads beside it."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+from service.clock import Clock
+from service.errors import StorageUnavailable
+from service.mail.address import email_key
+from service.mail.lifecycle import State
+from service.store.port import (
+    Accept,
+    AcceptResult,
+    ApiKey,
+    Delivery,
+    DueRoute,
+    EventView,
+    IdempotencyKey,
+    KeyMismatch,
+    MessageFilter,
+    MessageView,
+    QueueStats,
+    Replayed,
+    RescuePolicy,
+    Settlement,
+    Suppression,
+    Want,
+)
+from service.store.sqlite import accept as accepting
+from service.store.sqlite import changes, dispatch
+from service.store.sqlite.files import Hints, Holders, connect_reader, connect_writer, migrate_file
+from service.store.sqlite.reads import Reader
+from service.store.sqlite.writer import Transaction, Writer
+
+T = TypeVar("T")
+
+
+class SQLiteStore:
+    """Implements store/port.Store. Point reads run on the loop (microseconds), lists in a thread."""
+
+    def __init__(self, path: str, clock: Clock, holder: str) -> None:
+        self._path = str(Path(path).absolute())
+        self._clock = clock
+        self._holders = Holders(self._path, holder)
+        self._hints = Hints(self._path, holder)
+        self._writer = Writer(lambda: connect_writer(self._path), f"{self._path}.lock", self._hints.send)
+        self._reader: Reader | None = None
+        self._lister: Reader | None = None
+        self._threads = ThreadPoolExecutor(1, "store-reader")
+        self._closing = False
+
+    async def open(self) -> None:
+        """See port."""
+        try:
+            migrate_file(self._path)
+            self._holders.enter()
+            await self._writer.start()
+            self._reader = Reader(connect_reader(self._path))
+            self._lister = Reader(connect_reader(self._path))
+        except (apsw.Error, OSError) as error:
+            raise StorageUnavailable(f"POSTROOM_DATABASE_URL: {self._path}: {error}") from error
+
+    async def close(self) -> None:
+        """See port."""
+        await self._writer.stop()
+        self._threads.shutdown()
+        for reader in (self._reader, self._lister):
+            if reader is not None:
+                reader.close()
+        self._hints.close()
+        self._holders.leave()
+
+    async def ping(self) -> None:
+        """See port."""
+        await self._write(lambda transaction: transaction.run("ping: write", {"at": self._clock.now()}))
+
+    def healthy(self) -> bool:
+        """See port."""
+        return self._writer.healthy
+
+    def on_hint(self, callback: Callable[[], None]) -> None:
+        """See port."""
+        self._hints.listen(callback)
+
+    # --- plumbing ------------------------------------------------------------------------------------------------
+
+    async def _write(self, work: Callable[[Transaction], T], size: int = 0) -> T:
+        return await self._writer.submit(work, size)
+
+    def _read(self, work: Callable[[Reader], T]) -> T:
+        """A point read on the loop."""
+        if self._reader is None:
+            raise StorageUnavailable(retry_after=1.0)
+        try:
+            return work(self._reader)
+        except apsw.Error as error:
+            raise StorageUnavailable(f"{type(error).__name__}: {error}", retry_after=1.0) from error
+
+    async def _list(self, work: Callable[[Reader], T]) -> T:
+        """A longer read in a thread."""
+        assert self._lister is not None
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, self._lister)
+        except apsw.Error as error:
+            raise StorageUnavailable(f"{type(error).__name__}: {error}", retry_after=1.0) from error
+
+    # --- accept --------------------------------------------------------------------------------------------------
+
+    async def accept(self, accept: Accept) -> AcceptResult:
+        """See port."""
+        size = sum(message.size for message in accept.messages)
+        try:
+            return await self._write(lambda transaction: accepting.accept(transaction, accept), size)
+        except accepting.Refused as refused:
+            return refused.result
+
+    async def find_answer(self, account: str, key: IdempotencyKey) -> Replayed | KeyMismatch | None:
+        """See port."""
+        bindings = {"account": account, "key": key.key}
+        return accepting.find_answer(self._read(lambda reader: reader.one("accept: find request", bindings)), key)
+
+    async def suppressed(self, account: str, emails: Sequence[str]) -> Mapping[str, str]:
+        """See port."""
+
+        def read(reader: Reader) -> dict[str, str]:
+            rows = {key: reader.one("suppressed: by address", (account, key)) for key in map(email_key, emails)}
+            return {key: row[0] for key, row in rows.items() if row}
+
+        return self._read(read)
+
+    # --- dispatch ------------------------------------------------------------------------------------------------
+
+    async def claim(
+        self, wants: Callable[[], Sequence[Want]], holder: str, now: Callable[[], int], lease: float
+    ) -> Sequence[Delivery]:
+        """See port."""
+        return await self._write(lambda transaction: dispatch.claim(transaction, wants, holder, now, lease))
+
+    async def delivery_content(self, id: str) -> tuple[bytes, ...] | None:
+        """See port."""
+        return await self._list(partial(_content, "delivery_content: by id", (id,)))
+
+    async def start_content(self, attempt: int, now: int) -> int:
+        """See port."""
+        return await self._write(
+            lambda transaction: len(transaction.run("start_content: mark", (now, attempt)).fetchall())
+        )
+
+    async def settle(self, settlement: Settlement) -> int:
+        """See port."""
+        return await self._write(lambda transaction: dispatch.settle(transaction, settlement))
+
+    async def heartbeat(self, holder: str, now: int, lease: float) -> int:
+        """See port."""
+
+        def renew(transaction: Transaction) -> int:
+            transaction.run("heartbeat: renew", (now + int(lease * 1000), holder))
+            return transaction.changes()
+
+        return await self._write(renew)
+
+    async def rescue(self, now: int, policy: RescuePolicy) -> int:
+        """See port."""
+        holders = self._read(lambda reader: reader.run("rescue: holders").fetchall())
+        if not holders:
+            return 0
+        return await self._write(lambda transaction: dispatch.rescue(transaction, now, policy, self._holders.dead))
+
+    async def due_routes(self) -> Sequence[DueRoute]:
+        """See port."""
+        return self._read(lambda reader: dispatch.due_routes(lambda place: reader.one("due_routes: next", place)))
+
+    async def expire(self, now: int, limit: int) -> int:
+        """See port."""
+        if not self._read(lambda reader: reader.one("expire: due", (now, 1))):
+            return 0
+        return await self._write(lambda transaction: dispatch.expire(transaction, now, limit))
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    async def get_message(self, account: str, id: str) -> MessageView | None:
+        """See port."""
+        return self._read(lambda reader: reader.message(account, id))
+
+    async def list_messages(
+        self, account: str, where: MessageFilter, limit: int, after: str | None
+    ) -> Sequence[MessageView]:
+        """See port."""
+        now = self._clock.now()
+        found = await self._list(lambda reader: reader.messages(account, where, limit, after, now))
+        return [view for _, view in found]
+
+    async def list_events(self, account: str, id: str) -> Sequence[EventView]:
+        """See port."""
+        return self._read(lambda reader: reader.events(account, id))
+
+    async def get_content(self, account: str, id: str) -> tuple[bytes, ...] | None:
+        """See port."""
+        return await self._list(partial(_content, "get_content: by id", (id, account)))
+
+    # --- changing ------------------------------------------------------------------------------------------------
+
+    async def reschedule(self, account: str, id: str, at: int, content: tuple[bytes, ...], now: int) -> int:
+        """See port."""
+        return await self._write(
+            lambda transaction: changes.reschedule(transaction, account, id, at, content, now),
+            sum(map(len, content)),
+        )
+
+    async def cancel(self, account: str, id: str, now: int) -> int:
+        """See port."""
+
+        def work(transaction: Transaction) -> int:
+            seq = changes.find(transaction, account, id)
+            return 0 if seq is None else changes.cancel(transaction, seq, now)
+
+        return await self._write(work)
+
+    async def cancel_where(self, account: str, where: MessageFilter, now: int, limit: int) -> Sequence[str]:
+        """See port."""
+        waiting = partial(_waiting, account, where, limit, now)
+        found = await self._list(waiting)
+        ids = {seq: view.id for seq, view in found}
+        changed = await self._write(lambda transaction: changes.cancel_all(transaction, list(ids), now))
+        return [ids[seq] for seq in changed]
+
+    async def retry(self, account: str, id: str, now: int, expires_at: int) -> int:
+        """See port."""
+        return await self._write(lambda transaction: changes.retry(transaction, account, id, now, expires_at))
+
+    async def erase(self, account: str, id: str, now: int) -> bool:
+        """See port."""
+        return await self._write(lambda transaction: changes.erase(transaction, account, id, now))
+
+    # --- suppressions --------------------------------------------------------------------------------------------
+
+    async def list_suppressions(
+        self, account: str, reason: str | None, limit: int, after: str | None
+    ) -> Sequence[Suppression]:
+        """See port."""
+        bindings = {"account": account, "reason": reason, "limit": limit, "after": email_key(after or "")}
+        rows = self._read(lambda reader: reader.run("list_suppressions: page", bindings).fetchall())
+        return [Suppression(*row) for row in rows]
+
+    async def get_suppressions(self, account: str, email: str) -> Sequence[Suppression]:
+        """See port."""
+        key = email_key(email)
+        rows = self._read(lambda reader: reader.run("get_suppressions: by address", (account, key)).fetchall())
+        return [Suppression(*row) for row in rows]
+
+    async def add_suppression(self, account: str, suppression: Suppression) -> bool:
+        """See port."""
+        row = (
+            account,
+            email_key(suppression.email),
+            suppression.reason,
+            suppression.email,
+            suppression.origin,
+            suppression.created_at,
+            suppression.message,
+            suppression.detail,
+        )
+        return await self._write(lambda transaction: bool(transaction.run("add_suppression: insert", row).fetchall()))
+
+    async def remove_suppressions(self, account: str, email: str, reason: str | None) -> int:
+        """See port."""
+        bindings = {"account": account, "key": email_key(email), "reason": reason}
+        return await self._write(
+            lambda transaction: len(transaction.run("remove_suppressions: delete", bindings).fetchall())
+        )
+
+    # --- keys ----------------------------------------------------------------------------------------------------
+
+    async def find_key(self, prefix: str) -> ApiKey | None:
+        """See port."""
+        row = self._read(lambda reader: reader.one("find_key: by prefix", (prefix,)))
+        return _key(row) if row else None
+
+    async def add_key(self, key: ApiKey, *, only_if_none: bool = False) -> bool:
+        """See port."""
+
+        def work(transaction: Transaction) -> bool:
+            if only_if_none and transaction.one("add_key: any") is not None:
+                return False
+            transaction.run("add_key: insert", _key_row(key))
+            return True
+
+        return await self._write(work)
+
+    async def list_keys(self, account: str | None) -> Sequence[ApiKey]:
+        """See port."""
+        rows = self._read(lambda reader: reader.run("list_keys: all", {"account": account}).fetchall())
+        return [_key(row) for row in rows]
+
+    async def revoke_key(self, account: str | None, id: str, now: int) -> bool:
+        """See port."""
+        bindings = {"account": account, "id": id, "now": now}
+        return await self._write(lambda transaction: bool(transaction.run("revoke_key: mark", bindings).fetchall()))
+
+    # --- housekeeping --------------------------------------------------------------------------------------------
+
+    async def purge_content(self, now: int, older_than: int, limit: int) -> int:
+        """See port."""
+        return await self._write(lambda transaction: changes.purge_content(transaction, now, older_than, limit))
+
+    async def purge_log(self, older_than: int, limit: int) -> int:
+        """See port."""
+        return await self._write(lambda transaction: changes.purge_log(transaction, older_than, limit))
+
+    async def purge_keys(self, now: int, retention: float, limit: int) -> int:
+        """See port."""
+        bindings = {"now": now, "closed_before": now - int(retention * 1000), "limit": limit}
+
+        def work(transaction: Transaction) -> int:
+            requests = transaction.run("purge_keys: requests", bindings).fetchall()
+            limits = transaction.run("purge_keys: limits", {"now": now, "limit": limit}).fetchall()
+            return max(len(requests), len(limits))
+
+        return await self._write(work)
+
+    async def stats(self, now: int) -> QueueStats:
+        """See port."""
+        counts = self._read(lambda reader: reader.run("stats: counters").fetchall())
+        oldest: dict[int, int] = {}
+        for lane in await self.due_routes():
+            if lane.due_at <= now:
+                oldest[lane.priority] = min(lane.due_at, oldest.get(lane.priority, lane.due_at))
+        return QueueStats({State(state): count for state, count in counts}, oldest)
+
+
+def _content(query: str, bindings: tuple[str, ...], reader: Reader) -> tuple[bytes, ...] | None:
+    row = reader.one(query, bindings)
+    if row is None:
+        return None
+    return dispatch.assemble(row, lambda sha: reader.one("delivery_content: blob", (sha,))[0])
+
+
+def _waiting(account: str, where: MessageFilter, limit: int, now: int, reader: Reader) -> list[tuple[int, MessageView]]:
+    """Messages that match and still wait; pages on past those that don't wait any more."""
+    found: list[tuple[int, MessageView]] = []
+    after: str | None = None
+    while len(found) < limit:
+        page = reader.messages(account, where, limit, after, now)
+        found += [(seq, view) for seq, view in page if any(each.due_at is not None for each in view.recipients)]
+        if len(page) < limit:
+            break
+        after = page[-1][1].id
+    return found[:limit]
+
+
+def _key(row: tuple[Any, ...]) -> ApiKey:
+    id, prefix, digest, account, name, scopes, from_allowed, *rest = row
+    return ApiKey(id, prefix, digest, account, name, tuple(json.loads(scopes)), tuple(json.loads(from_allowed)), *rest)
+
+
+def _key_row(key: ApiKey) -> tuple[Any, ...]:
+    return (
+        key.id,
+        key.prefix,
+        key.digest,
+        key.account,
+        key.name,
+        json.dumps(key.scopes),
+        json.dumps(key.from_allowed),
+        key.rate,
+        key.created_at,
+        key.expires_at,
+        key.revoked_at,
+    )
