@@ -5,6 +5,8 @@ do, so that retries and bounces can be seen: `bounce@...` 550, `defer@...` 450, 
 """
 
 import asyncio
+import logging
+import warnings
 from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
@@ -17,6 +19,7 @@ _SICK = {
     "defer": "450 4.2.0 try later (the capture relay defers defer@)",
     "full": "452 4.2.2 mailbox full (the capture relay defers full@)",
 }
+logging.getLogger("mail.log").setLevel(logging.ERROR)  # the library's own log, with a warning for each connection
 MAX_SIZE = 64 * 1024 * 1024  # octets
 
 
@@ -66,6 +69,12 @@ class CaptureRelay:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def _protocol(self) -> SMTP:
+        with warnings.catch_warnings():
+            # AUTH without TLS is what a relay on loopback is for; the library warns of it for each connection
+            warnings.simplefilter("ignore", UserWarning)
+            return self._make()
+
+    def _make(self) -> SMTP:
         return SMTP(
             self._handler,
             hostname="capture.localhost",

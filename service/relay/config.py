@@ -135,8 +135,7 @@ def relay_from(name: str, values: Mapping[str, Any], where: str) -> RelayConfig:
         secret=SecretStr(secret),
         preset=preset,
         rule=SenderRule(name, url.user, must_equal, _flag(options.get("rewrite_from", False)), senders),
-        senders=senders
-        or ((url.user.lower(),) if must_equal and not _flag(options.get("rewrite_from", False)) else ()),
+        senders=senders,
         priority=_integer(options, "priority", 1, where, least=0),
         weight=_integer(options, "weight", 1, where),
         max_connections=_integer(options, "max_connections", preset.max_connections, where),

@@ -4,7 +4,9 @@ from service.mail.outcome import Failure, Phase
 from service.mail.reply import Reply
 
 _BY_FAILURE = {
-    Failure.DNS: "The host name is not known here: check its spelling and this machine's DNS. 主机名无法解析，请检查拼写和 DNS。",
+    Failure.DNS: (
+        "The host name is not known here: check its spelling and this machine's DNS. 主机名无法解析，请检查拼写和 DNS。"
+    ),
     Failure.REFUSED: (
         "Nothing answers at this port: check host and port; many clouds block port 25, use 465. "
         "端口无法连接：请检查主机和端口；云服务器通常封锁 25 端口，请改用 465。"

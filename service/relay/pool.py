@@ -6,6 +6,7 @@ mail again when a probe has authenticated.
 """
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 
@@ -233,7 +234,10 @@ class Pool:
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
-        deadline = self.monotonic() + grace
-        while any(slot.busy for slot in self._slots) and self.monotonic() < deadline:
-            await asyncio.sleep(0.01)
+        idle = asyncio.Event()
+        self.on_capacity(lambda: idle.set() if len(self._idle) == len(self._slots) else None)
+        if len(self._idle) < len(self._slots):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await idle.wait()
         await asyncio.gather(*(slot.stop() for slot in self._slots))

@@ -92,10 +92,21 @@ class CheckStep:
 class Relay(Protocol):
     """An upstream SMTP server with one account: a pool of long-lived authenticated sessions."""
 
-    name: str
-    rule: SenderRule
-    max_size: int | None  # octets: the least of the configured limit and what EHLO's SIZE said
-    smtputf8: bool | None  # None until a session has told
+    @property
+    def name(self) -> str:
+        """As configured."""
+
+    @property
+    def rule(self) -> SenderRule:
+        """What it demands of the sender."""
+
+    @property
+    def max_size(self) -> int | None:
+        """Octets: the least of the configured limit and what EHLO's SIZE said; None when neither is known."""
+
+    @property
+    def smtputf8(self) -> bool | None:
+        """Whether it offers SMTPUTF8; None until a session has told."""
 
     def free(self, now: int) -> int:
         """How many deliveries could start now (0 while paused, waiting or broken)."""

@@ -7,7 +7,8 @@ mail/outcome.py do. Hints only make it quick; the poll keeps it right.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from service.clock import Clock
 from service.errors import PostroomError, SenderNotAccepted
@@ -64,7 +65,7 @@ class Dispatcher:
         self._look_at = 0.0
         self._wake.set()
 
-    # --- the loop ---------------------------------------------------------------------------------------------------
+    # --- the loop ------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Claim and start deliveries until cancelled."""
@@ -137,7 +138,7 @@ class Dispatcher:
                 self._lanes.add(route, found[-1].priority, self._clock.now())
         self._asked = {}
 
-    # --- one delivery -----------------------------------------------------------------------------------------------
+    # --- one delivery --------------------------------------------------------------------------------------------
 
     def _start(self, delivery: Delivery, claimed: float) -> None:
         if delivery.content is None:
@@ -239,7 +240,7 @@ class Dispatcher:
             self._metrics.attempt_seconds.labels(delivery.relay).observe(total / 1000)
         log.debug(Log.ATTEMPT, id=delivery.id, relay=delivery.relay, result=settlement.result, session=report.session)
 
-    # --- beside the loop --------------------------------------------------------------------------------------------
+    # --- beside the loop -----------------------------------------------------------------------------------------
 
     async def heartbeat(self) -> None:
         """Renew our leases, for ever. A lease that could not be renewed stops content from being started."""
@@ -260,7 +261,7 @@ class Dispatcher:
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -1,7 +1,7 @@
 """Which routes have mail that is due: the dispatcher's memory, fed by hints and corrected by looking.
 
-It only saves questions to the store. A lane that is wrongly here costs one empty claim; a lane that is missing is found
-by the next look at `store.due_routes`.
+It only saves questions to the store. A lane that is wrongly here costs one empty claim; a lane that is missing is
+found by the next look at `store.due_routes`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -8,6 +8,7 @@ writes; store.accept is the next step (spool/submit).
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from service.clock import Clock
 from service.errors import (
@@ -17,13 +18,14 @@ from service.errors import (
     FromNotAllowed,
     NoRelayForMessage,
     SenderNotAccepted,
+    TemplateVariablesInvalid,
 )
 from service.mail.address import Mailbox, email_key
 from service.mail.compose import Composed, Notice, compose
 from service.mail.draft import Draft
 from service.mail.gate import inspect
 from service.mail.lifecycle import State
-from service.mail.render import Rendered
+from service.mail.render import Rendered, Template
 from service.mail.route import Route
 from service.mail.seal import seal
 from service.relay.port import Relay, Relays
@@ -104,18 +106,24 @@ class Preparer:
         use = submission.template
         if use is None:
             return _Content(submission.subject or "", submission.html, submission.text, None)
-        rendered: Rendered = self._templates.get(use.name).render(
-            use.variables,
-            use.locale,
-            deadline=self._clock.monotonic() + self._settings.render_timeout,
-            monotonic=self._clock.monotonic,
-            max_bytes=self._settings.max_rendered_bytes,
-        )
+        template = self._templates.get(use.name)
+        check_variables(template, use.variables, "/template/variables")
+        rendered = self.render(template, use.variables, use.locale)
         return _Content(
             submission.subject if submission.subject is not None else rendered.subject,
             rendered.html,
             rendered.text,
             f"{rendered.template}@{rendered.version}",
+        )
+
+    def render(self, template: Template, variables: Mapping[str, Any], locale: str | None) -> Rendered:
+        """Render within the limits. Raises TemplateRenderError."""
+        return template.render(
+            variables,
+            locale,
+            deadline=self._clock.monotonic() + self._settings.render_timeout,
+            monotonic=self._clock.monotonic,
+            max_bytes=self._settings.max_rendered_bytes,
         )
 
     def _inspect(self, composed: Composed, id: str) -> None:
@@ -192,8 +200,13 @@ class Preparer:
                 {"pointer": each.pointer, "code": each.code, "detail": each.detail}
                 for each in (*notices, *composed.warnings)
             ),
-            idempotency_key=submission.idempotency_key,
         )
+
+
+def check_variables(template: Template, variables: Mapping[str, Any], pointer: str) -> None:
+    """Raises TemplateVariablesInvalid with every fault."""
+    if problems := template.check(variables, pointer):
+        raise TemplateVariablesInvalid(errors=problems)
 
 
 def _new_recipients(addressed: list[Addressed], reasons: Mapping[str, str]) -> tuple[NewRecipient, ...]:

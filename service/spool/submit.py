@@ -1,12 +1,15 @@
 """Submissions in, one durable commit, answers out.
 
 Submitting is: has this key been answered? prepare every message; take from the limiters and store all of it in one
-transaction; only then is there an answer. Idempotency and limits are decided inside that transaction, so they hold over
-processes and kills; what this file adds is only that a twin in flight waits for the first instead of working twice.
+transaction; only then is there an answer. Idempotency and limits are decided inside that transaction, so they hold
+over processes and kills; what this file adds is only that a twin in flight waits for the first instead of working
+twice.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from service.clock import Clock
 from service.durations import Rate, parse_rate
@@ -24,15 +27,17 @@ from service.errors import (
 )
 from service.mail.address import email_key
 from service.mail.lifecycle import State
+from service.mail.render import Rendered, Template
 from service.settings import Settings
 from service.spool.health import Readiness
-from service.spool.prepare import Preparer
+from service.spool.prepare import Preparer, check_variables
 from service.spool.signals import Signals
 from service.spool.values import Answer, Caller, ItemResult, Prepared, Preview, Submission
 from service.store.port import (
     Accept,
     Accepted,
     IdempotencyKey,
+    ItemKey,
     KeyMismatch,
     Limited,
     Replayed,
@@ -68,6 +73,11 @@ class Submitter:
         """A dry run: everything but the store."""
         return await self._preparer.preview(submission, caller)
 
+    def render(self, template: Template, variables: Mapping[str, Any], locale: str | None) -> Rendered:
+        """Check the variables and render, for a preview. Raises TemplateVariablesInvalid, TemplateRenderError."""
+        check_variables(template, variables, "/variables")
+        return self._preparer.render(template, variables, locale)
+
     async def submit(
         self,
         submission: Submission,
@@ -91,14 +101,17 @@ class Submitter:
         *,
         partial: bool,
         shape: Callable[[Sequence[ItemResult]], bytes],
+        shape_item: Callable[[Prepared], bytes],
     ) -> Answer:
         """Many messages in one transaction: all of them or, when `partial`, those without a fault.
+
+        `shape_item` makes the answer that is kept under an item's own key.
 
         Raises ValidationFailed with pointers under `/messages/N` when any item has a fault and not `partial`.
         """
 
         async def work() -> Answer:
-            results = await self._prepare_items(items, caller)
+            results = await self._prepare_items(items, caller, shape_item)
             if not partial:
                 _reject_all(results)
             good = [result.prepared for result in results if result.prepared is not None]
@@ -106,9 +119,7 @@ class Submitter:
 
         return await self._once(caller.account, key, work)
 
-    async def _once(
-        self, account: str, key: IdempotencyKey | None, work: Callable[[], "asyncio._CoroutineLike[Answer]"]
-    ) -> Answer:
+    async def _once(self, account: str, key: IdempotencyKey | None, work: Callable[[], Awaitable[Answer]]) -> Answer:
         """Run `work` unless the key has an answer; a twin in flight is waited for."""
         self._check_open()
         if key is None:
@@ -151,11 +162,13 @@ class Submitter:
             case _:
                 return None
 
-    async def _prepare_items(self, items: Sequence[Submission | PostroomError], caller: Caller) -> list[ItemResult]:
+    async def _prepare_items(
+        self, items: Sequence[Submission | PostroomError], caller: Caller, shape_item: Callable[[Prepared], bytes]
+    ) -> list[ItemResult]:
         results: list[ItemResult] = []
         total = 0
         for item in items:
-            result = await self._prepare_item(item, caller)
+            result = await self._prepare_item(item, caller, shape_item)
             results.append(result)
             if result.prepared is not None:
                 total += result.prepared.message.size
@@ -164,15 +177,20 @@ class Submitter:
             await asyncio.sleep(0)  # a batch must not hold up the loop
         return results
 
-    async def _prepare_item(self, item: Submission | PostroomError, caller: Caller) -> ItemResult:
+    async def _prepare_item(
+        self, item: Submission | PostroomError, caller: Caller, shape_item: Callable[[Prepared], bytes]
+    ) -> ItemResult:
         if isinstance(item, PostroomError):
             return ItemResult(error=item)
         try:
-            if item.idempotency_key is not None:
-                own = IdempotencyKey(item.idempotency_key, item.fingerprint)
-                if (kept := await self._kept(caller.account, own)) is not None:
-                    return ItemResult(replayed=kept.body)
-            return ItemResult(prepared=await self._preparer.prepare(item, caller))
+            if item.idempotency_key is None:
+                return ItemResult(prepared=await self._preparer.prepare(item, caller))
+            own = IdempotencyKey(item.idempotency_key, item.fingerprint)
+            if (kept := await self._kept(caller.account, own)) is not None:
+                return ItemResult(replayed=kept.body)
+            prepared = await self._preparer.prepare(item, caller)
+            kept_item = ItemKey(own.key, own.fingerprint, shape_item(prepared))
+            return ItemResult(prepared=replace(prepared, message=replace(prepared.message, item=kept_item)))
         except PostroomError as error:
             return ItemResult(error=error)
 

@@ -1,0 +1,83 @@
+"""The FastAPI application, assembled from the operation table."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.api.auth import ANYBODY, authorise
+from service.api.context import Context
+from service.api.docs_page import docs_routes
+from service.api.middleware import Around
+from service.api.openapi import document
+from service.api.operations import Call, Operation
+from service.api.problems import problem_response
+from service.api.table import OPERATIONS
+from service.errors import InternalError, MethodNotAllowed, NotFound, PostroomError, RequestError
+from service.telemetry import Log, get_logger
+
+log = get_logger()
+
+
+def build_app(context: Context) -> FastAPI:
+    """The application of one process. A sender answers only what orchestrators and monitors ask."""
+    app = FastAPI(title="Postroom", openapi_url=None, docs_url=None, redoc_url=None)
+    for operation in OPERATIONS:
+        if context.settings.role != "sender" or operation.tag == "Operation":
+            app.add_api_route(
+                operation.path,
+                _endpoint(operation, context),
+                methods=[operation.method],
+                name=operation.id,
+                include_in_schema=False,
+                response_model=None,
+            )
+    text = to_json(document())
+
+    async def openapi(_: Request) -> Response:
+        return Response(text, media_type="application/json")
+
+    app.add_route("/openapi.json", openapi, include_in_schema=False)
+    app.router.routes.extend(docs_routes())
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(Exception, _unexpected)
+    app.add_middleware(Around, context=context)
+    return app
+
+
+def _endpoint(operation: Operation, context: Context) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        request.state.route = operation.path
+        request_id: str = request.state.request_id
+        try:
+            caller = ANYBODY if operation.scope is None else await authorise(request, context, operation.scope)
+            return await operation.handler(Call(request, context, caller, request_id))
+        except PostroomError as error:
+            if isinstance(error, RequestError):
+                context.metrics.refused.labels(error.code).inc()
+            return _problem(request, error, request_id)
+        except Exception as error:
+            log.error(Log.REQUEST_FAILED, route=operation.path, exc_info=error)
+            return _problem(request, InternalError(), request_id)
+
+    endpoint.__name__ = operation.id
+    return endpoint
+
+
+def _problem(request: Request, error: PostroomError, request_id: str, headers: Any = None) -> Response:
+    return problem_response(error, request.url.path, request_id, headers)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = {404: NotFound, 405: MethodNotAllowed}.get(error.status_code, InternalError)
+    return _problem(request, kind(), getattr(request.state, "request_id", ""), error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error(Log.REQUEST_FAILED, exc_info=error)
+    return _problem(request, InternalError(), getattr(request.state, "request_id", ""))

@@ -1,0 +1,180 @@
+"""From a request body to the use case's value: everything that needs more than one field, or a limit, is checked here."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from service.api.models import AttachmentIn, FilterIn, SendIn, Strict
+from service.api.problems import escape, field_problems
+from service.errors import FieldProblem, InvalidAttachment, PayloadTooLarge, ValidationFailed
+from service.mail.bodies import check_attachment
+from service.mail.compose import check_custom_headers
+from service.mail.draft import Attachment, Calendar
+from service.settings import Settings
+from service.spool.values import Submission, TemplateUse
+from service.store.port import MessageFilter
+
+M = TypeVar("M", bound=Strict)
+
+
+def validate(model: type[M], value: Any, settings: Settings, now: int) -> M:
+    """`value` as `model`. Raises ValidationFailed with all faults of all fields."""
+    problems: list[FieldProblem] = []
+    parsed: M | None = None
+    try:
+        parsed = model.model_validate(value)
+    except ValidationError as error:
+        problems = field_problems(error, value, model)
+    if issubclass(model, SendIn) and isinstance(value, dict):
+        problems += _beyond_fields(value, parsed, settings, now)
+    if problems:
+        files = all(each.pointer.startswith("#/attachments/") for each in problems)
+        raise (InvalidAttachment if files else ValidationFailed)(errors=problems)
+    assert parsed is not None
+    return parsed
+
+
+def _beyond_fields(value: dict[str, Any], parsed: Any, settings: Settings, now: int) -> list[FieldProblem]:
+    """Faults that no single field shows."""
+    problems: list[FieldProblem] = []
+    headers = value.get("headers")
+    if isinstance(headers, dict):
+        given = [(name, text) for name, text in headers.items() if isinstance(text, str)]
+        problems += [
+            FieldProblem(f"#/headers/{escape(name)}", each.code, each.detail)
+            for name, text in given
+            for each in check_custom_headers([(name, text)])
+        ]
+        problems += _repeated(headers)
+    counted = [each for kind in ("to", "cc", "bcc") for each in _as_list(value.get(kind))]
+    if not counted:
+        problems.append(FieldProblem("#/to", "missing", "at least one recipient in to, cc or bcc is required"))
+    if len(counted) > settings.max_recipients:
+        detail = f"{len(counted)} recipients; at most {settings.max_recipients} (POSTROOM_MAX_RECIPIENTS)"
+        problems.append(FieldProblem("#/to", "too_many_recipients", detail))
+    problems += _content_problems(value)
+    if parsed is not None:
+        problems += _attachment_problems(parsed)
+        problems += _time_problems(parsed, settings, now)
+    return problems
+
+
+def _repeated(headers: Mapping[str, Any]) -> list[FieldProblem]:
+    seen: dict[str, str] = {}
+    problems: list[FieldProblem] = []
+    for name in headers:
+        first = seen.setdefault(name.lower(), name)
+        if first != name:
+            detail = f"is the same header as {first}"
+            problems.append(FieldProblem(f"#/headers/{escape(name)}", "header_repeated", detail))
+    return problems
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _content_problems(value: Mapping[str, Any]) -> list[FieldProblem]:
+    problems: list[FieldProblem] = []
+    bodies = [name for name in ("html", "text") if value.get(name) is not None]
+    if value.get("template") is not None:
+        problems += [
+            FieldProblem(f"#/{name}", "conflict", "stands beside a template; give one of them") for name in bodies
+        ]
+        return problems
+    if not bodies:
+        problems.append(FieldProblem("#/text", "missing", "html, text or template is required"))
+    if value.get("subject") is None:
+        problems.append(FieldProblem("#/subject", "missing", "is required without a template"))
+    return problems
+
+
+def _attachment_problems(parsed: SendIn) -> list[FieldProblem]:
+    return [
+        problem
+        for index, each in enumerate(parsed.attachments)
+        for problem in check_attachment(_attachment(each), f"#/attachments/{index}")
+    ]
+
+
+def _time_problems(parsed: SendIn, settings: Settings, now: int) -> list[FieldProblem]:
+    problems: list[FieldProblem] = []
+    if parsed.scheduled_at is not None:
+        problems += schedule_problems(parsed.scheduled_at, settings, now)
+    if parsed.ttl is not None and parsed.ttl > settings.max_ttl:
+        detail = f"is longer than {settings.max_ttl:g} seconds (POSTROOM_MAX_TTL)"
+        problems.append(FieldProblem("#/ttl", "too_long", detail))
+    return problems
+
+
+def schedule_problems(at: int, settings: Settings, now: int) -> list[FieldProblem]:
+    """Whether a time may be scheduled for."""
+    if at <= now:
+        return [FieldProblem("#/scheduled_at", "in_the_past", "lies in the past")]
+    if at > now + settings.max_schedule * 1000:
+        detail = f"lies more than {settings.max_schedule:g} seconds ahead (POSTROOM_MAX_SCHEDULE)"
+        return [FieldProblem("#/scheduled_at", "too_far_ahead", detail)]
+    return []
+
+
+def _attachment(each: AttachmentIn) -> Attachment:
+    disposition = each.disposition or ("inline" if each.content_id else "attachment")
+    return Attachment(each.filename, each.content, each.content_type, each.content_id, disposition)
+
+
+def submission(asked: SendIn, settings: Settings, *, key: str | None = None, fingerprint: bytes = b"") -> Submission:
+    """The use case's value. Raises PayloadTooLarge when the content is more than one message may hold."""
+    size = sum(len(each.content) for each in asked.attachments)
+    size += sum(len(text.encode()) for text in (asked.html, asked.text) if text)
+    if size > settings.max_message_bytes:
+        raise PayloadTooLarge(
+            f"The content has {size} octets; at most {settings.max_message_bytes} (POSTROOM_MAX_MESSAGE_BYTES)."
+        )
+    template = asked.template
+    return Submission(
+        from_=asked.from_,
+        to=tuple(asked.to),
+        cc=tuple(asked.cc),
+        bcc=tuple(asked.bcc),
+        reply_to=tuple(asked.reply_to),
+        sender=asked.sender,
+        envelope_from=asked.envelope_from.email if asked.envelope_from else None,
+        subject=asked.subject,
+        html=asked.html,
+        text=asked.text,
+        template=TemplateUse(template.name, template.variables, template.locale) if template else None,
+        attachments=tuple(_attachment(each) for each in asked.attachments),
+        calendar=Calendar(asked.calendar.method, asked.calendar.content) if asked.calendar else None,
+        headers=tuple(asked.headers.items()),
+        tags=tuple(asked.tags),
+        metadata=tuple(asked.metadata.items()),
+        scheduled_at=asked.scheduled_at,
+        ttl=asked.ttl,
+        priority=asked.priority,
+        relay=asked.relay,
+        delivery=asked.delivery,
+        unsubscribe_url=asked.unsubscribe_url,
+        in_reply_to=asked.in_reply_to,
+        references=tuple(asked.references),
+        idempotency_key=key,
+        fingerprint=fingerprint,
+    )
+
+
+def message_filter(asked: FilterIn) -> MessageFilter:
+    """Conditions as the store takes them."""
+    message_id = asked.message_id.strip("<>") if asked.message_id else None
+    return MessageFilter(
+        status=asked.status,
+        recipient=asked.recipient,
+        from_email=asked.from_,
+        tag=asked.tag,
+        metadata=tuple(asked.metadata.items()),
+        template=asked.template,
+        relay=asked.relay,
+        message_id=message_id,
+        provider_message_id=asked.provider_message_id,
+        since=asked.since,
+        until=asked.until,
+    )

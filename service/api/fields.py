@@ -1,0 +1,185 @@
+"""Field types of the request models: each checks its grammar and describes itself in JSON Schema."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any
+
+import pybase64
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from service.durations import parse_duration
+from service.errors import PostroomError
+from service.mail.address import FORBIDDEN, Mailbox, make_mailbox, parse_mailbox
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_LABEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def refuse(code: str, detail: str) -> PydanticCustomError:
+    """A fault of one field."""
+    return PydanticCustomError("postroom", "{detail}", {"code": code, "detail": detail})
+
+
+def _address(value: Any) -> Mailbox:
+    if isinstance(value, Mailbox):
+        return value
+    try:
+        if isinstance(value, str):
+            return parse_mailbox(value, "")
+        if isinstance(value, dict) and isinstance(value.get("email"), str):
+            if unknown := set(value) - {"email", "name"}:
+                raise refuse(
+                    "unknown_field", f"unknown: {', '.join(sorted(unknown))[:60]}; an address has email and name"
+                )
+            name = value.get("name", "")
+            if isinstance(name, str):
+                return make_mailbox(value["email"], name, "")
+    except PostroomError as error:
+        raise refuse(error.errors[0].code, error.errors[0].detail) from None
+    raise refuse("invalid_address", 'must be "a@b", "Name <a@b>" or {"email", "name"}')
+
+
+_ADDRESS_SCHEMA = {
+    "title": "Address",
+    "anyOf": [
+        {"type": "string", "maxLength": 600, "examples": ["zoucz <zouchengzhuo@163.com>"]},
+        {
+            "type": "object",
+            "properties": {"email": {"type": "string", "maxLength": 254}, "name": {"type": "string", "maxLength": 320}},
+            "required": ["email"],
+            "additionalProperties": False,
+        },
+    ],
+}
+Address = Annotated[Mailbox, PlainValidator(_address), WithJsonSchema(_ADDRESS_SCHEMA)]
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Addresses = Annotated[
+    list[Address],
+    BeforeValidator(_listed),
+    WithJsonSchema({"anyOf": [_ADDRESS_SCHEMA, {"type": "array", "items": _ADDRESS_SCHEMA}]}),
+]
+
+
+def _line(value: str) -> str:
+    if FORBIDDEN.search(value):
+        raise refuse("control_character", "holds a control character")
+    return value
+
+
+def _body(value: str) -> str:
+    if "\0" in value:
+        raise refuse("control_character", "holds a NUL character")
+    return value
+
+
+Line = Annotated[str, AfterValidator(_line)]
+Body = Annotated[str, AfterValidator(_body)]
+
+
+def _moment(value: Any) -> int:
+    if not isinstance(value, str) or _RFC3339.fullmatch(value) is None:
+        raise refuse("invalid_time", "must be RFC 3339 with an offset, for example 2026-11-24T18:00:00+08:00")
+    try:
+        return int(datetime.fromisoformat(value.upper().replace(" ", "T")).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise refuse("invalid_time", "is no date and time of the calendar") from None
+
+
+Moment = Annotated[
+    int,
+    PlainValidator(_moment),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-24T18:00:00+08:00"]}),
+]
+
+
+def _duration(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise refuse("invalid_duration", "must be seconds or text such as `10m`")
+    try:
+        seconds = parse_duration(value) if isinstance(value, str) else float(value)
+    except (ValueError, OverflowError):
+        raise refuse("invalid_duration", "must be seconds or text such as `10m`, `1h30m`, `4d`") from None
+    if not 1 <= seconds < 10**9:
+        raise refuse("invalid_duration", "must be at least one second")
+    return seconds
+
+
+Duration = Annotated[
+    float,
+    PlainValidator(_duration),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 1},
+                {"type": "string", "examples": ["10m"], "pattern": "^[0-9.a-z]+$"},
+            ]
+        }
+    ),
+]
+
+
+def _base64(value: Any) -> bytes:
+    if not isinstance(value, str) or not value.isascii():
+        raise refuse("invalid_base64", "must be standard base64 (RFC 4648 section 4)")
+    try:
+        return pybase64.b64decode(value, validate=True)
+    except ValueError:
+        raise refuse(
+            "invalid_base64", "must be standard base64 (RFC 4648 section 4), padded, without line breaks"
+        ) from None
+
+
+Base64 = Annotated[
+    bytes,
+    PlainValidator(_base64),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64", "examples": ["JVBERi0="]}),
+]
+
+
+def _labels(value: Any) -> list[tuple[str, str]]:
+    """Tags: a list of names, or an object of name and value."""
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        value = dict.fromkeys(value, "")
+    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+        raise refuse("invalid_tags", "must be a list of names, or an object of names and text values")
+    for name, text in value.items():
+        if _LABEL.fullmatch(name) is None:
+            raise refuse("invalid_tags", "a tag's name is 1 to 64 letters, digits, dots, hyphens or underscores")
+        if len(text) > 256 or FORBIDDEN.search(text):
+            raise refuse("invalid_tags", "a tag's value is at most 256 characters, without control characters")
+    if len(value) > 20:
+        raise refuse("invalid_tags", "at most 20 tags")
+    return list(value.items())
+
+
+Tags = Annotated[
+    list[tuple[str, str]],
+    PlainValidator(_labels),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "string", "maxLength": 64}, "maxItems": 20},
+                {"type": "object", "additionalProperties": {"type": "string", "maxLength": 256}, "maxProperties": 20},
+            ],
+            "examples": [["welcome"], {"campaign": "spring"}],
+        }
+    ),
+]
+
+
+def _metadata(value: dict[str, str]) -> dict[str, str]:
+    for name, text in value.items():
+        if _LABEL.fullmatch(name) is None:
+            raise refuse("invalid_metadata", "a name is 1 to 64 letters, digits, dots, hyphens or underscores")
+        if len(text) > 512:
+            raise refuse("invalid_metadata", "a value is at most 512 characters")
+    return value
+
+
+Metadata = Annotated[dict[str, str], AfterValidator(_metadata), Field(max_length=50)]

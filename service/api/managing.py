@@ -1,0 +1,210 @@
+"""Templates, suppressions, relays, keys, and what operators watch."""
+
+from dataclasses import replace
+
+from starlette.responses import Response
+
+from service.api import views
+from service.api.body import json_body
+from service.api.convert import validate
+from service.api.models import KeyIn, PauseIn, RenderIn, SuppressionIn
+from service.api.operations import Call
+from service.api.queries import ReasonQuery, SuppressionQuery
+from service.api.requests import json_response, only_query, query
+from service.durations import parse_rate
+from service.errors import FieldProblem, NotFound, RelayNotFound, TemplateNotFound, ValidationFailed
+from service.mail.address import make_mailbox, parse_domain
+from service.mail.render import Template
+from service.relay.port import Relay
+from service.store.port import Suppression
+from service.telemetry import CONTENT_TYPE
+
+_SMALL = 1024 * 1024  # octets
+
+
+# --- templates --------------------------------------------------------------------------------------------------
+
+
+def _template(call: Call) -> Template:
+    try:
+        return call.context.templates.get(str(call.request.path_params["name"]))
+    except TemplateNotFound as error:
+        raise NotFound(error.errors[0].detail) from None
+
+
+async def list_templates(call: Call) -> Response:
+    """GET /templates."""
+    only_query(call.request)
+    library = call.context.templates
+    return json_response(views.page([views.template(library.get(name)) for name in library.names()], None))
+
+
+async def get_template(call: Call) -> Response:
+    """GET /templates/{name}."""
+    only_query(call.request)
+    return json_response(views.template(_template(call)))
+
+
+async def render_template(call: Call) -> Response:
+    """POST /templates/{name}/render."""
+    context, template = call.context, _template(call)
+    async with json_body(call.request, context, _SMALL) as value:
+        asked = validate(RenderIn, value, context.settings, context.clock.now())
+        variables = template.sample(asked.locale) if asked.variables is None else asked.variables
+        rendered = context.submitter.render(template, variables, asked.locale)
+    return json_response(
+        {
+            "name": rendered.template,
+            "version": rendered.version,
+            "locale": rendered.locale,
+            "subject": rendered.subject,
+            "html": rendered.html,
+            "text": rendered.text,
+        }
+    )
+
+
+# --- suppressions -----------------------------------------------------------------------------------------------
+
+
+def _address(call: Call) -> str:
+    return make_mailbox(str(call.request.path_params["email"]), "", "#/email").email
+
+
+async def list_suppressions(call: Call) -> Response:
+    """GET /suppressions."""
+    asked = query(call, SuppressionQuery)
+    account = call.caller.account
+    found = await call.context.store.list_suppressions(account, asked.reason, asked.limit + 1, asked.after)
+    shown = found[: asked.limit]
+    after = shown[-1].email if len(found) > asked.limit else None
+    return json_response(views.page([views.suppression(each) for each in shown], after))
+
+
+async def add_suppression(call: Call) -> Response:
+    """POST /suppressions."""
+    context = call.context
+    async with json_body(call.request, context, _SMALL) as value:
+        asked = validate(SuppressionIn, value, context.settings, context.clock.now())
+    entry = Suppression(asked.email.email, asked.reason, "api", context.clock.now(), None, asked.detail)
+    new = await context.store.add_suppression(call.caller.account, entry)
+    kept = await context.store.get_suppressions(call.caller.account, entry.email)
+    shown = next((each for each in kept if each.reason == entry.reason), replace(entry))
+    return json_response(views.suppression(shown), 201 if new else 200, {"Location": f"/suppressions/{entry.email}"})
+
+
+async def get_suppression(call: Call) -> Response:
+    """GET /suppressions/{email}."""
+    only_query(call.request)
+    found = await call.context.store.get_suppressions(call.caller.account, _address(call))
+    if not found:
+        raise NotFound("This address is not suppressed.")
+    return json_response(views.page([views.suppression(each) for each in found], None))
+
+
+async def remove_suppression(call: Call) -> Response:
+    """DELETE /suppressions/{email}."""
+    asked = query(call, ReasonQuery)
+    removed = await call.context.store.remove_suppressions(call.caller.account, _address(call), asked.reason)
+    if not removed:
+        raise NotFound("This address is not suppressed.")
+    return Response(status_code=204)
+
+
+# --- relays -----------------------------------------------------------------------------------------------------
+
+
+def _relay(call: Call) -> Relay:
+    try:
+        return call.context.relays.get(str(call.request.path_params["name"]))
+    except RelayNotFound as error:
+        raise NotFound(error.detail) from None
+
+
+async def list_relays(call: Call) -> Response:
+    """GET /relays."""
+    only_query(call.request)
+    relays, now = call.context.relays, call.context.clock.now()
+    return json_response(views.page([views.relay(relays.get(name).status(now)) for name in relays.names()], None))
+
+
+async def check_relay(call: Call) -> Response:
+    """POST /relays/{name}/check."""
+    steps = await _relay(call).check()
+    return json_response({"ok": all(step.ok for step in steps), "steps": [views.check_step(step) for step in steps]})
+
+
+async def pause_relay(call: Call) -> Response:
+    """POST /relays/{name}/pause."""
+    context, relay = call.context, _relay(call)
+    async with json_body(call.request, context, _SMALL) as value:
+        asked = validate(PauseIn, value, context.settings, context.clock.now())
+    relay.hold(asked.reason)
+    return json_response(views.relay(relay.status(context.clock.now())))
+
+
+async def resume_relay(call: Call) -> Response:
+    """POST /relays/{name}/resume."""
+    relay = _relay(call)
+    relay.resume()
+    return json_response(views.relay(relay.status(call.context.clock.now())))
+
+
+# --- keys -------------------------------------------------------------------------------------------------------
+
+
+async def list_keys(call: Call) -> Response:
+    """GET /keys."""
+    only_query(call.request)
+    found = await call.context.keys.list(call.caller.account)
+    return json_response(views.page([views.key(each) for each in found], None))
+
+
+async def create_key(call: Call) -> Response:
+    """POST /keys."""
+    context = call.context
+    async with json_body(call.request, context, _SMALL) as value:
+        asked = validate(KeyIn, value, context.settings, context.clock.now())
+    allowed = [_sender(text, index) for index, text in enumerate(asked.from_allowed)]
+    if asked.rate is not None:
+        try:
+            parse_rate(asked.rate)
+        except ValueError as error:
+            raise ValidationFailed(errors=[FieldProblem("#/rate", "invalid_rate", str(error))]) from None
+    key, token = await context.keys.create(
+        call.caller.account, asked.name, asked.scopes, allowed, asked.rate, asked.expires_at
+    )
+    return json_response({**views.key(key), "key": token}, 201)
+
+
+def _sender(text: str, index: int) -> str:
+    pointer = f"#/from_allowed/{index}"
+    if "@" in text.lstrip("@"):
+        return make_mailbox(text, "", pointer).email
+    return parse_domain(text.lstrip("@"), pointer)
+
+
+async def revoke_key(call: Call) -> Response:
+    """DELETE /keys/{id}."""
+    if not await call.context.keys.revoke(call.caller.account, str(call.request.path_params["id"])):
+        raise NotFound("There is no such active key.")
+    return Response(status_code=204)
+
+
+# --- operation --------------------------------------------------------------------------------------------------
+
+
+async def healthz(call: Call) -> Response:
+    """GET /healthz."""
+    return json_response({"status": "alive"})
+
+
+async def readyz(call: Call) -> Response:
+    """GET /readyz."""
+    ready, report = await call.context.readiness.report()
+    return json_response(report, 200 if ready else 503, None if ready else {"Retry-After": "1"})
+
+
+async def metrics(call: Call) -> Response:
+    """GET /metrics."""
+    return Response(call.context.metrics.render(), media_type=CONTENT_TYPE)

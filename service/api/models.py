@@ -1,0 +1,171 @@
+"""The request bodies. Strict: an unknown field is a fault, a number is no text; all faults are told at once."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from service.api.fields import Address, Addresses, Base64, Body, Duration, Line, Metadata, Moment, Tags
+
+
+class Strict(BaseModel):
+    """No coercion, no unknown fields."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
+
+
+class TemplateUse(Strict):
+    """Which template renders the message."""
+
+    name: Annotated[Line, StringConstraints(min_length=1, max_length=80)] = Field(
+        description="Name, or `name@version`.", examples=["verify-email"]
+    )
+    variables: dict[str, Any] = Field(default_factory=dict, description="Checked against the template's JSON Schema.")
+    locale: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")] | None = Field(
+        None, description="BCP 47 tag; the nearest language there is is used.", examples=["zh-CN"]
+    )
+
+
+class AttachmentIn(Strict):
+    """A file, inside the request: there is no attaching by URL or path."""
+
+    filename: Annotated[Line, StringConstraints(min_length=1, max_length=1000)]
+    content: Base64 = Field(description="The file in standard base64.")
+    content_type: Annotated[Line, StringConstraints(max_length=250)] | None = Field(
+        None, description="Media type; guessed from the file name when absent."
+    )
+    content_id: Annotated[Line, StringConstraints(min_length=1, max_length=200)] | None = Field(
+        None, description="For inline images: `cid:` in the html."
+    )
+    disposition: Literal["attachment", "inline"] | None = Field(
+        None, description="Default: inline when there is a content_id."
+    )
+
+
+class CalendarIn(Strict):
+    """An invitation."""
+
+    method: Literal["REQUEST", "CANCEL", "REPLY", "PUBLISH", "ADD", "COUNTER", "REFRESH", "DECLINECOUNTER"]
+    content: Annotated[Body, StringConstraints(min_length=1)] = Field(description="iCalendar (RFC 5545).")
+
+
+class SendIn(Strict):
+    """One message. An address is `"a@b"`, `"Name <a@b>"` or `{"email", "name"}`; one or a list everywhere."""
+
+    from_: Address = Field(alias="from")
+    to: Addresses = Field(default_factory=list)
+    cc: Addresses = Field(default_factory=list)
+    bcc: Addresses = Field(default_factory=list, description="Never written into the message.")
+    reply_to: Addresses = Field(default_factory=list)
+    sender: Address | None = None
+    envelope_from: Address | None = Field(None, description="MAIL FROM; default: the address in `from`.")
+    subject: Annotated[Line, StringConstraints(max_length=998)] | None = Field(
+        None, description="Required without a template; with one it overrides the template's subject."
+    )
+    html: Body | None = None
+    text: Body | None = Field(None, description="Derived from html when absent.")
+    template: TemplateUse | None = Field(None, description="Instead of html and text.")
+    attachments: list[AttachmentIn] = Field(default_factory=list, max_length=50)
+    calendar: CalendarIn | None = None
+    headers: dict[str, str] = Field(
+        default_factory=dict, max_length=50, description="Further header fields; those that are ours are refused."
+    )
+    tags: Tags = Field(default_factory=list)
+    metadata: Metadata = Field(default_factory=dict)
+    scheduled_at: Moment | None = Field(None, description="Send at this time, not before.")
+    ttl: Duration | None = Field(None, description="Give up after this; counts from the scheduled time.")
+    priority: Literal["high", "normal", "low"] = "normal"
+    relay: Annotated[Line, StringConstraints(min_length=1, max_length=64)] | None = Field(
+        None, description="Send by this relay and no other."
+    )
+    delivery: Literal["at_least_once", "at_most_once"] = Field(
+        "at_least_once", description="What to do when a relay's answer to the content is lost."
+    )
+    unsubscribe_url: Annotated[Line, StringConstraints(max_length=1500)] | None = Field(
+        None, description="https or mailto; writes List-Unsubscribe (RFC 8058)."
+    )
+    in_reply_to: Annotated[Line, StringConstraints(max_length=500)] | None = None
+    references: list[Annotated[Line, StringConstraints(max_length=500)]] = Field(default_factory=list, max_length=100)
+
+
+class BatchItemIn(SendIn):
+    """A message of a batch, with an idempotency key of its own."""
+
+    idempotency_key: Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]{1,256}$")] | None = None
+
+
+class BatchIn(Strict):
+    """Up to 500 messages; what `base` has is the default for each."""
+
+    base: dict[str, Any] = Field(default_factory=dict, description="Fields of a message that all have in common.")
+    messages: list[dict[str, Any]] = Field(min_length=1)
+
+
+class RescheduleIn(Strict):
+    """The new time."""
+
+    scheduled_at: Moment
+
+
+class FilterIn(Strict):
+    """Conditions that hold together; also the query of GET /messages."""
+
+    status: (
+        Literal[
+            "scheduled", "queued", "sending", "deferred", "sent", "bounced", "failed", "expired", "suppressed", "canceled",
+            "unknown", "delivered", "complained",
+        ]
+        | None
+    ) = Field(None, description="Messages with a recipient in this state.")  # fmt: skip
+    recipient: Annotated[Line, StringConstraints(max_length=254)] | None = None
+    from_: Annotated[Line, StringConstraints(max_length=254)] | None = Field(None, alias="from")
+    tag: Annotated[Line, StringConstraints(max_length=330)] | None = Field(None, description="`name` or `name:value`.")
+    metadata: dict[str, str] = Field(default_factory=dict, max_length=5)
+    template: Annotated[Line, StringConstraints(max_length=80)] | None = Field(
+        None, description="`name` or `name@version`."
+    )
+    relay: Annotated[Line, StringConstraints(max_length=64)] | None = None
+    message_id: Annotated[Line, StringConstraints(max_length=500)] | None = Field(
+        None, description="RFC 5322 Message-ID."
+    )
+    provider_message_id: Annotated[Line, StringConstraints(max_length=500)] | None = Field(
+        None, description="What the relay answered to the content."
+    )
+    since: Moment | None = None
+    until: Moment | None = None
+
+
+class RenderIn(Strict):
+    """Variables to preview a template with."""
+
+    variables: dict[str, Any] | None = Field(None, description="Default: the template's sample.")
+    locale: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")] | None = None
+
+
+class SuppressionIn(Strict):
+    """An address that shall get no mail."""
+
+    email: Address
+    reason: Literal["bad_address", "complaint", "unsubscribe", "manual"] = "manual"
+    detail: Annotated[Line, StringConstraints(max_length=500)] = ""
+
+
+class PauseIn(Strict):
+    """Why a relay is held."""
+
+    reason: Annotated[Line, StringConstraints(max_length=200)] = "paused by an operator"
+
+
+class KeyIn(Strict):
+    """A new API key."""
+
+    name: Annotated[Line, StringConstraints(min_length=1, max_length=100)]
+    scopes: list[Literal["send", "read", "content", "admin"]] = Field(
+        ["send", "read"], min_length=1, max_length=4, description="content: read bytes; admin: keys, relays."
+    )
+    from_allowed: list[Annotated[Line, StringConstraints(min_length=1, max_length=254)]] = Field(
+        default_factory=list, max_length=100, description="Addresses or domains; empty: any."
+    )
+    rate: Annotated[str, StringConstraints(max_length=30)] | None = Field(
+        None, description="Messages, for example `100/s` or `1000/h`.", examples=["100/s"]
+    )
+    expires_at: Moment | None = None

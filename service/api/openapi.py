@@ -1,0 +1,243 @@
+"""The OpenAPI 3.1 document, made from the operation table: an example for every operation and every error."""
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from service.api.examples import ID
+from service.api.operations import ErrorType, Operation, Success
+from service.api.problems import problem_document
+from service.api.table import OPERATIONS
+from service.errors import FieldProblem, ValidationFailed
+
+VERSION = "1"
+_REF = "#/components/schemas/{model}"
+_TAGS = {
+    "Sending": "Hand in mail.",
+    "Messages": "What became of it.",
+    "Templates": "Words and looks.",
+    "Suppressions": "Addresses that get no mail.",
+    "Relays": "The providers that carry it.",
+    "Keys": "Who may do what.",
+    "Operation": "For orchestrators and monitors.",
+}
+_DESCRIPTION = """\
+Other services hand in mail by `POST /send`; Postroom stores it durably, answers 202 and relays it.
+
+* **Addresses** are `"a@b"`, `"Name <a@b>"` or `{"email", "name"}`, one or a list everywhere.
+* **Errors** are `application/problem+json` (RFC 9457) with a stable `code`; `errors` names every faulty field by its
+  RFC 6901 pointer, all at once. Unknown fields are faults.
+* **Idempotency-Key** makes a repeat of `POST /send` and `POST /send/batch` safe: the same request gets the same answer with
+  `Idempotent-Replayed: true`; another request under the same key is a 422. Kept at least 24 hours.
+* **Keys** are sent as `Authorization: Bearer pr_...`; each has scopes, and may be bound to sender addresses and a rate.
+* Answers carry `X-Request-Id`. 409 (concurrent), 429 and 503 carry `Retry-After`.
+"""
+
+
+def document() -> dict[str, Any]:
+    """The whole document, deterministic."""
+    bodies = sorted({each.body for each in OPERATIONS if each.body}, key=lambda model: model.__name__)
+    _, definitions = models_json_schema([(body, "validation") for body in bodies], ref_template=_REF)
+    paths: dict[str, dict[str, Any]] = {}
+    for each in OPERATIONS:
+        paths.setdefault(each.path, {})[each.method.lower()] = _operation(each)
+    schemas = {**definitions["$defs"], "Problem": _PROBLEM, **_answer_schemas()}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Postroom",
+            "version": VERSION,
+            "summary": "Transactional email over your own provider relays.",
+            "description": _DESCRIPTION,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": words} for name, words in _TAGS.items()],
+        "paths": paths,
+        "components": {
+            "schemas": dict(sorted(schemas.items())),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key, `pr_...`."}},
+        },
+    }
+
+
+def _operation(each: Operation) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "operationId": each.id,
+        "tags": [each.tag],
+        "summary": each.summary,
+        "description": each.description + (f" Needs the scope `{each.scope}`." if each.scope else ""),
+        "parameters": _parameters(each),
+        "responses": _responses(each),
+    }
+    if each.scope is not None:
+        made["security"] = [{"key": []}]
+    if each.body is not None:
+        made["requestBody"] = {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": _REF.format(model=each.body.__name__)},
+                    "examples": {name: {"value": value} for name, value in each.examples.items()},
+                }
+            },
+        }
+    return made
+
+
+# --- parameters -------------------------------------------------------------------------------------------------
+
+
+def _parameters(each: Operation) -> list[dict[str, Any]]:
+    parameters = [_path_parameter(each, name) for name in re.findall(r"{(\w+)}", each.path)]
+    if each.query is not None:
+        parameters += _query_parameters(each.query)
+    if each.id == "send":
+        parameters.append(
+            _parameter("query", "dry_run", {"type": "boolean", "default": False}, "Make everything, store nothing.")
+        )
+    if each.id == "send_batch":
+        choice = {"type": "string", "enum": ["reject_all", "partial"], "default": "reject_all"}
+        parameters.append(_parameter("query", "on_error", choice, "What to do when some messages have faults."))
+    if each.idempotent:
+        schema = {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[ -~]+$", "examples": ["order-4711"]}
+        parameters.append(_parameter("header", "Idempotency-Key", schema, "Printable ASCII, bare or in double quotes."))
+    if each.wait:
+        schema = {"type": "string", "examples": ["wait=10"]}
+        parameters.append(_parameter("header", "Prefer", schema, "`wait=N`: up to 30 seconds (RFC 7240)."))
+    return parameters
+
+
+def _parameter(place: str, name: str, schema: Mapping[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": place == "path", "description": description, "schema": dict(schema)}
+
+
+def _path_parameter(each: Operation, name: str) -> dict[str, Any]:
+    schema = {"type": "string", "minLength": 1, "examples": [each.path_examples.get(name, ID)]}
+    return _parameter("path", name, schema, {"id": "Id.", "name": "Name.", "email": "Address."}[name])
+
+
+def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
+    schema = model.model_json_schema(ref_template=_REF)
+    properties = {name: dict(each) for name, each in schema["properties"].items() if name != "metadata"}
+    return [_parameter("query", name, each, each.pop("description", "")) for name, each in properties.items()]
+
+
+# --- responses --------------------------------------------------------------------------------------------------
+
+
+def _responses(each: Operation) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for success in each.successes:
+        responses[str(success.status)] = _success(success)
+    by_status: dict[int, list[ErrorType]] = {}
+    for error in each.all_errors:
+        by_status.setdefault(error.status, []).append(error)
+    for status, errors in sorted(by_status.items()):
+        responses.setdefault(str(status), _errors(each, status, errors))
+    return dict(sorted(responses.items()))
+
+
+def _success(success: Success) -> dict[str, Any]:
+    made: dict[str, Any] = {"description": success.description}
+    headers = {"X-Request-Id": "Id of this request.", **success.headers}
+    made["headers"] = {name: {"description": words, "schema": {"type": "string"}} for name, words in headers.items()}
+    if success.schema is not None:
+        schema = (
+            {"$ref": _REF.format(model=success.schema)} if isinstance(success.schema, str) else dict(success.schema)
+        )
+        content: dict[str, Any] = {"schema": schema}
+        if success.example is not None:
+            content["example"] = success.example
+        made["content"] = {success.media_type: content}
+    return made
+
+
+def _errors(each: Operation, status: int, errors: list[ErrorType]) -> dict[str, Any]:
+    headers = {"X-Request-Id": "Id of this request."}
+    if status in (409, 429, 503):
+        headers["Retry-After"] = "Seconds, where repeating makes sense."
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer."
+    return {
+        "description": f"{HTTPStatus(status).phrase}: {', '.join(error.code for error in errors)}.",
+        "headers": {name: {"description": words, "schema": {"type": "string"}} for name, words in headers.items()},
+        "content": {
+            "application/problem+json": {
+                "schema": {"$ref": _REF.format(model="Problem")},
+                "examples": {error.code: {"value": _error_example(each, error)} for error in errors},
+            }
+        },
+    }
+
+
+def _error_example(each: Operation, error: ErrorType) -> dict[str, Any]:
+    problems = [FieldProblem("#/to/0", "invalid_address", "must have the form local@domain")]
+    made = error(errors=problems if error is ValidationFailed else [])
+    path = each.path
+    for name in re.findall(r"{(\w+)}", path):
+        path = path.replace(f"{{{name}}}", each.path_examples.get(name, ID))
+    return problem_document(made, path, "req_01M86KP85SV3J083Y0N1904CWS")
+
+
+_PROBLEM: dict[str, Any] = {
+    "title": "Problem",
+    "description": "RFC 9457. `code` is stable; `errors` names every faulty field at once.",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "instance", "code", "request_id"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string"},
+        "code": {"type": "string"},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "code", "detail"],
+                "properties": {
+                    "pointer": {"type": "string", "description": "RFC 6901, as a URI fragment."},
+                    "code": {"type": "string"},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+
+def _answer_schemas() -> dict[str, Any]:
+    """Schemas of the answers, derived from the examples in the table: names, types, nothing more."""
+    made: dict[str, Any] = {}
+    for each in OPERATIONS:
+        for success in each.successes:
+            if isinstance(success.schema, str):
+                made.setdefault(success.schema, {"title": success.schema, **_schema_of(success.example)})
+    made["MessageOrPreview"] = {
+        "title": "MessageOrPreview",
+        "anyOf": [{"$ref": _REF.format(model="Message")}, {"title": "Preview", **made["MessageOrPreview"]}],
+    }
+    return made
+
+
+def _schema_of(value: Any) -> dict[str, Any]:
+    match value:
+        case None:
+            return {}
+        case bool():
+            return {"type": "boolean"}
+        case int() | float():
+            return {"type": "number"}
+        case str():
+            return {"type": ["string", "null"]}
+        case list():
+            return {"type": "array", "items": _schema_of(value[0]) if len(value) == 1 else {}}
+        case _:
+            return {"type": "object", "properties": {name: _schema_of(each) for name, each in value.items()}}

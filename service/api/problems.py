@@ -1,0 +1,105 @@
+"""Errors as RFC 9457 `application/problem+json`, and pydantic's findings as pointers into the request."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from service.errors import FieldProblem, PostroomError
+
+MEDIA_TYPE = "application/problem+json"
+_SAFE = "!$&'()*+,;=:@/?-._~"  # RFC 3986 3.5: what a fragment may hold as it is
+
+
+def problem_document(error: PostroomError, instance: str, request_id: str) -> dict[str, Any]:
+    """The members of the problem."""
+    document: dict[str, Any] = {
+        "type": f"urn:postroom:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "instance": instance,
+        "code": error.code,
+        "request_id": request_id,
+    }
+    if error.errors:
+        document["errors"] = [
+            {"pointer": each.pointer, "code": each.code, "detail": each.detail} for each in error.errors
+        ]
+    return document
+
+
+def problem_response(
+    error: PostroomError, instance: str, request_id: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The answer; Retry-After on 409, 429 and 503, WWW-Authenticate on 401."""
+    extra = dict(headers or {})
+    if error.retry_after is not None:
+        extra["Retry-After"] = str(max(1, int(error.retry_after + 0.999)))
+    if error.status == 401:
+        extra["WWW-Authenticate"] = 'Bearer realm="postroom"'
+    body = to_json(problem_document(error, instance, request_id))
+    return Response(body, error.status, headers=extra, media_type=MEDIA_TYPE)
+
+
+def escape(step: str) -> str:
+    """One step of a pointer: RFC 6901 section 3, then percent-encoding for the fragment form (section 6)."""
+    return quote(step.replace("~", "~0").replace("/", "~1"), safe=_SAFE)
+
+
+def field_problems(error: ValidationError, value: Any, model: type[BaseModel]) -> list[FieldProblem]:
+    """Every finding, with a pointer that exists in `value` (or would, where something is missing)."""
+    found = error.errors(include_url=False, include_input=False, include_context=True)
+    return [_problem(each, value, model) for each in found]
+
+
+def _problem(found: Any, value: Any, model: type[BaseModel]) -> FieldProblem:
+    location: Sequence[str | int] = found["loc"]
+    kind: str = found["type"]
+    pointer = _pointer(location, value, keep_last=kind in {"missing", "extra_forbidden"})
+    if kind == "postroom":
+        return FieldProblem(pointer, found["ctx"]["code"], found["ctx"]["detail"])
+    if kind == "missing":
+        return FieldProblem(pointer, "missing", "is required")
+    if kind == "extra_forbidden":
+        return FieldProblem(pointer, "unknown_field", _did_you_mean(location, model))
+    return FieldProblem(pointer, f"invalid_{kind}" if "_" not in kind else kind, found["msg"])
+
+
+def _pointer(location: Sequence[str | int], value: Any, *, keep_last: bool) -> str:
+    """The location without the steps that the request does not have (one given where a list is meant)."""
+    steps: list[str] = []
+    for index, step in enumerate(location):
+        known = isinstance(value, dict) and step in value
+        if known or (isinstance(value, list) and isinstance(step, int) and 0 <= step < len(value)):
+            value = value[step]
+        elif not (keep_last and index == len(location) - 1):
+            continue
+        steps.append(escape(str(step)))
+    return "#" + "".join(f"/{step}" for step in steps)
+
+
+def _did_you_mean(location: Sequence[str | int], model: type[BaseModel]) -> str:
+    names = _names_at(model, [step for step in location[:-1] if isinstance(step, str)])
+    near = get_close_matches(str(location[-1]), names, 1, 0.6)
+    return f"is not known; did you mean {near[0]}?" if near else f"is not known; known are {', '.join(names)}"
+
+
+def _names_at(model: type[BaseModel], steps: Sequence[str]) -> list[str]:
+    for step in steps:
+        field = next((each for name, each in model.model_fields.items() if step in (each.alias, name)), None)
+        inner = _model_in(field.annotation) if field else None
+        if inner is None:
+            return []
+        model = inner
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for each in getattr(annotation, "__args__", ()) if (found := _model_in(each))), None)

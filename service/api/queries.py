@@ -1,0 +1,35 @@
+"""Query parameters of the lists."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from service.api.fields import Line
+from service.api.models import FilterIn, Strict
+
+MAX_PAGE = 200
+Limit = Annotated[int, Field(ge=1, le=MAX_PAGE)]
+Cursor = Annotated[Line, StringConstraints(min_length=1, max_length=254)]
+
+
+class ListQuery(FilterIn):
+    """GET /messages: conditions and page. Metadata is written `metadata.KEY=value`."""
+
+    limit: Limit = Field(50, description="Entries of a page.")
+    after: Cursor | None = Field(None, description="`next` of the page before.")
+
+
+class SuppressionQuery(Strict):
+    """GET /suppressions."""
+
+    reason: Literal["bad_address", "complaint", "unsubscribe", "manual"] | None = None
+    limit: Limit = Field(50, description="Entries of a page.")
+    after: Cursor | None = Field(None, description="`next` of the page before.")
+
+
+class ReasonQuery(Strict):
+    """DELETE /suppressions/{email}."""
+
+    reason: Literal["bad_address", "complaint", "unsubscribe", "manual"] | None = Field(
+        None, description="Only this reason; default: all."
+    )

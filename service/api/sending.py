@@ -1,0 +1,123 @@
+"""POST /send and POST /send/batch."""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from starlette.responses import Response
+
+from service.api import views
+from service.api.body import fingerprint, json_body
+from service.api.convert import submission, validate
+from service.api.models import BatchIn, BatchItemIn, SendIn
+from service.api.operations import Call
+from service.api.requests import flag, idempotency_key, json_response, only_query, prefer_wait
+from service.errors import FieldProblem, PostroomError, ValidationFailed
+from service.mail.lifecycle import OPEN
+from service.spool.values import Answer, ItemResult, Submission
+
+
+async def send(call: Call) -> Response:
+    """One message: 202, 200 after `Prefer: wait`, or the preview of a dry run."""
+    request, context = call.request, call.context
+    if request.url.query:
+        only_query(request, "dry_run")
+    async with json_body(request, context, context.settings.raw_body_limit) as value:
+        asked = validate(SendIn, value, context.settings, context.clock.now())
+        one = submission(asked, context.settings)
+        if request.url.query and flag(request, "dry_run"):
+            return json_response(views.preview(await context.submitter.preview(one, call.caller)))
+        key = idempotency_key(request, value)
+        answer = await context.submitter.submit(one, call.caller, key, views.accepted_bytes)
+    seconds = prefer_wait(request, context.settings.max_wait)
+    if seconds is None:
+        return _accepted(answer, _id_of(answer.body))
+    return await _after_wait(call, answer, seconds)
+
+
+def _id_of(body: bytes) -> str:
+    """The id in an answer that `views.accepted_bytes` made: its first member."""
+    return body[7 : body.index(b'"', 7)].decode()
+
+
+def _accepted(answer: Answer, id: str | None) -> Response:
+    headers = {"Idempotent-Replayed": "true"} if answer.replayed else {}
+    if id is not None:
+        headers["Location"] = f"/messages/{id}"
+    return Response(answer.body, 202, headers=headers, media_type="application/json")
+
+
+async def _after_wait(call: Call, answer: Answer, seconds: float) -> Response:
+    id = _id_of(answer.body)
+    view = await call.context.messages.wait(call.caller.account, id, seconds)
+    if any(each.state in OPEN for each in view.recipients):
+        return _accepted(answer, id)
+    headers = {"Location": f"/messages/{id}", "Preference-Applied": f"wait={seconds:g}"}
+    if answer.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return json_response(views.message(view, call.context.messages), headers=headers)
+
+
+async def send_batch(call: Call) -> Response:
+    """Many messages, each on top of `base`."""
+    request, context = call.request, call.context
+    only_query(request, "on_error")
+    partial_ok = _on_error(request.query_params.get("on_error", "reject_all"))
+    settings = context.settings
+    limit = settings.max_batch_bytes * 4 // 3 + 1024 * 1024
+    async with json_body(request, context, limit) as value:
+        batch = validate(BatchIn, value, settings, context.clock.now())
+        if len(batch.messages) > settings.max_batch_messages:
+            detail = (
+                f"{len(batch.messages)} messages; at most {settings.max_batch_messages} (POSTROOM_MAX_BATCH_MESSAGES)"
+            )
+            raise ValidationFailed(errors=[FieldProblem("#/messages", "too_many_messages", detail)])
+        items = [_item(call, {**batch.base, **message}) for message in batch.messages]
+        key = idempotency_key(request, value)
+        answer = await context.submitter.submit_batch(
+            items,
+            call.caller,
+            key,
+            partial=partial_ok,
+            shape=partial(_shape, request_id=call.request_id),
+            shape_item=views.accepted_bytes,
+        )
+    if partial_ok and answer.body.startswith(b'{"accepted":0,'):
+        return _nothing_accepted(answer)
+    return _accepted(answer, None)
+
+
+def _on_error(value: str) -> bool:
+    if value not in {"reject_all", "partial"}:
+        raise ValidationFailed(errors=[FieldProblem("#/on_error", "invalid_choice", "must be reject_all or partial")])
+    return value == "partial"
+
+
+def _item(call: Call, value: dict[str, Any]) -> Submission | PostroomError:
+    settings = call.context.settings
+    try:
+        asked = validate(BatchItemIn, value, settings, call.context.clock.now())
+        print_ = fingerprint("POST", "/send/batch#item", "", value) if asked.idempotency_key else b""
+        return submission(asked, settings, key=asked.idempotency_key, fingerprint=print_)
+    except PostroomError as error:
+        return error
+
+
+def _shape(results: Sequence[ItemResult], request_id: str) -> bytes:
+    return views.batch_bytes(results, request_id)
+
+
+def _nothing_accepted(answer: Answer) -> Response:
+    """A partial batch of which nothing was good is a 422 with every fault."""
+    entries = json.loads(answer.body)["results"]
+    problems = [
+        FieldProblem(each["pointer"], each["code"], each["detail"]).under(f"/messages/{entry['index']}")
+        for entry in entries
+        for each in entry["error"].get("errors") or [{"pointer": "#", **_only(entry["error"])}]
+    ]
+    raise ValidationFailed("None of the messages was accepted.", errors=problems)
+
+
+def _only(error: dict[str, Any]) -> dict[str, Any]:
+    return {"code": error["code"], "detail": error["detail"]}

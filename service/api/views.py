@@ -1,0 +1,222 @@
+"""Answers: what is stored, in the words of the API. Plain dicts, so that the hot path builds no models."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic_core import to_json
+
+from service.api.problems import problem_document
+from service.clock import rfc3339
+from service.mail.lifecycle import State, message_status
+from service.mail.render import Template
+from service.relay.port import CheckStep, RelayStatus
+from service.spool.messages import Messages
+from service.spool.values import PRIORITIES, ItemResult, Prepared, Preview
+from service.store.port import ApiKey, EventView, MessageView, RecipientView, Suppression
+
+_PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
+_TIMES = {"next_attempt_at", "scheduled_at"}  # members of an event's data that are moments
+
+
+def accepted(prepared: Prepared) -> dict[str, Any]:
+    """The body of a 202."""
+    message = prepared.message
+    states = [recipient.state for recipient in message.recipients]
+    later = message.scheduled_at is not None and message.scheduled_at > message.created_at
+    return {
+        "id": message.id,
+        "status": message_status(states, due_later=later),
+        "message_id": f"<{message.message_id}>",
+        "created_at": rfc3339(message.created_at),
+        "scheduled_at": None if message.scheduled_at is None else rfc3339(message.scheduled_at),
+        "recipients": [
+            {"email": each.email, "kind": each.kind, "status": each.state.value} for each in message.recipients
+        ],
+        "warnings": list(message.warnings),
+    }
+
+
+def accepted_bytes(prepared: Prepared) -> bytes:
+    """The same as JSON."""
+    return to_json(accepted(prepared))
+
+
+def batch_bytes(results: Sequence[ItemResult], request_id: str) -> bytes:
+    """The answer to a batch: one entry for each message, in order."""
+    entries = [_item(result, index, request_id) for index, result in enumerate(results)]
+    good = sum(result.error is None for result in results)
+    return b'{"accepted":%d,"refused":%d,"results":[%s]}' % (good, len(results) - good, b",".join(entries))
+
+
+def _item(result: ItemResult, index: int, request_id: str) -> bytes:
+    if result.replayed is not None:
+        return b'{"index":%d,"replayed":true,"message":%s}' % (index, result.replayed)
+    if result.prepared is not None:
+        return b'{"index":%d,"message":%s}' % (index, accepted_bytes(result.prepared))
+    assert result.error is not None
+    return b'{"index":%d,"error":%s}' % (
+        index,
+        to_json(problem_document(result.error, f"/messages/{index}", request_id)),
+    )
+
+
+def preview(shown: Preview) -> dict[str, Any]:
+    """The answer to a dry run."""
+    return {
+        "subject": shown.subject,
+        "html": shown.html,
+        "text": shown.text,
+        "headers": [{"name": name, "value": value} for name, value in shown.headers],
+        "size": shown.prepared.message.size,
+        "recipients": accepted(shown.prepared)["recipients"],
+        "relays": [
+            {"name": each.relay, "envelope_from": each.envelope_from, "from_rewritten": each.rewritten}
+            for each in shown.plan
+        ],
+        "warnings": [
+            {"pointer": each.pointer, "code": each.code, "detail": each.detail} for each in shown.prepared.warnings
+        ],
+    }
+
+
+def _moment(ms: int | None) -> str | None:
+    return None if ms is None else rfc3339(ms)
+
+
+def message(view: MessageView, messages: Messages) -> dict[str, Any]:
+    """One message."""
+    return {
+        "id": view.id,
+        "status": messages.status(view),
+        "message_id": f"<{view.message_id}>",
+        "from": view.from_email,
+        "envelope_from": view.envelope_from,
+        "subject": view.subject,
+        "template": view.template,
+        "tags": dict(view.tags),
+        "metadata": dict(view.metadata),
+        "priority": _PRIORITY_NAMES[view.priority],
+        "delivery": view.delivery,
+        "relay": view.relay,
+        "size": view.size,
+        "created_at": rfc3339(view.created_at),
+        "scheduled_at": _moment(view.scheduled_at),
+        "expires_at": rfc3339(view.expires_at),
+        "closed_at": _moment(view.closed_at),
+        "content_purged_at": _moment(view.content_purged_at),
+        "recipients": [_recipient(view, each, messages) for each in view.recipients],
+        "warnings": list(view.warnings),
+    }
+
+
+def _recipient(view: MessageView, each: RecipientView, messages: Messages) -> dict[str, Any]:
+    reply = None
+    if each.last_code is not None or each.last_text:
+        reply = {"code": each.last_code, "enhanced_code": each.last_enhanced or None, "text": each.last_text}
+    return {
+        "email": each.email,
+        "name": each.name,
+        "kind": each.kind,
+        "status": each.state.value,
+        "updated_at": rfc3339(each.updated_at),
+        "attempts": each.attempts,
+        "attempts_in_doubt": each.in_doubt,
+        "next_attempt_at": _moment(each.due_at),
+        "held_back_by": messages.held_back(view, each),
+        "relay": each.relay,
+        "class": each.last_kind or None,
+        "last_reply": reply,
+        "provider_message_id": each.provider_message_id if each.state is not State.QUEUED else None,
+    }
+
+
+def event(view: EventView) -> dict[str, Any]:
+    """One line of the delivery log."""
+    data = {
+        name: rfc3339(value) if name in _TIMES and value is not None else value for name, value in view.data.items()
+    }
+    return {
+        "id": view.seq,
+        "at": rfc3339(view.at),
+        "type": view.type,
+        "recipient": view.recipient,
+        "attempt": view.attempt,
+        "data": data,
+    }
+
+
+def page(entries: Sequence[Mapping[str, Any]], after: str | None) -> dict[str, Any]:
+    """A page of a list; `next` goes into `after` for the following one."""
+    return {"data": list(entries), "next": after}
+
+
+def template(each: Template) -> dict[str, Any]:
+    """A template."""
+    return {
+        "name": each.name,
+        "version": each.version,
+        "description": each.description,
+        "locales": list(each.locales),
+        "default_locale": each.default_locale,
+        "variables": each.schema,
+        "samples": each.samples,
+    }
+
+
+def suppression(each: Suppression) -> dict[str, Any]:
+    """A suppression."""
+    return {
+        "email": each.email,
+        "reason": each.reason,
+        "origin": each.origin,
+        "created_at": rfc3339(each.created_at),
+        "message": each.message,
+        "detail": each.detail,
+    }
+
+
+def relay(status: RelayStatus) -> dict[str, Any]:
+    """A relay."""
+    return {
+        "name": status.name,
+        "host": status.host,
+        "port": status.port,
+        "tls": status.tls,
+        "preset": status.preset or None,
+        "health": status.health.value,
+        "reason": status.reason or None,
+        "until": _moment(status.until),
+        "connections": status.connections,
+        "max_connections": status.max_connections,
+        "in_flight": status.in_flight,
+        "sent": status.sent,
+        "last_reply": status.last_reply or None,
+        "last_error": status.last_error or None,
+    }
+
+
+def check_step(step: CheckStep) -> dict[str, Any]:
+    """One step of a relay's check."""
+    return {
+        "name": step.name,
+        "ok": step.ok,
+        "milliseconds": round(step.milliseconds, 2),
+        "detail": step.detail,
+        "hint": step.hint or None,
+    }
+
+
+def key(each: ApiKey) -> dict[str, Any]:
+    """An API key, without its secret."""
+    return {
+        "id": each.id,
+        "account": each.account,
+        "name": each.name,
+        "prefix": each.prefix,
+        "scopes": list(each.scopes),
+        "from_allowed": list(each.from_allowed),
+        "rate": each.rate,
+        "created_at": rfc3339(each.created_at),
+        "expires_at": _moment(each.expires_at),
+        "revoked_at": _moment(each.revoked_at),
+    }
