@@ -42,7 +42,6 @@ _REFUSED_FILTERS = {
     "attr",
     "batch",
 }
-_ALLOWED_CALLS = {"super", "caller"}
 _URL_SCHEMES = {"https", "http", "mailto", "tel"}
 
 
@@ -136,18 +135,24 @@ def _check_source(file: str, source: str, environment: _Environment) -> None:
     except TemplateSyntaxError as error:
         raise TemplateFault(file, error.lineno, str(error.message)) from None
     for node in tree.find_all(_REFUSED_NODES):
-        called = isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name) and node.node.name in _ALLOWED_CALLS
-        if not called:
+        if not (isinstance(node, nodes.Call) and _is_block_call(node)):
             what = type(node).__name__
-            raise TemplateFault(
-                file, node.lineno, f"{what} is not allowed in templates: hand the value in as a variable"
-            )
+            raise TemplateFault(file, node.lineno, f"{what} is not allowed in templates: hand the value in as a variable")
     for each in tree.find_all(nodes.Filter):
         if each.name in _REFUSED_FILTERS:
             raise TemplateFault(file, each.lineno, f"the filter `{each.name}` is not allowed in templates")
     for attribute in tree.find_all(nodes.Getattr):
         if attribute.attr.startswith("_"):
             raise TemplateFault(file, attribute.lineno, "names that begin with _ are not allowed")
+
+
+def _is_block_call(call: nodes.Call) -> bool:
+    """`super()` and `self.block()`, without arguments: the only calls there are."""
+    if call.args or call.kwargs or call.dyn_args or call.dyn_kwargs:
+        return False
+    if isinstance(call.node, nodes.Getattr):
+        return isinstance(call.node.node, nodes.Name) and call.node.node.name == "self"
+    return isinstance(call.node, nodes.Name) and call.node.name == "super"
 
 
 class Template:
@@ -266,7 +271,8 @@ def _compile(source: TemplateSource, locale: str) -> _Compiled:
     each = source.locales[locale]
     prefix = source.name if locale == source.default_locale else f"{source.name}/locales/{locale}"
     html_file, text_file, subject_file = f"{prefix}/html.j2", f"{prefix}/text.j2", f"{prefix}/template.toml"
-    html = _environment({**source.layouts, html_file: each.html}, html=True)
+    default = source.locales[source.default_locale].html  # another language may extend it and fill its blocks
+    html = _environment({**source.layouts, f"{source.name}/html.j2": default, html_file: each.html}, html=True)
     plain = _environment({subject_file: each.subject, text_file: each.text or ""}, html=False)
     for file, text in source.layouts.items():
         _check_source(file, text, html)
