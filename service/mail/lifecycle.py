@@ -30,7 +30,7 @@ class Event(StrEnum):
     """What happened to a recipient."""
 
     CLAIM = "claim"  # a sender took the lease and opened an attempt
-    ACCEPTED = "accepted"  # 2yz after the final dot
+    ACCEPTED = "sent"  # 2yz after the final dot
     REFUSED = "refused"  # the recipient or the content was refused for good
     DEFER = "defer"  # try again later
     NOT_STARTED = "not_started"  # the lease was given back before MAIL FROM; charged nothing

@@ -137,7 +137,9 @@ def _check_source(file: str, source: str, environment: _Environment) -> None:
     for node in tree.find_all(_REFUSED_NODES):
         if not (isinstance(node, nodes.Call) and _is_block_call(node)):
             what = type(node).__name__
-            raise TemplateFault(file, node.lineno, f"{what} is not allowed in templates: hand the value in as a variable")
+            raise TemplateFault(
+                file, node.lineno, f"{what} is not allowed in templates: hand the value in as a variable"
+            )
     for each in tree.find_all(nodes.Filter):
         if each.name in _REFUSED_FILTERS:
             raise TemplateFault(file, each.lineno, f"the filter `{each.name}` is not allowed in templates")

@@ -68,6 +68,9 @@ class SQLiteStore:
 
     async def close(self) -> None:
         """See port."""
+        if self._closing:
+            return
+        self._closing = True
         await self._writer.stop()
         self._threads.shutdown()
         for reader in (self._reader, self._lister):

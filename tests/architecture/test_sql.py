@@ -1,0 +1,56 @@
+"""The SQL: names fit the port, every statement is used, and no hot one scans or sorts."""
+
+import re
+from pathlib import Path
+
+import apsw
+import pytest
+
+from service.store.port import Store
+from service.store.queries import load_queries
+from service.store.sqlite.files import connect_writer, migrate_file
+
+ROOT = Path(__file__).resolve().parents[2]
+QUERIES = load_queries("sqlite")
+# Housekeeping and lists of keys may look at more rows; these are what every message pays for.
+COLD = {"list_keys: all", "add_key: any", "stats: counters", "purge_keys: limits", "purge_keys: requests"}
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory: pytest.TempPathFactory) -> apsw.Connection:
+    path = str(tmp_path_factory.mktemp("sql") / "plan.db")
+    migrate_file(path)
+    return connect_writer(path)
+
+
+def test_every_name_begins_with_a_method_of_the_port() -> None:
+    methods = {name for name in vars(Store) if not name.startswith("_")}
+    assert {name.partition(":")[0] for name in QUERIES} <= methods
+
+
+def test_every_statement_is_used_somewhere() -> None:
+    code = "\n".join(path.read_text() for path in (ROOT / "service" / "store" / "sqlite").glob("*.py"))
+    used = set(re.findall(r'"([a-z_]+: [a-z_ ]+)"', code))
+    built = {name for name in QUERIES if name.startswith(("list_messages: ", "purge_log: "))}  # named by an f-string
+    assert set(QUERIES) - built <= used
+    assert used <= set(QUERIES)
+
+
+def test_every_statement_tells_its_purpose_and_its_index() -> None:
+    text = (ROOT / "service/store/sql/sqlite/queries.sql").read_text()
+    for name, following in re.findall(r"^-- ([a-z_]+: [a-z_ ]+) --\n(.*)$", text, re.M):
+        assert following.startswith("-- "), name
+
+
+@pytest.mark.parametrize("name", sorted(set(QUERIES) - COLD))
+def test_no_hot_statement_scans_or_sorts(connection: apsw.Connection, name: str) -> None:
+    bindings = {key: None for key in re.findall(r":(\w+)", QUERIES[name])}
+    values = bindings or (None,) * QUERIES[name].count("?")
+    plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + QUERIES[name], values)]
+    for step in plan:
+        assert not step.startswith("SCAN") or "USING COVERING INDEX attempts_open" in step, plan
+        assert "TEMP B-TREE" not in step, plan
+
+
+def test_the_library_carries_a_sqlite_outside_the_range_of_the_wal_reset_bug() -> None:
+    assert tuple(map(int, apsw.sqlite_lib_version().split("."))) >= (3, 51, 3)

@@ -1,0 +1,128 @@
+"""Accepting: all or nothing, once for each key, within the limits."""
+
+import asyncio
+
+from service.mail.lifecycle import State
+from service.store.port import Accepted, IdempotencyKey, ItemKey, KeyMismatch, Limited, NewRecipient, Replayed, Store
+from tests.support.clock import EPOCH
+from tests.support.store_data import HOUR, accept_of, claim_all, new_message, states, take_of
+
+
+async def test_an_accepted_message_is_there_as_it_was_given(store: Store) -> None:
+    message = new_message(1, ("ada@example.org", "bob@example.org"), tags=(("a", "b"),), metadata=(("order", "7"),))
+    assert await store.accept(accept_of(message)) == Accepted()
+    view = await store.get_message("acme", message.id)
+    assert view is not None
+    assert (view.id, view.message_id, view.subject, view.tags, view.metadata) == (
+        message.id,
+        message.message_id,
+        "Hello",
+        (("a", "b"),),
+        (("order", "7"),),
+    )
+    assert [(each.email, each.state, each.due_at) for each in view.recipients] == [
+        ("ada@example.org", State.QUEUED, message.due_at),
+        ("bob@example.org", State.QUEUED, message.due_at),
+    ]
+    assert await store.get_content("acme", message.id) == message.content
+    assert [event.type for event in await store.list_events("acme", message.id)] == ["accepted"]
+
+
+async def test_another_account_sees_nothing(store: Store) -> None:
+    message = new_message()
+    await store.accept(accept_of(message))
+    assert await store.get_message("rival", message.id) is None
+    assert await store.get_content("rival", message.id) is None
+    assert await store.list_events("rival", message.id) == []
+    assert await store.cancel("rival", message.id, EPOCH) == 0
+    assert await store.erase("rival", message.id, EPOCH) is False
+    assert await store.retry("rival", message.id, EPOCH, EPOCH) == 0
+
+
+async def test_the_same_request_gets_the_kept_answer_and_stores_nothing_twice(store: Store) -> None:
+    assert await store.accept(accept_of(new_message(1), key="k")) == Accepted()
+    assert await store.accept(accept_of(new_message(2), key="k")) == Replayed(b"answer k")
+    assert await store.get_message("acme", new_message(2).id) is None
+    assert await store.find_answer("acme", IdempotencyKey("k", b"f")) == Replayed(b"answer k")
+
+
+async def test_another_request_under_the_same_key_is_a_mismatch(store: Store) -> None:
+    await store.accept(accept_of(new_message(1), key="k"))
+    assert await store.accept(accept_of(new_message(2), key="k", print_=b"other")) == KeyMismatch()
+    assert await store.find_answer("acme", IdempotencyKey("k", b"other")) == KeyMismatch()
+
+
+async def test_keys_of_two_accounts_are_apart(store: Store) -> None:
+    await store.accept(accept_of(new_message(1), key="k"))
+    assert await store.accept(accept_of(new_message(2, account="rival"), key="k", print_=b"other")) == Accepted()
+    assert await store.find_answer("third", IdempotencyKey("k", b"f")) is None
+
+
+async def test_two_hundred_at_once_on_one_key_make_one_message(store: Store) -> None:
+    answers = await asyncio.gather(*(store.accept(accept_of(new_message(n), key="k")) for n in range(1, 201)))
+    assert answers.count(Accepted()) == 1
+    assert answers.count(Replayed(b"answer k")) == 199
+    assert (await store.stats(EPOCH)).counts == {State.QUEUED: 1}
+
+
+async def test_an_item_of_a_batch_keeps_its_own_answer(store: Store) -> None:
+    item = ItemKey("item-1", b"p", b"item answer")
+    await store.accept(accept_of(new_message(1, item=item), new_message(2)))
+    assert await store.find_answer("acme", IdempotencyKey("item-1", b"p")) == Replayed(b"item answer")
+
+
+async def test_a_limiter_refuses_the_whole_submission(store: Store) -> None:
+    for n in range(3):
+        assert await store.accept(accept_of(new_message(n + 1), takes=[take_of("t", 3, 60)])) == Accepted()
+    refused = await store.accept(
+        accept_of(new_message(4), key="k", takes=[take_of("other", 9, 60), take_of("t", 3, 60)])
+    )
+    assert isinstance(refused, Limited)
+    assert 0 < refused.retry_after <= 64
+    assert await store.get_message("acme", new_message(4).id) is None
+    assert await store.find_answer("acme", IdempotencyKey("k", b"f")) is None, "the key is not burnt"
+
+
+async def test_a_limiter_holds_over_two_processes(store: Store, open_another) -> None:  # type: ignore[no-untyped-def]
+    other = await open_another()
+    results = await asyncio.gather(
+        *(each.accept(accept_of(new_message(n * 2 + i), takes=[take_of("t", 5, 60)]))
+          for n in range(1, 11) for i, each in enumerate((store, other)))
+    )  # fmt: skip
+    assert results.count(Accepted()) == 5
+
+
+async def test_suppressed_recipients_are_never_queued(store: Store) -> None:
+    message = new_message(
+        1, recipients=(NewRecipient("a@b.example", "", "to", State.SUPPRESSED), NewRecipient("c@b.example", "", "cc"))
+    )
+    await store.accept(accept_of(message))
+    assert await states(store, message.id) == [State.SUPPRESSED, State.QUEUED]
+    (delivery,) = await claim_all(store)
+    assert [recipient.email for recipient in delivery.recipients] == ["c@b.example"]
+
+
+async def test_a_large_piece_used_by_many_is_kept_once_and_goes_with_the_last(store: Store) -> None:
+    big = bytes(range(256)) * 1024
+    pieces = (b"head\r\n", big, b"tail\r\n")
+    messages = [new_message(n, content=pieces, size=sum(map(len, pieces))) for n in (1, 2, 3)]
+    await store.accept(accept_of(*messages))
+    for message in messages:
+        content = await store.get_content("acme", message.id)
+        assert content is not None
+        assert b"".join(content) == b"".join(pieces)
+    await store.erase("acme", messages[0].id, EPOCH)
+    await store.erase("acme", messages[1].id, EPOCH)
+    last = await store.get_content("acme", messages[2].id)
+    assert last is not None
+    assert big in last
+
+
+async def test_stats_count_recipients_and_the_oldest_due_of_each_priority(store: Store) -> None:
+    await store.accept(
+        accept_of(new_message(1, ("a@b.example", "c@d.example"), priority=0), new_message(2, priority=2))
+    )
+    stats = await store.stats(EPOCH + HOUR)
+    assert stats.counts == {State.QUEUED: 3}
+    assert stats.oldest_due == {0: EPOCH + 1, 2: EPOCH + 2}
+    assert (await store.stats(EPOCH)).oldest_due == {}
