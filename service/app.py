@@ -228,6 +228,7 @@ async def serve(settings: Settings, *, capture: bool = False, ready: "asyncio.Fu
         )
         server = _Server(config)
         _on_signals(server, service, settings)
+        log.info(Log.LISTENING, host=settings.host, port=port)
         if ready is not None:
             asyncio.get_running_loop().call_soon(ready.set_result, port)
         await server.serve([listener])

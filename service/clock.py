@@ -46,4 +46,5 @@ def rfc3339(ms: int) -> str:
 
 def ulid_floor(ms: int, prefix: str) -> str:
     """The smallest id that `new_id` could have made at `ms`: a lower bound for a range over ids."""
-    return prefix + str(ULID.from_bytes(ms.to_bytes(6, "big") + bytes(10)))
+    within = min(max(ms, 0), 2**48 - 1)  # what a ULID's 48 bits can say
+    return prefix + str(ULID.from_bytes(within.to_bytes(6, "big") + bytes(10)))

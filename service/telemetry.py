@@ -22,6 +22,7 @@ class Log(StrEnum):
     """Names of log events."""
 
     STARTED = "service.started"
+    LISTENING = "service.listening"
     STOPPING = "service.stopping"
     STOPPED = "service.stopped"
     REQUEST = "http.request"

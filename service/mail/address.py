@@ -24,7 +24,7 @@ _ASCII_LOCAL = re.compile(rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*")
 _UTF8_LOCAL = re.compile(rf"[{_ATEXT}\u0080-\U0010ffff]+(?:\.[{_ATEXT}\u0080-\U0010ffff]+)*")  # RFC 6532 3.2
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _LDH = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_NAMED = re.compile(r"\s*(?P<name>.*?)\s*<(?P<email>[^<>]*)>\s*", re.S)
+_NAMED = re.compile(r' *(?P<name>"(?:[^"\\]|\\.)*"|[^<>"]*?) *<(?P<email>[^<>]*)> *')
 # CR, LF, NUL and the other C0 controls, DEL, C1 (with NEL U+0085), line and paragraph separators, lone surrogates
 FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # bidirectional controls and invisible marks that make a name read as another
@@ -46,6 +46,8 @@ class Mailbox:
 
 def parse_mailbox(value: str, pointer: str) -> Mailbox:
     """`a@b` or `Name <a@b>`; the name may stand in double quotes. Raises ValidationFailed."""
+    if FORBIDDEN.search(value):
+        raise _problem(pointer, "holds a control character", "control_character")
     if "<" not in value and ">" not in value:
         return make_mailbox(value.strip(" "), "", pointer)
     found = _NAMED.fullmatch(value)
@@ -71,6 +73,8 @@ def _normal(email: str, pointer: str) -> str:
         raise _problem(pointer, "must have the form local@domain")
     if "@" in local:
         raise _problem(pointer, "must hold one @")
+    if "=?" in local:
+        raise _problem(pointer, "an encoded word is no address")
     if local.isascii():
         valid = _ASCII_LOCAL.fullmatch(local) is not None
     else:
@@ -89,7 +93,9 @@ def _normal(email: str, pointer: str) -> str:
 def parse_domain(domain: str, pointer: str) -> str:
     """A domain as lower-case A-labels (UTS 46, RFC 5891). Raises ValidationFailed."""
     lowered = domain.lower()
-    if not lowered.isascii():
+    if not domain.isprintable():
+        raise _problem(pointer, "the domain holds an invisible character")
+    if not lowered.isascii() or "xn--" in lowered:
         try:
             lowered = idna.encode(domain, uts46=True).decode("ascii")
         except (idna.IDNAError, UnicodeError):

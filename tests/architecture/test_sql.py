@@ -13,7 +13,15 @@ from service.store.sqlite.files import connect_writer, migrate_file
 ROOT = Path(__file__).resolve().parents[2]
 QUERIES = load_queries("sqlite")
 # Housekeeping and lists of keys may look at more rows; these are what every message pays for.
-COLD = {"list_keys: all", "add_key: any", "stats: counters", "purge_keys: limits", "purge_keys: requests"}
+COLD = {
+    "list_keys: all",
+    "add_key: any",
+    "stats: counters",
+    "purge_keys: limits",
+    "purge_keys: requests",
+    "purge_log: states",  # the rows of one message
+    "rescue: holders",  # a partial index that holds only open attempts
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +52,11 @@ def test_every_statement_tells_its_purpose_and_its_index() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(QUERIES) - COLD))
 def test_no_hot_statement_scans_or_sorts(connection: apsw.Connection, name: str) -> None:
-    bindings = {key: None for key in re.findall(r":(\w+)", QUERIES[name])}
+    bindings = dict.fromkeys(re.findall(r":(\w+)", QUERIES[name]))
     values = bindings or (None,) * QUERIES[name].count("?")
     plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + QUERIES[name], values)]
     for step in plan:
-        assert not step.startswith("SCAN") or "USING COVERING INDEX attempts_open" in step, plan
+        assert not step.startswith("SCAN"), plan
         assert "TEMP B-TREE" not in step, plan
 
 

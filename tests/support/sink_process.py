@@ -1,0 +1,114 @@
+"""An SMTP sink as a process of its own: fast, PIPELINING, and it remembers every copy, whatever is killed around it.
+
+`python -m tests.support.sink_process PORT_FILE LOG_FILE [DELAY_MS]` listens on a free port and appends one line for each
+message it has taken: the Message-ID. The line is written before the 250 leaves. DELAY_MS waits before that reply.
+"""
+
+import asyncio
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+_MESSAGE_ID = re.compile(rb"(?im)^message-id:\s*<([^>]+)>")
+
+
+class _Sink(asyncio.Protocol):
+    def __init__(self, log: Any, delay: float) -> None:
+        self._log, self._delay = log, delay
+        self._buffer = b""
+        self._content: list[bytes] | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        transport.write(b"220 sink\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while True:
+            if self._content is not None:
+                end = self._buffer.find(b"\r\n.\r\n")
+                if end < 0:
+                    return
+                content, self._buffer = self._buffer[:end], self._buffer[end + 5 :]
+                self._content = None
+                self._take(content)
+                continue
+            line, found, rest = self._buffer.partition(b"\r\n")
+            if not found:
+                return
+            self._buffer = rest
+            self._command(line.upper())
+
+    def _take(self, content: bytes) -> None:
+        found = _MESSAGE_ID.search(content)
+        self._log.write((found[1] if found else b"none") + b"\n")
+        self._log.flush()
+        reply = b"250 2.0.0 taken\r\n"
+        if self._delay:
+            asyncio.get_running_loop().call_later(self._delay, self._transport.write, reply)
+        else:
+            self._transport.write(reply)
+
+    def _command(self, line: bytes) -> None:
+        if line.startswith(b"EHLO"):
+            self._transport.write(b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n")
+        elif line == b"DATA":
+            self._content = []
+            self._buffer = b"\r\n" + self._buffer
+            self._transport.write(b"354 go on\r\n")
+        elif line == b"QUIT":
+            self._transport.write(b"221 bye\r\n")
+            self._transport.close()
+        else:
+            self._transport.write(b"250 2.0.0 ok\r\n")
+
+
+async def _main(port_file: Path, log_file: Path, delay: float) -> None:
+    with log_file.open("ab", buffering=0) as log:
+        server = await asyncio.get_running_loop().create_server(lambda: _Sink(log, delay), "127.0.0.1", 0)
+        port_file.with_suffix(".tmp").write_text(str(server.sockets[0].getsockname()[1]))
+        port_file.with_suffix(".tmp").rename(port_file)
+        await server.serve_forever()
+
+
+class SinkProcess:
+    """The sink, started and ended by a test."""
+
+    def __init__(self, folder: Path, delay_ms: int = 0) -> None:
+        self._port_file, self._log = folder / "sink.port", folder / "sink.log"
+        self._log.touch()
+        root = Path(__file__).resolve().parents[2]
+        arguments = [str(self._port_file), str(self._log), str(delay_ms)]
+        self.process = subprocess.Popen([sys.executable, "-m", "tests.support.sink_process", *arguments], cwd=root)
+        deadline = time.monotonic() + 20
+        while not self._port_file.exists():
+            assert time.monotonic() < deadline
+            assert self.process.poll() is None
+            time.sleep(0.01)
+        self.port = int(self._port_file.read_text())
+
+    @property
+    def url(self) -> str:
+        """For POSTROOM_RELAY_URL."""
+        return f"smtp://127.0.0.1:{self.port}?plaintext=allow&max_connections=8&max_messages_per_connection=10000"
+
+    def copies(self) -> dict[str, int]:
+        """How often each Message-ID was taken."""
+        counted: dict[str, int] = {}
+        for line in self._log.read_text().split():
+            counted[line] = counted.get(line, 0) + 1
+        return counted
+
+    def __enter__(self) -> "SinkProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]) / 1000))
