@@ -21,7 +21,8 @@ MAX_NAME = 320  # characters of a display name
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~-"  # RFC 5322 3.2.3
 _ASCII_LOCAL = re.compile(rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*")
-_UTF8_LOCAL = re.compile(rf"[{_ATEXT}\u0080-\U0010ffff]+(?:\.[{_ATEXT}\u0080-\U0010ffff]+)*")  # RFC 6532 3.2
+_UTEXT = rf"\u0080-\U0010ffff{_ATEXT}"
+_UTF8_LOCAL = re.compile(rf"[{_UTEXT}]+(?:\.[{_UTEXT}]+)*")  # RFC 6532 3.2
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _LDH = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NAMED = re.compile(r' *(?P<name>"(?:[^"\\]|\\.)*"|[^<>"]*?) *<(?P<email>[^<>]*)> *')

@@ -10,6 +10,7 @@ from service.relay.port import Outgoing, RecipientResult, Report
 from service.relay.session import Session, SessionFailure, Timeouts
 from service.relay.transaction import Transaction
 
+_LAST_QUIT = 0.5  # seconds for the reply to QUIT when the process stops
 Done = Callable[[Report], None]
 
 
@@ -132,11 +133,11 @@ class Slot:
             self.session = None
         return report
 
-    async def _quit(self) -> None:
+    async def _quit(self, seconds: float = 5) -> None:
         session, self.session = self.session, None
         if session is not None:
             if session.conversation.usable:
-                await session.quit()
+                await session.quit(seconds)
             else:
                 session.abort()
 
@@ -149,7 +150,7 @@ class Slot:
             self._job = None
             result = RecipientResult(Phase.CONNECT, failure=Failure.SHUTDOWN, detail="the sender is stopping")
             job.done(_not_started(job.outgoing, result))
-        await self._quit()
+        await self._quit(_LAST_QUIT)
 
 
 def _not_started(outgoing: Outgoing, result: RecipientResult) -> Report:

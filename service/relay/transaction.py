@@ -58,6 +58,8 @@ class Conversation(asyncio.Protocol):
             self._end(Lost(Failure.PROTOCOL, f"a reply line over {_MAX_LINE} octets"))
 
     def _line(self, line: bytes) -> bool:
+        if len(line) > _MAX_LINE:
+            return False
         code, mark = line[:3], line[3:4]
         if not (len(code) == 3 and code.isdigit() and mark in (b"", b" ", b"-")) or not b"2" <= code[:1] <= b"5":
             return False
