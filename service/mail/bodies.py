@@ -1,7 +1,6 @@
 """Leaf parts of a message: text in the smallest fitting transfer encoding (RFC 2045), attachments in base64."""
 
 import binascii
-import quopri
 import re
 from mimetypes import MimeTypes
 
@@ -55,7 +54,7 @@ _NOT_ASCII = bytes(range(128, 256))
 
 def quoted_printable(text: str) -> bytes:
     """RFC 2045 6.7, with CRLF line ends. `text` has LF line ends."""
-    encoded = quopri.encodestring(text.encode(), quotetabs=False)
+    encoded = binascii.b2a_qp(text.encode(), quotetabs=False, istext=True)
     # a line that begins with a dot or "From " is legal, but old relays damage it
     encoded = re.sub(rb"(?m)^\.", b"=2E", encoded)
     encoded = re.sub(rb"(?m)^From ", b"=46rom ", encoded)

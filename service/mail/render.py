@@ -144,8 +144,8 @@ def _check_source(file: str, source: str, environment: _Environment) -> None:
         if each.name in _REFUSED_FILTERS:
             raise TemplateFault(file, each.lineno, f"the filter `{each.name}` is not allowed in templates")
     for attribute in tree.find_all(nodes.Getattr):
-        if attribute.attr.startswith("_"):
-            raise TemplateFault(file, attribute.lineno, "names that begin with _ are not allowed")
+        if attribute.attr.startswith("_") or attribute.attr in {"format", "format_map"}:
+            raise TemplateFault(file, attribute.lineno, f"the name {attribute.attr!r} is not allowed in templates")
 
 
 def _is_block_call(call: nodes.Call) -> bool:
@@ -285,7 +285,7 @@ def _compile(source: TemplateSource, locale: str) -> _Compiled:
         text_template = plain.get_template(text_file) if each.text is not None else None
         return _Compiled(plain.get_template(subject_file), html.get_template(html_file), text_template)
     except TemplateError as error:
-        raise TemplateFault(html_file, 1, str(error)) from None
+        raise TemplateFault(html_file, getattr(error, "lineno", 1), str(error)) from None
 
 
 def compile_template(source: TemplateSource) -> Template:

@@ -1,0 +1,237 @@
+"""`make bench`: rates and ratios, all in one run, on this machine, load generator and sink included.
+
+Accepting is measured against a bare FastAPI endpoint that stores nothing, turn by turn; end to end goes into Postfix's
+smtp-sink (or a sink of our own where Postfix is missing, which the output says). The cost of a message is split by step.
+No time is asserted. `python -m bench --quick` takes fewer messages.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.support.process import ServiceProcess
+from tests.support.sink_process import SinkProcess
+
+TOKEN = "pr_" + "B" * 43
+CLIENTS = 32
+
+
+def load(port: int, count: int, token: str, kind: str) -> dict[str, Any]:
+    """One run of the generator, in its own process."""
+    arguments = ["127.0.0.1", str(port), "/send", str(CLIENTS), str(count), token, kind]
+    ran = subprocess.run([sys.executable, "-m", "bench.load", *arguments], capture_output=True, text=True, check=True)
+    return json.loads(ran.stdout)  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def sink(folder: Path) -> Iterator[tuple[str, str]]:
+    """(relay URL, what it is)."""
+    program = shutil.which("smtp-sink") or "/usr/sbin/smtp-sink"
+    if not os.access(program, os.X_OK):
+        with SinkProcess(folder) as own:
+            yield own.url.replace("max_connections=8", "max_connections=20"), "a Python sink (Postfix is not installed)"
+        return
+    port = _free_port()
+    as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
+    process = subprocess.Popen([program, *as_nobody, f"127.0.0.1:{port}", "1024"])
+    try:
+        _until(lambda: _open(port))
+        yield (
+            f"smtp://127.0.0.1:{port}?plaintext=allow&max_connections=20&max_messages_per_connection=100000",
+            "Postfix smtp-sink",
+        )
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _open(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def _until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def postroom(relay_url: str, **settings: Any) -> Iterator[ServiceProcess]:
+    """A service with its full feature set: keys, idempotency, limits, gate, log."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        key = folder / "key"
+        key.write_text(TOKEN)
+        given = {"auth": "keys", "bootstrap_key_file": key, "recipient_limit": "30/h", **settings}
+        with ServiceProcess(folder, relay_url, **given) as service:
+            yield service
+
+
+@contextlib.contextmanager
+def bare() -> Iterator[int]:
+    """The bare endpoint's port."""
+    process = subprocess.Popen([sys.executable, "-m", "bench.bare"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    port = int(process.stdout.readline())
+    _until(lambda: _open(port))
+    try:
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _sent(port: int) -> float:
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    lines = [line for line in text.splitlines() if line.startswith('postroom_recipient_outcomes_total{event="sent"')]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+def _memory(service: ServiceProcess) -> float:
+    return psutil.Process(service.process.pid).memory_info().rss / 1024**2
+
+
+def accepting(relay_url: str, count: int, rounds: int) -> None:
+    """Durable 202s against a bare endpoint, turn by turn."""
+    ours, theirs, ratios = [], [], []
+    with postroom(relay_url, hold="true") as service, bare() as port:
+        load(service.port, count // 4, TOKEN, "template")
+        load(port, count // 4, "", "template")
+        for _ in range(rounds):
+            one, other = load(service.port, count, TOKEN, "template"), load(port, count, "", "template")
+            assert set(one["statuses"]) == {"202"}, one
+            ours.append(one)
+            theirs.append(other)
+            ratios.append(one["rate"] / other["rate"])
+    print(f"\nAccept, {CLIENTS} clients, {count} templated messages a round, {rounds} rounds, medians")
+    for title, runs in (("Postroom, durable 202", ours), ("bare FastAPI, stores nothing", theirs)):
+        values = [statistics.median(run[key] for run in runs) for key in ("rate", "p50", "p99")]
+        print(f"  {title:<30} {values[0]:7.0f}/s   p50 {values[1]:6.1f} ms   p99 {values[2]:6.1f} ms")
+    print(f"  ratio, pair by pair            {statistics.median(ratios):7.2f}")
+
+
+def end_to_end(relay_url: str, what: str, count: int, rounds: int) -> None:
+    """From the first POST to the last 250 at the sink."""
+    rates = []
+    with postroom(relay_url) as service:
+        rest = _memory(service)
+        load(service.port, count // 4, TOKEN, "template")
+        _until(lambda: _sent(service.port) >= count // 4)
+        peak = rest
+        for index in range(rounds):
+            began = time.perf_counter()
+            answer = load(service.port, count, TOKEN, "template")
+            assert set(answer["statuses"]) == {"202"}, answer
+            wanted = count // 4 + (index + 1) * count
+            _until(lambda wanted=wanted: _sent(service.port) >= wanted)
+            rates.append(count / (time.perf_counter() - began))
+            peak = max(peak, _memory(service))
+    print(f"\nEnd to end, POST to relay-250, into {what}, {count} messages a round, {rounds} rounds")
+    print(f"  median {statistics.median(rates):.0f}/s   (each: {', '.join(f'{rate:.0f}' for rate in rates)})")
+    print(f"  memory at rest {rest:.0f} MiB, under load {peak:.0f} MiB")
+
+
+async def _split(relay_url: str, count: int) -> None:
+    """Where a message's time goes, in one process, one after the other."""
+    from service import settings as configuration
+    from service.app import Service
+    from service.mail.compose import compose
+    from service.mail.gate import inspect
+    from service.spool.values import SCOPES, Caller, Submission
+    from service.store.port import MessageFilter
+    from service.telemetry import configure_logging
+    from tests.unit.mail.test_compose import draft
+
+    configure_logging("warning")
+    with tempfile.TemporaryDirectory() as folder:
+        given = {
+            "database_url": f"sqlite:///{folder}/b.db",
+            "relay_url": relay_url,
+            "auth": "none",
+            "recipient_limit": "off",
+        }
+        service = await Service.start(configuration.load(**given))
+        template = service.templates.get("verify-email")
+        sample = template.sample("en")
+
+        def timed(work: Callable[[], Any]) -> float:
+            began = time.perf_counter()
+            for _ in range(count):
+                work()
+            return (time.perf_counter() - began) / count * 1e6
+
+        def render() -> Any:
+            return template.render(sample, "en", deadline=1e18, monotonic=time.monotonic, max_bytes=10**6)
+
+        rendered = render()
+        one = draft(html=rendered.html, text=rendered.text, subject=rendered.subject)
+        cjk = draft(html="<p>你好，世界</p>\n" * 70, text="你好，世界\n" * 70)
+        made = compose(one)
+        rows = {
+            "check variables": timed(lambda: template.check(sample)),
+            "render": timed(render),
+            "compose": timed(lambda: compose(one)),
+            "gate": timed(lambda: inspect(made)),
+            "compose and gate, 3 KB CJK": timed(lambda: inspect(compose(cjk))),
+        }
+        caller = Caller("default", "bench", frozenset(SCOPES))
+        submission = Submission(from_=one.from_, to=one.to, subject="x", html=rendered.html, text=rendered.text)
+        began = time.perf_counter()
+        for _ in range(count):
+            await service.submitter.submit(submission, caller, None, lambda prepared: b"{}")
+        rows["prepare and commit, one at a time"] = (time.perf_counter() - began) / count * 1e6
+        await asyncio.sleep(0.5)
+        views, _ = await service.messages.list("default", MessageFilter(), 100, None)
+        events = [event for view in views for event in await service.messages.events("default", view.id)]
+        totals = [event.data["timings_ms"]["total"] * 1000 for event in events if "timings_ms" in event.data]
+        rows["SMTP transaction, alone on its connection"] = statistics.median(totals)
+        await service.stop()
+    print(f"\nCost of a message by step, microseconds, {count} times")
+    for title, value in rows.items():
+        print(f"  {title:<34} {value:8.1f}")
+
+
+def main() -> None:
+    """All of it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    count, rounds = (1500, 2) if quick else (6000, 5)
+    cpus = os.cpu_count()
+    print(
+        f"{platform.machine()}, {cpus} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    )
+    with tempfile.TemporaryDirectory() as folder, sink(Path(folder)) as (relay_url, what):
+        accepting(relay_url, count, rounds)
+        end_to_end(relay_url, what, count, rounds)
+        asyncio.run(_split(relay_url, 300 if quick else 1000))
+
+
+if __name__ == "__main__":
+    main()

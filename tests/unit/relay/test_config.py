@@ -1,0 +1,140 @@
+"""Relays from URLs and files: TLS never guessed, every fault a sentence, no secret in any of them."""
+
+from pathlib import Path
+
+import pytest
+
+from service.clock import SYSTEM
+from service.durations import Rate
+from service.errors import ConfigurationError, RelayNotFound
+from service.relay import open_relays
+from service.relay.config import Tls, load_relays, relay_from
+from service.relay.presets import load_presets, preset_for
+from service.settings import load
+
+
+def one(url: str, **more: object):  # type: ignore[no-untyped-def]
+    return relay_from("r", {"url": url, **more}, "test")
+
+
+def test_the_url_of_the_article_is_all_that_is_needed() -> None:
+    config = one("smtps://zouchengzhuo%40163.com:CODE@smtp.163.com")
+    assert (config.host, config.port, config.tls, config.user) == (
+        "smtp.163.com",
+        465,
+        Tls.IMPLICIT,
+        "zouchengzhuo@163.com",
+    )
+    assert config.secret.get_secret_value() == "CODE"
+    assert config.preset.name == "163"
+    assert config.rule.must_equal_login
+    assert (config.max_connections, config.max_messages_per_connection) == (2, 10)
+    assert config.quotas == (Rate(30, 900), Rate(200, 86400))
+    assert "CODE" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("smtp.qq.com", "qq"), ("SMTP.163.COM", "163"), ("email-smtp.eu-west-1.amazonaws.com", "ses"), ("mail.example.com", ""), ("smtp.163.com.evil.example", "")],
+)  # fmt: skip
+def test_the_host_name_picks_the_preset(host: str, name: str) -> None:
+    assert preset_for(host).name == name
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "tls"),
+    [("smtps://h.example", 465, Tls.IMPLICIT), ("smtp+starttls://h.example", 587, Tls.STARTTLS), ("smtp+starttls://h.example:25", 25, Tls.STARTTLS),
+     ("smtp://localhost:2525?plaintext=allow", 2525, Tls.NONE), ("smtps://h.example:4650", 4650, Tls.IMPLICIT)],
+)  # fmt: skip
+def test_scheme_and_port_agree(url: str, port: int, tls: Tls) -> None:
+    config = one(url)
+    assert (config.port, config.tls) == (port, tls)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("smtps://u:SECRET@h.example:587", "begins in clear"),
+        ("smtp+starttls://u:SECRET@h.example:465", "TLS from the start"),
+        ("smtp://u:SECRET@smtp.163.com", "sends in clear"),
+        ("smtp://u:SECRET@smtp.163.com?plaintext=allow", "sends in clear"),
+        ("smtp://u:SECRET@localhost", "plaintext=allow"),
+        ("http://u:SECRET@h.example", "must begin with"),
+        ("smtps://u:SECRET@", "must begin with"),
+        ("smtps://u:SECRET@h.example/path", "path"),
+        ("smtps://u:SECRET@h.example:port", "port must be a number"),
+        ("smtps://u:SECRET@h.example?colour=red", "unknown option colour"),
+        ("smtps://u:SECRET@h.example?max_connections=0", "max_connections"),
+        ("smtps://u:SECRET@h.example?ca_file=/nowhere", "ca_file"),
+    ],
+)
+def test_a_contradiction_is_refused_with_a_sentence_and_without_the_secret(url: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        open_relays(load(relay_url=url), SYSTEM)
+    assert "SECRET" not in caught.value.detail
+
+
+FILE = """
+[relays.netease]
+preset = "163"
+url = "smtps://name%40163.com@smtp.163.com"
+secret_file = "{folder}/secret"
+quotas = ["5/m"]
+[relays.own]
+url = "smtp+starttls://u:p@mail.example.com"
+from = ["example.com"]
+priority = 2
+"""
+
+
+def test_a_file_holds_several_relays(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("CODE\n")
+    (tmp_path / "relays.toml").write_text(FILE.format(folder=tmp_path))
+    first, second = load_relays(load(relays_file=tmp_path / "relays.toml"))
+    assert (first.name, first.secret.get_secret_value(), first.quotas) == ("netease", "CODE", (Rate(5, 60),))
+    assert (second.name, second.senders, second.priority) == ("own", ("example.com",), 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("x", "Expected"), ("", "must hold tables"), ("[relays.a]\nurl = 'smtps://h.example'\ncolour = 1", "unknown key colour"),
+     ("[relays.a]\npreset = '163'", "needs `url`"), ("[relays.a]\nurl='smtps://h.example'\npreset='nope'", "there is no 'nope'"),
+     ("[relays.a]\nurl='smtps://h.example'\nquotas=['x']", "must be a rate"), ("[relays.a]\nurl='smtps://h.example'\nfrom=['a b']", "from"),
+     ("[relays.a]\nurl='smtps://h.example'\nsecret_file='/nowhere'", "secret_file")],
+)  # fmt: skip
+def test_a_fault_in_the_file_names_relay_and_key(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "relays.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=words):
+        load_relays(load(relays_file=tmp_path / "relays.toml"))
+
+
+async def test_the_sender_chooses_among_relays(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("CODE\n")
+    (tmp_path / "relays.toml").write_text(FILE.format(folder=tmp_path))
+    relays = open_relays(load(relays_file=tmp_path / "relays.toml"), SYSTEM)
+
+    def names(sender: str, pinned: str | None = None) -> list[str]:
+        return [relay.name for relay in relays.candidates(sender, pinned)]
+
+    assert relays.sender_decides()
+    assert names("name@163.com") == ["netease"]
+    assert names("x@example.com") == ["own"], "netease would refuse this sender"
+    assert names("x@example.com", "netease") == ["netease"], "pinned: the trial seal will say what it must be"
+    assert names("x@other.example") == ["netease"]
+    assert names("x@example.com", "nope") == []
+    with pytest.raises(RelayNotFound, match="did you mean own"):
+        relays.get("owm")
+
+
+def test_without_a_relay_only_an_api_process_starts() -> None:
+    with pytest.raises(ConfigurationError, match="POSTROOM_RELAY_URL"):
+        open_relays(load(), SYSTEM)
+    assert open_relays(load(role="api"), SYSTEM).names() == ()
+
+
+def test_every_preset_is_complete() -> None:
+    for preset in load_presets().values():
+        assert preset.hosts
+        assert preset.implicit or preset.starttls
+        assert preset.auth
+        assert preset.max_connections >= 1
