@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import json
 import math
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from service.api.context import Context
 from service.errors import MalformedJson, PayloadTooLarge, QueueFull, RequestTimeout, UnsupportedMediaType
 
+_IN_THREAD = 256 * 1024  # octets; parsing more would hold up the loop
 _JSON_TYPES = {"application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"}
 
 
@@ -31,6 +33,25 @@ def check_headers(request: Request) -> None:
         raise UnsupportedMediaType(f"Content-Encoding {encoding[:20]!r} is not accepted: send the body as it is.")
 
 
+class _Held:
+    """Octets of one request that count as in flight."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.octets = 0
+
+    def take(self, octets: int) -> None:
+        """Count them. Raises QueueFull when all requests together hold too much."""
+        self.octets += octets
+        self._context.inflight_bytes += octets
+        if self._context.inflight_bytes > self._context.settings.max_inflight_bytes:
+            raise QueueFull("Too many bytes are being worked on.", retry_after=1)
+
+    def release(self) -> None:
+        """The request is done with them."""
+        self._context.inflight_bytes -= self.octets
+
+
 @asynccontextmanager
 async def json_body(request: Request, context: Context, limit: int) -> AsyncIterator[Any]:
     """The parsed body; its bytes count as in flight until the block ends. Raises RequestError, QueueFull."""
@@ -38,27 +59,29 @@ async def json_body(request: Request, context: Context, limit: int) -> AsyncIter
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
-    held = 0
+    held = _Held(context)
+    try:
+        body = await _read(request, context.settings.body_timeout, limit, held)
+        depth = context.settings.max_json_depth
+        yield parse(body, depth) if len(body) < _IN_THREAD else await asyncio.to_thread(parse, body, depth)
+    finally:
+        held.release()
+
+
+async def _read(request: Request, timeout: float, limit: int, held: _Held) -> bytes:
     chunks: list[bytes] = []
     try:
-        async with asyncio.timeout(context.settings.body_timeout):
+        async with asyncio.timeout(timeout):
             async for chunk in request.stream():
-                held += len(chunk)
-                context.inflight_bytes += len(chunk)
-                if held > limit:
+                held.take(len(chunk))
+                if held.octets > limit:
                     raise _too_large(limit)
-                if context.inflight_bytes > context.settings.max_inflight_bytes:
-                    raise QueueFull("Too many bytes are being worked on.", retry_after=1)
                 chunks.append(chunk)
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        chunks.clear()
-        yield parse(body, context.settings.max_json_depth)
     except TimeoutError:
         raise RequestTimeout from None
     except ClientDisconnect:
         raise RequestTimeout("The client went away.") from None
-    finally:
-        context.inflight_bytes -= held
+    return b"".join(chunks)
 
 
 def _too_large(limit: int) -> PayloadTooLarge:
@@ -74,7 +97,7 @@ def parse(body: bytes, max_depth: int) -> Any:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise MalformedJson(f"The body is not UTF-8 (octet {error.start}).") from None
-    if body.count(b"[") + body.count(b"{") > max_depth and _depth(text) > max_depth:
+    if body.count(b"[") + body.count(b"{") > max_depth and _too_deep(body, max_depth):
         raise MalformedJson(f"The JSON is nested deeper than {max_depth} levels.")
     try:
         value = _DECODER.decode(text)
@@ -89,38 +112,25 @@ def parse(body: bytes, max_depth: int) -> Any:
     return value
 
 
-def _depth(text: str) -> int:
-    """The deepest nesting of brackets outside of strings."""
-    depth = deepest = 0
-    inside = escaped = False
-    for character in text if len(text) < 2_000_000 else _brackets_only(text):
-        if inside:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                inside = False
-        elif character == '"':
-            inside = True
-        elif character in "[{":
+_NOISE = re.compile(rb'\\.|[^"\\\[\]{}]+', re.S)  # escapes, and all that is neither quotation mark nor bracket
+
+
+def _too_deep(body: bytes, limit: int) -> bool:
+    """Whether brackets outside of strings are nested deeper than `limit`; what can't matter is taken out in C first."""
+    depth = 0
+    inside = False
+    for octet in _NOISE.sub(b"", body):
+        if octet == 0x22:  # quotation mark
+            inside = not inside
+        elif inside:
+            continue
+        elif octet in b"[{":
             depth += 1
-            deepest = max(deepest, depth)
-        elif character in "]}":
+            if depth > limit:
+                return True
+        elif octet in b"]}":
             depth -= 1
-    return deepest
-
-
-def _brackets_only(text: str) -> str:
-    """Only the characters that matter for `_depth`, taken out in C: a large body holds long base64 strings."""
-    return text.translate(_Matter())
-
-
-class _Matter(dict[int, str | None]):
-    def __missing__(self, key: int) -> str | None:
-        value = chr(key) if chr(key) in '"\\[]{}' else None
-        self[key] = value
-        return value
+    return False
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

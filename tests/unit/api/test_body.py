@@ -1,0 +1,53 @@
+"""Strict JSON: the depth is counted outside of strings, whatever is escaped in them."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.api.body import fingerprint, parse
+from service.errors import MalformedJson
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**9), 10**9)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=30,
+)
+
+
+def depth_of(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(depth_of, value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(depth_of, value), default=0)
+    return 0
+
+
+@given(JSON, st.booleans(), st.integers(1, 6))
+def test_exactly_what_is_nested_too_deep_is_refused(value: object, ascii_only: bool, limit: int) -> None:
+    body = json.dumps(value, ensure_ascii=ascii_only).encode()
+    if depth_of(value) > limit:
+        with pytest.raises(MalformedJson, match="nested deeper"):
+            parse(body, limit)
+    else:
+        assert parse(body, limit) == value
+
+
+@pytest.mark.parametrize("text", ['"[[[["', '"\\"[[["', '"\\\\"', '"a\\n[[[\\u005b"', '["\\\\", "[[["]', '"]]]]"'])
+def test_brackets_in_strings_are_no_depth(text: str) -> None:
+    assert parse(text.encode(), 1) == json.loads(text)
+
+
+def test_a_long_flat_body_is_read_quickly_enough() -> None:
+    assert len(parse(b"[" + b"[]," * 50_000 + b"[]]", 2)) == 50_001
+
+
+def test_equal_requests_have_equal_fingerprints() -> None:
+    one, two = json.loads('{"a": 1, "b": [1, 2]}'), json.loads('{"b":[1,2],"a":1}')
+    assert fingerprint("POST", "/send", "", one) == fingerprint("POST", "/send", "", two)
+    assert fingerprint("POST", "/send", "", one) != fingerprint("POST", "/send", "dry_run=true", one)
+    assert fingerprint("POST", "/send", "", {"b": [2, 1], "a": 1}) != fingerprint("POST", "/send", "", one)
