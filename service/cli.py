@@ -145,17 +145,18 @@ async def _dev_main(settings: Settings) -> int | None:
     from service.app import serve
 
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    ready.add_done_callback(lambda port: _greet(settings.host, port.result()))
     capture = settings.relay_url is None and settings.relay_url_file is None and settings.relays_file is None
+    ready.add_done_callback(lambda port: _greet(settings.host, port.result(), capture))
     await serve(settings, capture=capture, ready=ready)
     return 0
 
 
-def _greet(host: str, port: int) -> None:
+def _greet(host: str, port: int, capture: bool) -> None:
     shown = f"[{host}]" if ":" in host else host
     base = f"http://{shown}:{port}"
+    where = f"Mail is captured and shown at {base}/inbox" if capture else "Mail goes out by the configured relays."
     print(
-        f"\nPostroom is running. Mail goes to the capture relay and is shown at {base}/inbox\n"
+        f"\nPostroom is running. {where}\n"
         f"  API docs  {base}/docs\n"
         "  try       curl -s " + base + "/send -H 'Content-Type: application/json' \\\n"
         '              -d \'{"from":"zoucz <zouchengzhuo@163.com>","to":"zoucz <405966530@qq.com>",'

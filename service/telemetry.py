@@ -103,7 +103,9 @@ def _redact(_logger: Any, _method: str, event: structlog.typing.EventDict) -> st
 def configure_logging(level: str = "info", form: str = "json") -> None:
     """Log lines on stderr from here on, also those of the standard library's loggers (warnings and up)."""
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer()
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -172,7 +172,10 @@ def _refuse_surrogates(value: Any) -> None:
             pending += each
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def fingerprint(method: str, path: str, query: str, value: Any) -> bytes:
     """SHA-256 of a request: two requests with the same JSON in any order and spacing are the same request."""
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    canonical = _CANONICAL.encode(value)
     return hashlib.sha256("\n".join((method, path, query, canonical)).encode()).digest()

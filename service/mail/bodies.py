@@ -56,9 +56,12 @@ def quoted_printable(text: str) -> bytes:
     """RFC 2045 6.7, with CRLF line ends. `text` has LF line ends."""
     encoded = binascii.b2a_qp(text.encode(), quotetabs=False, istext=True)
     # a line that begins with a dot or "From " is legal, but old relays damage it
-    encoded = re.sub(rb"(?m)^\.", b"=2E", encoded)
-    encoded = re.sub(rb"(?m)^From ", b"=46rom ", encoded)
-    return _rewrap(encoded).replace(b"\n", b"\r\n")
+    if b"\n." in encoded or b"\nFrom " in encoded or encoded.startswith((b".", b"From ")):
+        encoded = _rewrap(_FROM.sub(b"=46rom ", _DOT.sub(b"=2E", encoded)))
+    return encoded.replace(b"\n", b"\r\n")
+
+
+_DOT, _FROM = re.compile(rb"(?m)^\."), re.compile(rb"(?m)^From ")
 
 
 def _rewrap(encoded: bytes) -> bytes:

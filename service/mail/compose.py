@@ -106,7 +106,7 @@ def _check_text(pointer: str, text: str, forbidden: re.Pattern[str]) -> list[Fie
     return []
 
 
-_NOT_IN_BODY = re.compile("[\x00\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _check_bodies(draft: Draft) -> list[FieldProblem]:
@@ -114,7 +114,7 @@ def _check_bodies(draft: Draft) -> list[FieldProblem]:
     problems = [
         FieldProblem(f"#/{name}", "control_character", "holds NUL or a lone surrogate")
         for name, body in bodies.items()
-        if body and _NOT_IN_BODY.search(body)
+        if body and ("\0" in body or (not body.isascii() and _SURROGATE.search(body)))
     ]
     if draft.calendar and _METHOD.fullmatch(draft.calendar.method) is None:
         problems.append(FieldProblem("#/calendar/method", "invalid_method", "must be an iTIP method such as REQUEST"))

@@ -7,7 +7,7 @@ writes; store.accept is the next step (spool/submit).
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from service.clock import Clock
@@ -61,10 +61,14 @@ class Preparer:
 
     async def prepare(self, submission: Submission, caller: Caller) -> Prepared:
         """All steps. Raises any RequestError that the submission deserves."""
-        return (await self.preview(submission, caller)).prepared
+        return (await self._make(submission, caller)).prepared
 
     async def preview(self, submission: Submission, caller: Caller) -> Preview:
         """The same, with everything that was made on the way."""
+        made = await self._make(submission, caller)
+        return replace(made, headers=header_fields(made.prepared.message.content[0]))
+
+    async def _make(self, submission: Submission, caller: Caller) -> Preview:
         self._check_sender(submission, caller)
         addressed, notices = self.guard.apply(merge(submission.to, submission.cc, submission.bcc))
         suppressed = await self._store.suppressed(caller.account, [email_key(each.mailbox.email) for each in addressed])
@@ -82,7 +86,7 @@ class Preparer:
             content.subject,
             content.html,
             content.text,
-            header_fields(composed.segments[0]),
+            (),
             plan,
         )
 
