@@ -75,7 +75,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "list_messages",
         "Messages",
         "List messages",
-        "Newest first. Conditions hold together; `status` means that a recipient is in that state.",
+        "Newest first. Conditions hold together; `status` means that a recipient is in that state; `metadata.KEY=value` "
+        "asks for a metadata value.",
         reading.list_messages,
         (Success(200, "A page.", examples.listed(examples.MESSAGE), "MessagePage"),),
         scope="read",
