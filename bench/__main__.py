@@ -211,10 +211,23 @@ async def _split(relay_url: str, count: int) -> None:
         events = [event for view in views for event in await service.messages.events("default", view.id)]
         totals = [event.data["timings_ms"]["total"] * 1000 for event in events if "timings_ms" in event.data]
         rows["SMTP transaction, alone on its connection"] = statistics.median(totals)
+        rows["commit, 32 sharing one"] = await _commit_cost(service, submission, caller, count)
         await service.stop()
     print(f"\nCost of a message by step, microseconds, {count} times")
     for title, value in rows.items():
         print(f"  {title:<34} {value:8.1f}")
+
+
+async def _commit_cost(service: Any, submission: Any, caller: Any, count: int) -> float:
+    """Microseconds for each of messages that are ready, stored 32 at once."""
+    from service.store.port import Accept
+
+    prepared = [(await service.submitter.preview(submission, caller)).prepared.message for _ in range(count // 32 * 32)]
+    began = time.perf_counter()
+    for at in range(0, len(prepared), 32):
+        accepts = [Accept("default", [message], message.created_at, b"{}") for message in prepared[at : at + 32]]
+        await asyncio.gather(*(service.store.accept(accept) for accept in accepts))
+    return (time.perf_counter() - began) / len(prepared) * 1e6
 
 
 def main() -> None:

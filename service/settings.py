@@ -50,7 +50,9 @@ class Settings(BaseSettings):
     )
     relay_url_file: Path | None = Field(None, description="A file that holds POSTROOM_RELAY_URL.")
     relays_file: Path | None = Field(None, description="A TOML file with several relays.")
-    ehlo_name: str = Field("localhost", description="The name this host gives itself in EHLO.")
+    ehlo_name: str = Field(
+        "localhost", pattern=r"^[A-Za-z0-9.\[\]:-]{1,255}$", description="The name this host gives itself in EHLO."
+    )
     connect_timeout: Seconds = Field(15, description="TCP connect and TLS handshake, each.")
     greeting_timeout: Seconds = Field(30, description="The relay's 220, EHLO and AUTH replies, each.")
     command_timeout: Seconds = Field(60, description="MAIL and RCPT replies (RFC 5321 4.5.3.2 allows 5 min).")

@@ -261,6 +261,14 @@ async def test_no_answer_echoes_a_body_or_a_secret(client: httpx.AsyncClient) ->
     assert canary not in answer.text
 
 
+@pytest.mark.parametrize("field", ["path", "href", "url", "raw"])
+async def test_nothing_is_attached_by_path_or_url(client: httpx.AsyncClient, field: str) -> None:
+    answer = await client.post(
+        "/send", json={**ARTICLE, "attachments": [{"filename": "a", "content": "", field: "/etc/passwd"}]}
+    )
+    assert pointers(answer) == {f"#/attachments/0/{field}": "unknown_field"}
+
+
 async def test_directory_parts_and_direction_marks_leave_file_names_with_a_warning(client: httpx.AsyncClient) -> None:
     files = [{"filename": "../../etc/\u202egnp.exe", "content": "eA=="}]
     answer = await client.post("/send?dry_run=true", json={**ARTICLE, "attachments": files})

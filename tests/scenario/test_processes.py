@@ -63,15 +63,19 @@ def test_no_secret_is_in_any_log_answer_or_metric(tmp_path: Path) -> None:
         assert secret not in written, secret
 
 
+DRIP = b"POST /send HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+
+
 def test_a_body_that_drips_is_ended_in_time(tmp_path: Path) -> None:
-    with SinkProcess(tmp_path) as sink, ServiceProcess(tmp_path, sink.url, body_timeout=0.5) as service:
-        with socket.create_connection(("127.0.0.1", service.port), 10) as connection:
-            connection.sendall(
-                b"POST /send HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
-            )
-            began = time.monotonic()
-            assert b"408" in connection.recv(4096)
-            assert time.monotonic() - began < 5
+    with (
+        SinkProcess(tmp_path) as sink,
+        ServiceProcess(tmp_path, sink.url, body_timeout=0.5) as service,
+        socket.create_connection(("127.0.0.1", service.port), 10) as connection,
+    ):
+        connection.sendall(DRIP)
+        began = time.monotonic()
+        assert b"408" in connection.recv(4096)
+        assert time.monotonic() - began < 5
 
 
 def test_a_held_service_accepts_and_sends_nothing_until_it_is_started_again(tmp_path: Path) -> None:

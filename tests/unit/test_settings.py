@@ -21,6 +21,7 @@ def test_the_defaults_need_nothing() -> None:
         ("POSTROOM_RETRY_SCHEDULE", "5s,never"),
         ("POSTROOM_DATABASE_URL", "mysql://secret-word@db"),
         ("POSTROOM_MAX_RECIPIENTS", "0"),
+        ("POSTROOM_EHLO_NAME", "me\r\nMAIL FROM:<x>"),
     ],
 )
 def test_a_wrong_setting_is_named_and_its_value_is_not_shown(
