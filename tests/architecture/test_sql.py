@@ -50,11 +50,39 @@ def test_every_statement_tells_its_purpose_and_its_index() -> None:
         assert following.startswith("-- "), name
 
 
-@pytest.mark.parametrize("name", sorted(set(QUERIES) - COLD))
-def test_no_hot_statement_scans_or_sorts(connection: apsw.Connection, name: str) -> None:
+def plan_of(connection: apsw.Connection, name: str) -> list[str]:
+    """The steps by which SQLite answers a statement."""
     bindings = dict.fromkeys(re.findall(r":(\w+)", QUERIES[name]))
     values = bindings or (None,) * QUERIES[name].count("?")
-    plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + QUERIES[name], values)]
+    return [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + QUERIES[name], values)]
+
+
+@pytest.mark.parametrize("name", sorted(QUERIES))
+def test_a_statement_is_served_by_the_index_that_it_names_and_by_no_other(
+    connection: apsw.Connection, name: str
+) -> None:
+    """A search in the wrong index is no scan, and yet reads a whole backlog for one message."""
+    indexes = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
+    comment = " ".join(line for line in QUERIES[name].splitlines() if line.startswith("--"))
+    plan = " ".join(plan_of(connection, name))
+    named = {index for index in indexes if re.search(rf"\b{index}\b", comment)}
+    used = {index for index in indexes if re.search(rf"\b{index}\b", plan) and "autoindex" not in index}
+    assert used == named, plan
+    if "sqlite_autoindex" in plan:  # the unique columns stand in brackets behind the table's name
+        assert re.search(r"\b(messages|requests|blobs|api_keys) \(|Primary key", comment), comment
+
+
+SPAN = re.compile(r"\brid >= :")
+
+
+@pytest.mark.parametrize("name", sorted(name for name in QUERIES if SPAN.search(QUERIES[name])))
+def test_the_recipients_of_one_message_are_found_by_their_row_numbers(connection: apsw.Connection, name: str) -> None:
+    assert any("rowid>? AND rowid<?" in step for step in plan_of(connection, name))
+
+
+@pytest.mark.parametrize("name", sorted(set(QUERIES) - COLD))
+def test_no_hot_statement_scans_or_sorts(connection: apsw.Connection, name: str) -> None:
+    plan = plan_of(connection, name)
     for step in plan:
         assert not step.startswith("SCAN"), plan
         assert "TEMP B-TREE" not in step, plan

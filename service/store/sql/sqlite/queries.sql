@@ -72,9 +72,10 @@ SELECT reason FROM suppressions WHERE account = ? AND address_key = ? LIMIT 1;
 SELECT rid FROM recipients WHERE route = ? AND priority = ? AND due_at <= ? ORDER BY due_at, rid LIMIT ?;
 
 -- claim: recipients --
--- All due recipients of one message. Primary key.
+-- All due recipients of one message. Primary key: the `+` keeps it off the queue's index, where it would read the
+-- route's whole backlog for each message.
 SELECT rid, email, address_key, attempts, in_doubt, expires_at, state FROM recipients
-WHERE rid >= :first AND rid < :first + 1000 AND due_at <= :now AND route = :route;
+WHERE rid >= :first AND rid < :first + 1000 AND +due_at <= :now AND +route = :route;
 
 -- claim: attempt --
 -- Open an attempt; its id is the fence token. Append.
@@ -237,8 +238,8 @@ ORDER BY m.seq DESC;
 SELECT seq FROM messages WHERE id = ? AND account = ?;
 
 -- list_messages: until --
--- The first message that is too new. messages (id): ids sort by time.
-SELECT min(seq) FROM messages WHERE id >= ? AND account = ?;
+-- The first message that is too new. messages (id): ids sort by time; the `+` keeps it off the account's index.
+SELECT seq FROM messages WHERE id >= ? AND +account = ? ORDER BY id LIMIT 1;
 
 -- list_events: by message --
 -- The delivery log, oldest first. events_by_message, messages (id).
@@ -299,7 +300,7 @@ SELECT sha256 FROM content_blobs WHERE message = ?;
 DELETE FROM content_blobs WHERE message = ?;
 
 -- erase: blob --
--- Nobody needs this blob any more. content_blobs_by_blob.
+-- Nobody needs this blob any more. Primary key, content_blobs_by_blob.
 DELETE FROM blobs WHERE sha256 = :sha256 AND NOT EXISTS (SELECT 1 FROM content_blobs WHERE sha256 = :sha256);
 
 -- erase: content --
