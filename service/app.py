@@ -223,6 +223,7 @@ async def serve(settings: Settings, *, capture: bool = False, ready: "asyncio.Fu
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=int(settings.drain_grace) or 1,
             timeout_keep_alive=75,  # seconds; longer than the usual proxy's 60, so that it is the proxy that closes
         )
