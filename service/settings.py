@@ -87,6 +87,10 @@ class Settings(BaseSettings):
     poll_interval: Seconds = Field(1, gt=0, description="How often the queue is looked at without a hint.")
 
     max_recipients: int = Field(50, ge=1, description="Recipients of one message.")
+    max_attachments: int = Field(50, ge=0, description="Attachments of one message.")
+    max_headers: int = Field(50, ge=0, description="Further header fields of one message.")
+    max_tags: int = Field(20, ge=0, description="Tags of one message.")
+    max_metadata: int = Field(50, ge=0, description="Metadata entries of one message.")
     max_message_bytes: int = Field(25 * MEBIBYTE, gt=0, description="Decoded content of one message, in all.")
     max_batch_messages: int = Field(500, ge=1, description="Messages of one batch.")
     max_batch_bytes: int = Field(256 * MEBIBYTE, gt=0, description="Composed messages of one batch, in all.")

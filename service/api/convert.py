@@ -53,6 +53,7 @@ def _beyond_fields(value: dict[str, Any], parsed: Any, settings: Settings, now: 
     if len(counted) > settings.max_recipients:
         detail = f"{len(counted)} recipients; at most {settings.max_recipients} (POSTROOM_MAX_RECIPIENTS)"
         problems.append(FieldProblem("#/to", "too_many_recipients", detail))
+    problems += _count_problems(value, settings)
     problems += _content_problems(value)
     if parsed is not None:
         problems += _attachment_problems(parsed)
@@ -69,6 +70,21 @@ def _repeated(headers: Mapping[str, Any]) -> list[FieldProblem]:
             detail = f"is the same header as {first}"
             problems.append(FieldProblem(f"#/headers/{escape(name)}", "header_repeated", detail))
     return problems
+
+
+def _count_problems(value: Mapping[str, Any], settings: Settings) -> list[FieldProblem]:
+    """More of something than a setting allows."""
+    limits = {
+        "attachments": settings.max_attachments,
+        "headers": settings.max_headers,
+        "tags": settings.max_tags,
+        "metadata": settings.max_metadata,
+    }
+    return [
+        FieldProblem(f"#/{name}", "too_many", f"at most {limit} (POSTROOM_MAX_{name.upper()})")
+        for name, limit in limits.items()
+        if isinstance(value.get(name), list | dict) and len(value[name]) > limit
+    ]
 
 
 def _as_list(value: Any) -> list[Any]:

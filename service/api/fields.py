@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import pybase64
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from service.durations import parse_duration
@@ -153,8 +153,6 @@ def _labels(value: Any) -> list[tuple[str, str]]:
             raise refuse("invalid_tags", "a tag's name is 1 to 64 letters, digits, dots, hyphens or underscores")
         if len(text) > 256 or FORBIDDEN.search(text):
             raise refuse("invalid_tags", "a tag's value is at most 256 characters, without control characters")
-    if len(value) > 20:
-        raise refuse("invalid_tags", "at most 20 tags")
     return list(value.items())
 
 
@@ -164,8 +162,8 @@ Tags = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "array", "items": {"type": "string", "maxLength": 64}, "maxItems": 20},
-                {"type": "object", "additionalProperties": {"type": "string", "maxLength": 256}, "maxProperties": 20},
+                {"type": "array", "items": {"type": "string", "maxLength": 64}},
+                {"type": "object", "additionalProperties": {"type": "string", "maxLength": 256}},
             ],
             "examples": [["welcome"], {"campaign": "spring"}],
         }
@@ -182,4 +180,4 @@ def _metadata(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
-Metadata = Annotated[dict[str, str], AfterValidator(_metadata), Field(max_length=50)]
+Metadata = Annotated[dict[str, str], AfterValidator(_metadata)]

@@ -64,10 +64,10 @@ class SendIn(Strict):
     html: Body | None = None
     text: Body | None = Field(None, description="Derived from html when absent.")
     template: TemplateUse | None = Field(None, description="Instead of html and text.")
-    attachments: list[AttachmentIn] = Field(default_factory=list, max_length=50)
+    attachments: list[AttachmentIn] = Field(default_factory=list)
     calendar: CalendarIn | None = None
     headers: dict[str, str] = Field(
-        default_factory=dict, max_length=50, description="Further header fields; those that are ours are refused."
+        default_factory=dict, description="Further header fields; those that are ours are refused."
     )
     tags: Tags = Field(default_factory=list)
     metadata: Metadata = Field(default_factory=dict)

@@ -203,6 +203,21 @@ async def test_too_many_recipients_are_refused(client: httpx.AsyncClient) -> Non
     assert pointers(answer)["#/to"] == "too_many_recipients"
 
 
+@pytest.mark.parametrize("field", ["attachments", "headers", "tags", "metadata"])
+async def test_each_count_has_its_setting(field: str, tmp_path: Path) -> None:
+    values = {
+        "attachments": [{"filename": "a", "content": ""}] * 2,
+        "headers": {"X-A": "1", "X-B": "2"},
+        "tags": ["a", "b"],
+        "metadata": {"a": "1", "b": "2"},
+    }
+    async with running(tmp_path, **{f"max_{field}": 1}) as (limited, _):
+        answer = await limited.post("/send?dry_run=true", json={**ARTICLE, field: values[field]})
+        assert answer.status_code == 422
+        assert pointers(answer) == {f"#/{field}": "too_many"}
+        assert f"POSTROOM_MAX_{field.upper()}" in answer.text
+
+
 @pytest.mark.parametrize("key", ["", "\t", "x" * 257, "ключ", '""'])
 async def test_a_malformed_idempotency_key_is_refused(client: httpx.AsyncClient, key: str) -> None:
     answer = await client.post("/send", json=ARTICLE, headers={"Idempotency-Key": key.encode()})  # type: ignore[dict-item]
