@@ -7,15 +7,29 @@ from hashlib import sha256
 from importlib.resources import files
 
 _HEADER = re.compile(r"^-- ([a-z_]+): ([a-z_ ]+) --$", re.M)
+FRAGMENT = "fragment"  # no statement, but text that statements repeat: `{its name}`
 
 
 @cache
 def load_queries(dialect: str) -> dict[str, str]:
-    """`{"claim: lease": "UPDATE ..."}` of one dialect. The name's first part is the Store method it serves."""
+    """`{"claim: lease": "UPDATE ..."}` of one dialect. The name's first part is the Store method it serves.
+
+    A `fragment` is put into the statements that name it in braces.
+    """
     text = files("service.store").joinpath("sql", dialect, "queries.sql").read_text(encoding="utf-8")
     marks = list(_HEADER.finditer(text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
-    return {f"{mark[1]}: {mark[2]}": text[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)}
+    queries: dict[str, str] = {}
+    fragments: dict[str, str] = {}
+    for mark, end in zip(marks, ends, strict=True):
+        body = text[mark.end() : end].strip()
+        if mark[1] == FRAGMENT:
+            fragments["{" + mark[2] + "}"] = body
+            continue
+        for name, fragment in fragments.items():
+            body = body.replace(name, fragment)
+        queries[f"{mark[1]}: {mark[2]}"] = body
+    return queries
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ COLD = {
     "list_keys: all",
     "add_key: any",
     "stats: counters",
-    "purge_keys: limits",
-    "purge_keys: requests",
     "purge_log: states",  # the rows of one message
     "rescue: holders",  # a partial index that holds only open attempts
 }
+# What is read whole and stands in no table: the recursion of due_routes, a batch of keys, the metadata asked for.
+OF_NO_TABLE = {"SCAN CONSTANT ROW", "SCAN lanes", "SCAN q", "SCAN w VIRTUAL TABLE INDEX 1:"}
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +63,11 @@ def test_a_statement_is_served_by_the_index_that_it_names_and_by_no_other(
 ) -> None:
     """A search in the wrong index is no scan, and yet reads a whole backlog for one message."""
     indexes = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
-    comment = " ".join(line for line in QUERIES[name].splitlines() if line.startswith("--"))
+    comment = " ".join(re.findall(r"-- (.*)$", QUERIES[name], re.M))
     plan = " ".join(plan_of(connection, name))
     named = {index for index in indexes if re.search(rf"\b{index}\b", comment)}
     used = {index for index in indexes if re.search(rf"\b{index}\b", plan) and "autoindex" not in index}
     assert used == named, plan
-    if "sqlite_autoindex" in plan:  # the unique columns stand in brackets behind the table's name
-        assert re.search(r"\b(messages|requests|blobs|api_keys) \(|Primary key", comment), comment
 
 
 SPAN = re.compile(r"\brid >= :")
@@ -84,7 +82,7 @@ def test_the_recipients_of_one_message_are_found_by_their_row_numbers(connection
 def test_no_hot_statement_scans_or_sorts(connection: apsw.Connection, name: str) -> None:
     plan = plan_of(connection, name)
     for step in plan:
-        assert not step.startswith("SCAN"), plan
+        assert not step.startswith("SCAN") or step in OF_NO_TABLE, plan
         assert "TEMP B-TREE" not in step, plan
 
 

@@ -1,8 +1,6 @@
 """Accepting: key, limiters, messages, recipients, bytes and log, all in the caller's one transaction."""
 
 import json
-from collections.abc import Sequence
-from hashlib import sha256
 
 from service.errors import ConcurrentIdempotentRequests
 from service.mail.address import email_key
@@ -19,10 +17,10 @@ from service.store.port import (
     Replayed,
     Take,
 )
-from service.store.sqlite.writer import Transaction
+from service.store.sqlite.contents import insert_content
+from service.store.sqlite.writer import Steps, Transaction
 
 SPAN = 1000  # rid = message * SPAN + n
-SHARED_FROM = 64 * 1024  # octets: a piece of this size is kept once, whoever uses it
 
 
 class Refused(Exception):
@@ -32,16 +30,20 @@ class Refused(Exception):
         self.result = result
 
 
-def accept(transaction: Transaction, asked: Accept) -> AcceptResult:
-    """Store a submission. Raises Refused when nothing may be stored."""
+def accept(transaction: Transaction, asked: Accept) -> Steps[AcceptResult]:
+    """Store a submission, pausing between its messages. Raises Refused when nothing may be stored."""
     request = None
     if asked.key is not None:
         request = _keep_answer(transaction, asked.account, asked.key, asked.answer, asked.key_expires_at)
     for one in asked.takes:
         _take(transaction, one, asked.now)
-    for message in asked.messages:
-        _keep_item(transaction, message, asked)
-        _insert(transaction, message, request)
+    for number, message in enumerate(asked.messages):
+        if number:
+            yield
+        item = _keep_item(transaction, message, asked)
+        seq = _insert(transaction, message, request)
+        if item is not None:
+            transaction.run("accept: item of", (seq, item))
     transaction.queued = True
     return Accepted()
 
@@ -71,12 +73,12 @@ def _keep_answer(transaction: Transaction, account: str, key: IdempotencyKey, an
     return transaction.inserted()
 
 
-def _keep_item(transaction: Transaction, message: NewMessage, asked: Accept) -> None:
+def _keep_item(transaction: Transaction, message: NewMessage, asked: Accept) -> int | None:
     if (item := message.item) is None:
-        return
+        return None
     try:
         key = IdempotencyKey(item.key, item.fingerprint)
-        _keep_answer(transaction, asked.account, key, item.answer, asked.key_expires_at)
+        return _keep_answer(transaction, asked.account, key, item.answer, asked.key_expires_at)
     except Refused:
         # answered between our look and this transaction: the repeat of the batch will find that answer
         raise ConcurrentIdempotentRequests(retry_after=1.0) from None
@@ -92,7 +94,7 @@ def _take(transaction: Transaction, asked: Take, now: int) -> None:
     )
 
 
-def _insert(transaction: Transaction, message: NewMessage, request: int | None) -> None:
+def _insert(transaction: Transaction, message: NewMessage, request: int | None) -> int:
     waiting = any(recipient.state is State.QUEUED for recipient in message.recipients)
     transaction.run(
         "accept: message",
@@ -128,6 +130,7 @@ def _insert(transaction: Transaction, message: NewMessage, request: int | None) 
     for name, value in message.metadata:
         transaction.run("accept: metadata", (message.account, name, value, seq))
     transaction.run("accept: event", (seq, None, message.created_at, "accepted", None, None))
+    return seq
 
 
 def _insert_recipients(transaction: Transaction, message: NewMessage, seq: int) -> None:
@@ -150,23 +153,3 @@ def _insert_recipients(transaction: Transaction, message: NewMessage, seq: int) 
             ),
         )
         transaction.move(None, recipient.state)
-
-
-def insert_content(transaction: Transaction, seq: int, pieces: Sequence[bytes]) -> None:
-    """Keep the bytes: small pieces joined, large ones as shared blobs with their place in `layout`."""
-    if all(len(piece) < SHARED_FROM for piece in pieces[1:]):
-        transaction.run("accept: content", (seq, pieces[0] if len(pieces) == 1 else b"".join(pieces), None))
-        return
-    inline: list[bytes] = []
-    layout: list[tuple[int, str]] = []
-    offset = 0
-    for piece in pieces:
-        if len(piece) < SHARED_FROM:
-            inline.append(piece)
-            offset += len(piece)
-            continue
-        digest = sha256(piece).digest()
-        transaction.run("accept: blob", (digest, piece))
-        transaction.run("accept: content blob", (seq, digest))
-        layout.append((offset, digest.hex()))
-    transaction.run("accept: content", (seq, b"".join(inline), json.dumps(layout)))

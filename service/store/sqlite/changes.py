@@ -4,9 +4,12 @@ from collections.abc import Sequence
 
 from service.errors import ContentPurged
 from service.mail.lifecycle import Event, State, apply
-from service.store.sqlite.accept import SPAN, insert_content
-from service.store.sqlite.dispatch import close, end_waiting, log_event
-from service.store.sqlite.writer import Transaction
+from service.store.sqlite.accept import SPAN
+from service.store.sqlite.contents import forget_content, insert_content
+from service.store.sqlite.settle import close, end_waiting, log_event
+from service.store.sqlite.writer import Steps, Transaction
+
+_LOOK_AGAIN = 3_600_000  # ms: how long a key past its time is left alone while its message is open
 
 
 def find(transaction: Transaction, account: str, id: str) -> int | None:
@@ -73,29 +76,22 @@ def erase(transaction: Transaction, account: str, id: str, now: int) -> bool:
     return True
 
 
-def forget_content(transaction: Transaction, seq: int) -> None:
-    """Delete the bytes, and the shared blobs that nobody else needs."""
-    blobs = [sha for (sha,) in transaction.run("erase: blobs", (seq,))]
-    transaction.run("erase: content", (seq,))
-    transaction.run("erase: content blobs", (seq,))
-    for sha in blobs:
-        transaction.run("erase: blob", {"sha256": sha})
-
-
-def purge_content(transaction: Transaction, now: int, older_than: int, limit: int) -> int:
+def purge_content(transaction: Transaction, now: int, older_than: int, limit: int) -> Steps[int]:
     """See Store.purge_content."""
     closed = transaction.run("purge_content: closed", (older_than, limit)).fetchall()
     for (seq,) in closed:
         forget_content(transaction, seq)
         transaction.run("purge_content: mark", (now, seq))
+        yield
     return len(closed)
 
 
-def purge_log(transaction: Transaction, older_than: int, limit: int) -> int:
+def purge_log(transaction: Transaction, older_than: int, limit: int) -> Steps[int]:
     """See Store.purge_log."""
     closed = transaction.run("purge_log: closed", (older_than, limit)).fetchall()
     for (seq,) in closed:
         _forget(transaction, seq)
+        yield
     return len(closed)
 
 
@@ -109,6 +105,22 @@ def _forget(transaction: Transaction, seq: int) -> None:
         transaction.run(f"purge_log: {table}", (seq,))
 
 
-def cancel_all(transaction: Transaction, seqs: Sequence[int], now: int) -> list[int]:
+def purge_keys(transaction: Transaction, now: int, closed_before: int, limit: int) -> tuple[int, int]:
+    """See Store.purge_keys: (keys that are still needed, rows deleted)."""
+    span = {"now": now, "limit": limit}
+    transaction.run("purge_keys: postpone", {**span, "closed_before": closed_before, "look_again": now + _LOOK_AGAIN})
+    postponed = transaction.changes()
+    transaction.run("purge_keys: requests", {**span, "closed_before": closed_before})
+    keys = transaction.changes()
+    transaction.run("purge_keys: limits", span)
+    return postponed, max(keys, transaction.changes())
+
+
+def cancel_all(transaction: Transaction, seqs: Sequence[int], now: int) -> Steps[list[int]]:
     """Cancel several messages; those that changed."""
-    return [seq for seq in seqs if cancel(transaction, seq, now)]
+    changed: list[int] = []
+    for seq in seqs:
+        if cancel(transaction, seq, now):
+            changed.append(seq)
+        yield
+    return changed

@@ -18,10 +18,10 @@ import apsw
 from service.errors import ConfigurationError
 from service.store.migrate import migrate
 from service.store.queries import Migration, load_migrations
+from service.store.sqlite.writer import BUSY_TIMEOUT
 
 # From 3.7.0 on, two connections that write and checkpoint at once can lose committed rows; mended in 3.51.3.
 _SAFE_SQLITE = (3, 51, 3)
-_BUSY_TIMEOUT = 5000  # ms
 _CACHE = -32 * 1024  # KiB, negative by SQLite's convention
 
 
@@ -38,7 +38,7 @@ def check_library() -> None:
 def connect_writer(path: str) -> apsw.Connection:
     """A connection that writes: WAL, synchronous=FULL (a commit returns after its fsync)."""
     connection = apsw.Connection(path)
-    connection.set_busy_timeout(_BUSY_TIMEOUT)
+    connection.set_busy_timeout(BUSY_TIMEOUT)
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "mmap_size=0", f"cache_size={_CACHE}", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection
@@ -47,7 +47,7 @@ def connect_writer(path: str) -> apsw.Connection:
 def connect_reader(path: str) -> apsw.Connection:
     """A connection that only reads."""
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
-    connection.set_busy_timeout(_BUSY_TIMEOUT)
+    connection.set_busy_timeout(BUSY_TIMEOUT)
     for pragma in ("query_only=ON", "mmap_size=0", f"cache_size={_CACHE}", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection
@@ -166,7 +166,7 @@ class Hints:
         """Tell all others."""
         try:
             names = os.listdir(self._folder)
-        except FileNotFoundError:
+        except OSError:  # nobody listens, or we may not know: they look anyway
             return
         for name in names:
             if name != self._name:

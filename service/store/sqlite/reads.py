@@ -1,12 +1,17 @@
-"""Views of messages: one by id, a list by filter, the delivery log.
+"""Reads: one message by id, a list by filter, the delivery log, bytes; and the threads that longer ones run in.
 
-A list is driven by the most selective index there is for its conditions and read newest first; the other conditions
-are checked on the view, and reading stops at the limit.
+A list is driven by the most selective index there is for its conditions and read newest first; the statement checks
+the other conditions row by row, and reading stops at the limit. So a filter that matches nothing costs a microsecond
+or two for each row of its driver, without the GIL, and not a Python object.
 """
 
+import asyncio
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby, islice
+from typing import Any, TypeVar
 
 import apsw
 
@@ -16,9 +21,12 @@ from service.mail.address import email_key
 from service.mail.lifecycle import SCHEDULED, State
 from service.store.port import EventView, MessageFilter, MessageView, RecipientView
 from service.store.sqlite.accept import SPAN
+from service.store.sqlite.contents import assemble
 from service.store.sqlite.writer import QUERIES
 
+T = TypeVar("T")
 _NEWEST = 2**50  # above any row number, and times SPAN still an integer of SQLite
+_UNORDERED = 60_000  # ms: row numbers of messages further apart than this follow their times
 
 
 class Reader:
@@ -40,12 +48,21 @@ class Reader:
         rows = self._connection.execute(QUERIES[name], bindings).fetchall()
         return rows[0] if rows else None
 
+    def content(self, query: str, bindings: tuple[str, ...]) -> tuple[bytes, ...] | None:
+        """The bytes of the message that a named statement finds."""
+        row = self.one(query, bindings)
+        return None if row is None else assemble(row, lambda sha: self.one("delivery_content: blob", (sha,))[0])
+
     # --- one message ---------------------------------------------------------------------------------------------
 
     def message(self, account: str, id: str) -> MessageView | None:
-        """A message of an account."""
-        row = self.one("get_message: by id", (id, account))
-        return self._view(row) if row else None
+        """A message of an account. Its row and its recipients are read from one snapshot."""
+        self._connection.execute("BEGIN")
+        try:
+            row = self.one("get_message: by id", (id, account))
+            return self._view(row) if row else None
+        finally:
+            self._connection.execute("COMMIT")
 
     def _view(self, row: tuple[Any, ...]) -> MessageView:
         recipients = self.run("get_message: recipients", {"first": row[0] * SPAN}).fetchall()
@@ -62,106 +79,108 @@ class Reader:
     # --- lists ---------------------------------------------------------------------------------------------------
 
     def messages(
-        self, account: str, where: MessageFilter, limit: int, after: str | None, now: int
+        self, account: str, where: MessageFilter, limit: int, after: str | None, now: int, *, waiting: bool = False
     ) -> list[tuple[int, MessageView]]:
-        """Row numbers and views, newest first."""
-        found: list[tuple[int, MessageView]] = []
-        before = self._before(account, where, after)
-        seen = 0
-        for (seq,) in self._driver(account, where, before):
-            if seq == seen:  # several recipients of one message
-                continue
-            seen = seq
-            view = self._view(self.one("get_message: by seq", (seq,)))
-            if where.since is not None and view.created_at < where.since:
-                break  # newest first: all that follow are older
-            if _matches(view, where, now):
-                found.append((seq, view))
-                if len(found) == limit:
-                    break
-        return found
+        """Row numbers and views, newest first; with `waiting`, only messages that have a recipient in the queue."""
+        if (span := self._span(account, where, after)) is None:
+            return []
+        driver, bindings = _pick_driver(where)
+        bindings |= _conditions(where, now) | {"account": account, "waiting": waiting or None}
+        bindings["oldest"], bindings["before"] = span
+        # a message comes once for each recipient that its driver found, one after the other
+        seqs = (seq for seq, _ in groupby(self.run(f"list_messages: {driver}", bindings)))
+        return [(seq, self._view(self.one("get_message: by seq", (seq,)))) for (seq,) in islice(seqs, limit)]
 
-    def _before(self, account: str, where: MessageFilter, after: str | None) -> int:
-        before = _NEWEST
-        if where.until is not None:
-            row = self.one("list_messages: until", (ulid_floor(where.until, "msg_"), account))
-            before = row[0] if row and row[0] is not None else before
+    def _span(self, account: str, where: MessageFilter, after: str | None) -> tuple[int, int] | None:
+        """Row numbers [oldest, before) in which all matches lie; None: there are none."""
+        oldest, before = 0, _NEWEST
+        if where.since is not None:
+            # ids and row numbers follow time but for the moments between composing and commit
+            if (first := self._first_from(account, where.since - _UNORDERED)) is None:
+                return None
+            oldest = first
+        if where.until is not None and (newer := self._first_from(account, where.until + _UNORDERED)) is not None:
+            before = newer
         if after is not None:
-            row = self.one("list_messages: cursor", (after, account))
-            if row is None:
+            if (row := self.one("list_messages: cursor", (after, account))) is None:
                 raise ValidationFailed(
                     errors=[FieldProblem("#/after", "invalid_cursor", "must be the `next` of an earlier page")]
                 )
             before = min(before, row[0])
-        return before
+        return oldest, before
 
-    def _driver(self, account: str, where: MessageFilter, before: int) -> Iterator[Any]:
-        name, bindings = _pick_driver(where)
-        return iter(self.run(f"list_messages: {name}", {"account": account, "before": before, **bindings}))
+    def _first_from(self, account: str, time: int) -> int | None:
+        row = self.one("list_messages: from", (ulid_floor(time, "msg_"), account))
+        return row[0] if row else None
+
+
+class Readers:
+    """Threads for longer reads, each with a connection of its own. What one kind of read waits for, another must not."""
+
+    def __init__(self, connect: Callable[[], apsw.Connection], threads: int, name: str) -> None:
+        self._connect = connect
+        self._threads = ThreadPoolExecutor(threads, name, initializer=self._enter)
+        self._local = threading.local()
+        self._all: list[Reader] = []
+
+    def _enter(self) -> None:
+        self._local.reader = Reader(self._connect())
+        self._all.append(self._local.reader)
+
+    async def run(self, work: Callable[[Reader], T]) -> T:
+        """`work` in a thread. Raises apsw.Error."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(self._local.reader))
+
+    def close(self) -> None:
+        """Wait for what runs, close the connections."""
+        self._threads.shutdown()
+        for reader in self._all:
+            reader.close()
 
 
 def _pick_driver(where: MessageFilter) -> tuple[str, dict[str, Any]]:
-    """The index to read: ids before addresses before labels before states."""
+    """The index to read, and what it needs beside the conditions: ids before addresses before labels before states."""
     if where.message_id is not None:
-        return "message_id", {"message_id": where.message_id}
+        return "message_id", {}
     if where.provider_message_id is not None:
-        return "provider_message_id", {"provider_message_id": where.provider_message_id}
+        return "provider_message_id", {}
     if where.recipient is not None:
-        return "recipient", {"recipient": email_key(where.recipient)}
+        return "recipient", {}
     if where.metadata:
         name, value = where.metadata[0]
         return "metadata", {"metadata_name": name, "metadata_value": value}
     if where.tag is not None:
-        return "tag", {"tag": where.tag.partition(":")[0]}
-    if where.status is not None and where.status in set(State):
-        return "status", {"status": where.status}
-    if where.status == SCHEDULED:
-        return "status", {"status": State.QUEUED.value}
+        return "tag", {}
+    if where.status is not None:
+        return "status", {}
     if where.template is not None and "@" in where.template:
-        return "template", {"template": where.template}
+        return "template", {}
     if where.from_email is not None:
-        return "from_email", {"from_email": where.from_email}
+        return "from_email", {}
     if where.relay is not None:
-        return "relay", {"relay": where.relay}
+        return "relay", {}
     return "all", {}
 
 
-def _matches(view: MessageView, where: MessageFilter, now: int) -> bool:
-    """Whether every condition holds."""
-    tags = dict(view.tags)
-    metadata = dict(view.metadata)
-    return all(
-        (
-            where.status is None or _has_status(view, where.status, now),
-            where.recipient is None
-            or any(email_key(each.email) == email_key(where.recipient) for each in view.recipients),
-            where.from_email is None or view.from_email == where.from_email,
-            where.tag is None or _has_tag(tags, where.tag),
-            all(metadata.get(name) == value for name, value in where.metadata),
-            where.template is None or _is_template(view.template, where.template),
-            where.relay is None or any(each.relay == where.relay for each in view.recipients),
-            where.message_id is None or view.message_id == where.message_id,
-            where.provider_message_id is None
-            or any(each.provider_message_id == where.provider_message_id for each in view.recipients),
-            where.until is None or view.created_at < where.until,
-        )
-    )
-
-
-def _has_status(view: MessageView, status: str, now: int) -> bool:
-    if status == SCHEDULED:
-        later = view.scheduled_at is not None and view.scheduled_at > now
-        return later and any(each.state is State.QUEUED for each in view.recipients)
-    return any(each.state == status for each in view.recipients)
-
-
-def _has_tag(tags: Mapping[str, str], wanted: str) -> bool:
-    name, colon, value = wanted.partition(":")
-    return name in tags and (not colon or tags[name] == value)
-
-
-def _is_template(template: str | None, wanted: str) -> bool:
-    return template is not None and (template == wanted or template.partition("@")[0] == wanted)
+def _conditions(where: MessageFilter, now: int) -> dict[str, Any]:
+    """The bindings of the fragment `other conditions`; None is any."""
+    tag, colon, value = (where.tag or "").partition(":")
+    scheduled = where.status == SCHEDULED
+    return {
+        "from_email": where.from_email,
+        "template": where.template,
+        "message_id": where.message_id,
+        "provider_message_id": where.provider_message_id,
+        "since": where.since,
+        "until": where.until,
+        "scheduled_after": now if scheduled else None,
+        "tag": tag if where.tag is not None else None,
+        "tag_value": value if colon else None,
+        "metadata": json.dumps(where.metadata) if where.metadata else None,
+        "status": State.QUEUED.value if scheduled else where.status,
+        "recipient": email_key(where.recipient) if where.recipient is not None else None,
+        "relay": where.relay,
+    }
 
 
 def _recipient_view(row: tuple[Any, ...]) -> RecipientView:

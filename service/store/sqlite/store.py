@@ -1,10 +1,7 @@
 """The Store on SQLite: one file, one writing connection with group commit, short reads beside it."""
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,10 +30,10 @@ from service.store.port import (
     Want,
 )
 from service.store.sqlite import accept as accepting
-from service.store.sqlite import changes, dispatch
+from service.store.sqlite import changes, claim, rescue, settle
 from service.store.sqlite.files import Hints, Holders, connect_reader, connect_writer, migrate_file
-from service.store.sqlite.reads import Reader
-from service.store.sqlite.writer import Transaction, Writer
+from service.store.sqlite.reads import Reader, Readers
+from service.store.sqlite.writer import Steps, Transaction, Writer
 
 T = TypeVar("T")
 
@@ -51,8 +48,8 @@ class SQLiteStore:
         self._hints = Hints(self._path, holder)
         self._writer = Writer(lambda: connect_writer(self._path), f"{self._path}.lock", self._hints.send)
         self._reader: Reader | None = None
-        self._lister: Reader | None = None
-        self._threads = ThreadPoolExecutor(1, "store-reader")
+        self._lists = Readers(lambda: connect_reader(self._path), 2, "store-lists")
+        self._contents = Readers(lambda: connect_reader(self._path), 1, "store-contents")
         self._closing = False
 
     async def open(self) -> None:
@@ -62,7 +59,6 @@ class SQLiteStore:
             self._holders.enter()
             await self._writer.start()
             self._reader = Reader(connect_reader(self._path))
-            self._lister = Reader(connect_reader(self._path))
         except (apsw.Error, OSError) as error:
             raise StorageUnavailable(f"POSTROOM_DATABASE_URL: {self._path}: {error}") from error
 
@@ -71,11 +67,11 @@ class SQLiteStore:
         if self._closing:
             return
         self._closing = True
-        await self._writer.stop()
-        self._threads.shutdown()
-        for reader in (self._reader, self._lister):
-            if reader is not None:
-                reader.close()
+        self._lists.close()
+        self._contents.close()
+        if self._reader is not None:
+            self._reader.close()
+        await self._writer.stop()  # last of the connections: it folds the WAL into the file
         self._hints.close()
         self._holders.leave()
 
@@ -94,7 +90,14 @@ class SQLiteStore:
     # --- plumbing ------------------------------------------------------------------------------------------------
 
     async def _write(self, work: Callable[[Transaction], T], size: int = 0) -> T:
-        return await self._writer.submit(work, size)
+        """A few rows, at once. `size`: octets of message bytes among them."""
+        result: T = await self._writer.submit(work, size, size)
+        return result
+
+    async def _write_steps(self, work: Callable[[Transaction], Steps[T]], size: int = 0, largest: int = 0) -> T:
+        """Many rows, with pauses."""
+        result: T = await self._writer.submit(work, size, largest)
+        return result
 
     def _read(self, work: Callable[[Reader], T]) -> T:
         """A point read on the loop."""
@@ -105,11 +108,10 @@ class SQLiteStore:
         except apsw.Error as error:
             raise StorageUnavailable(f"{type(error).__name__}: {error}", retry_after=1.0) from error
 
-    async def _list(self, work: Callable[[Reader], T]) -> T:
+    async def _read_in(self, readers: Readers, work: Callable[[Reader], T]) -> T:
         """A longer read in a thread."""
-        assert self._lister is not None
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work, self._lister)
+            return await readers.run(work)
         except apsw.Error as error:
             raise StorageUnavailable(f"{type(error).__name__}: {error}", retry_after=1.0) from error
 
@@ -117,9 +119,11 @@ class SQLiteStore:
 
     async def accept(self, accept: Accept) -> AcceptResult:
         """See port."""
-        size = sum(message.size for message in accept.messages)
+        sizes = [message.size for message in accept.messages]
         try:
-            return await self._write(lambda transaction: accepting.accept(transaction, accept), size)
+            return await self._write_steps(
+                lambda transaction: accepting.accept(transaction, accept), sum(sizes), max(sizes)
+            )
         except accepting.Refused as refused:
             return refused.result
 
@@ -143,11 +147,11 @@ class SQLiteStore:
         self, wants: Callable[[], Sequence[Want]], holder: str, now: Callable[[], int], lease: float
     ) -> Sequence[Delivery]:
         """See port."""
-        return await self._write(lambda transaction: dispatch.claim(transaction, wants, holder, now, lease))
+        return await self._write(lambda transaction: claim.claim(transaction, wants, holder, now, lease))
 
     async def delivery_content(self, id: str) -> tuple[bytes, ...] | None:
         """See port."""
-        return await self._list(partial(_content, "delivery_content: by id", (id,)))
+        return await self._read_in(self._contents, lambda reader: reader.content("delivery_content: by id", (id,)))
 
     async def start_content(self, attempt: int, now: int) -> int:
         """See port."""
@@ -157,7 +161,7 @@ class SQLiteStore:
 
     async def settle(self, settlement: Settlement) -> int:
         """See port."""
-        return await self._write(lambda transaction: dispatch.settle(transaction, settlement))
+        return await self._write(lambda transaction: settle.settle(transaction, settlement))
 
     async def heartbeat(self, holder: str, now: int, lease: float) -> int:
         """See port."""
@@ -173,17 +177,17 @@ class SQLiteStore:
         holders = self._read(lambda reader: reader.run("rescue: holders").fetchall())
         if not holders:
             return 0
-        return await self._write(lambda transaction: dispatch.rescue(transaction, now, policy, self._holders.dead))
+        return await self._write_steps(lambda transaction: rescue.rescue(transaction, now, policy, self._holders.dead))
 
     async def due_routes(self) -> Sequence[DueRoute]:
         """See port."""
-        return self._read(lambda reader: dispatch.due_routes(lambda place: reader.one("due_routes: next", place)))
+        return self._read(lambda reader: [DueRoute(*row) for row in reader.run("due_routes: lanes")])
 
     async def expire(self, now: int, limit: int) -> int:
         """See port."""
         if not self._read(lambda reader: reader.one("expire: due", (now, 1))):
             return 0
-        return await self._write(lambda transaction: dispatch.expire(transaction, now, limit))
+        return await self._write_steps(lambda transaction: rescue.expire(transaction, now, limit))
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -196,7 +200,7 @@ class SQLiteStore:
     ) -> Sequence[MessageView]:
         """See port."""
         now = self._clock.now()
-        found = await self._list(lambda reader: reader.messages(account, where, limit, after, now))
+        found = await self._read_in(self._lists, lambda reader: reader.messages(account, where, limit, after, now))
         return [view for _, view in found]
 
     async def list_events(self, account: str, id: str) -> Sequence[EventView]:
@@ -205,15 +209,15 @@ class SQLiteStore:
 
     async def get_content(self, account: str, id: str) -> tuple[bytes, ...] | None:
         """See port."""
-        return await self._list(partial(_content, "get_content: by id", (id, account)))
+        return await self._read_in(self._contents, lambda reader: reader.content("get_content: by id", (id, account)))
 
     # --- changing ------------------------------------------------------------------------------------------------
 
     async def reschedule(self, account: str, id: str, at: int, content: tuple[bytes, ...], now: int) -> int:
         """See port."""
+        size = sum(map(len, content))
         return await self._write(
-            lambda transaction: changes.reschedule(transaction, account, id, at, content, now),
-            sum(map(len, content)),
+            lambda transaction: changes.reschedule(transaction, account, id, at, content, now), size
         )
 
     async def cancel(self, account: str, id: str, now: int) -> int:
@@ -227,10 +231,11 @@ class SQLiteStore:
 
     async def cancel_where(self, account: str, where: MessageFilter, now: int, limit: int) -> Sequence[str]:
         """See port."""
-        waiting = partial(_waiting, account, where, limit, now)
-        found = await self._list(waiting)
+        found = await self._read_in(
+            self._lists, lambda reader: reader.messages(account, where, limit, None, now, waiting=True)
+        )
         ids = {seq: view.id for seq, view in found}
-        changed = await self._write(lambda transaction: changes.cancel_all(transaction, list(ids), now))
+        changed = await self._write_steps(lambda transaction: changes.cancel_all(transaction, list(ids), now))
         return [ids[seq] for seq in changed]
 
     async def retry(self, account: str, id: str, now: int, expires_at: int) -> int:
@@ -310,22 +315,21 @@ class SQLiteStore:
 
     async def purge_content(self, now: int, older_than: int, limit: int) -> int:
         """See port."""
-        return await self._write(lambda transaction: changes.purge_content(transaction, now, older_than, limit))
+        return await self._write_steps(lambda transaction: changes.purge_content(transaction, now, older_than, limit))
 
     async def purge_log(self, older_than: int, limit: int) -> int:
         """See port."""
-        return await self._write(lambda transaction: changes.purge_log(transaction, older_than, limit))
+        return await self._write_steps(lambda transaction: changes.purge_log(transaction, older_than, limit))
 
     async def purge_keys(self, now: int, retention: float, limit: int) -> int:
         """See port."""
-        bindings = {"now": now, "closed_before": now - int(retention * 1000), "limit": limit}
-
-        def work(transaction: Transaction) -> int:
-            requests = transaction.run("purge_keys: requests", bindings).fetchall()
-            limits = transaction.run("purge_keys: limits", {"now": now, "limit": limit}).fetchall()
-            return max(len(requests), len(limits))
-
-        return await self._write(work)
+        closed_before = now - int(retention * 1000)
+        while True:
+            postponed, deleted = await self._write(
+                lambda transaction: changes.purge_keys(transaction, now, closed_before, limit)
+            )
+            if deleted or postponed < limit:
+                return deleted
 
     async def stats(self, now: int) -> QueueStats:
         """See port."""
@@ -335,26 +339,6 @@ class SQLiteStore:
             if lane.due_at <= now:
                 oldest[lane.priority] = min(lane.due_at, oldest.get(lane.priority, lane.due_at))
         return QueueStats({State(state): count for state, count in counts}, oldest)
-
-
-def _content(query: str, bindings: tuple[str, ...], reader: Reader) -> tuple[bytes, ...] | None:
-    row = reader.one(query, bindings)
-    if row is None:
-        return None
-    return dispatch.assemble(row, lambda sha: reader.one("delivery_content: blob", (sha,))[0])
-
-
-def _waiting(account: str, where: MessageFilter, limit: int, now: int, reader: Reader) -> list[tuple[int, MessageView]]:
-    """Messages that match and still wait; pages on past those that don't wait any more."""
-    found: list[tuple[int, MessageView]] = []
-    after: str | None = None
-    while len(found) < limit:
-        page = reader.messages(account, where, limit, after, now)
-        found += [(seq, view) for seq, view in page if any(each.due_at is not None for each in view.recipients)]
-        if len(page) < limit:
-            break
-        after = page[-1][1].id
-    return found[:limit]
 
 
 def _key(row: tuple[Any, ...]) -> ApiKey:

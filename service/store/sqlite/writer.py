@@ -3,20 +3,24 @@
 Operations queue up; a transaction begins at once when the writer is idle, and whoever arrives while it commits forms
 the next group. The statements of a group run on the event loop, microseconds each; only COMMIT, which waits for the
 disk in one call without the GIL, runs in a thread. So the GIL changes hands twice a group and not twice a statement.
-Groups that carry large bytes run in the thread whole.
 
-After a failed commit the handle is never used again: the group is refused, the file reopened in the background, and
-until that succeeds nothing is accepted.
+Two things keep the loop free meanwhile. An operation over many rows is a generator: each `yield` is a place to let
+others run, within the one transaction. An operation that carries large bytes runs in the thread.
+
+After a failed commit, or any fault that is not an operation's own, the handle is never used again: the group is
+refused, the file reopened in the background, and until that succeeds nothing is accepted.
 """
 
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import GeneratorType
 from typing import Any, TypeVar
 
 import apsw
@@ -29,9 +33,11 @@ from service.telemetry import Log, get_logger
 T = TypeVar("T")
 log = get_logger()
 
-_MAX_OPERATIONS = 128  # in one group
-_LARGE = 256 * 1024  # octets: an operation that carries more runs in the thread
+_MAX_OPERATIONS, _MAX_BYTES = 128, 2 * 1024 * 1024  # of one group; a larger operation is a group of its own
+_LARGE = 512 * 1024  # octets: copying more holds up the loop for too long, so such an operation runs in the thread
+_PAUSE_EVERY = 32  # operations, or steps of a long one, between two chances for others to run: one or two milliseconds
 _REOPEN_WAITS = (0.05, 0.1, 0.25, 0.5, 1.0)  # seconds; the last repeats
+BUSY_TIMEOUT = 5000  # ms
 _BROKEN = (
     apsw.IOError,
     apsw.FullError,
@@ -82,11 +88,15 @@ class Transaction:
             self.moves[after] = self.moves.get(after, 0) + count
 
 
+Steps = Generator[None, None, T]  # an operation over many rows: it yields where others may run
+
+
 @dataclass(slots=True)
 class _Operation:
     work: Callable[[Transaction], Any]
     future: "asyncio.Future[Any]"
     size: int
+    large: bool
     result: Any = None
     error: Exception | None = None
 
@@ -103,39 +113,45 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self._lock = -1
         self.healthy = False
-        self.groups = 0
-        self.commits_of = 0
+        self._stopping = False
+        self.groups = 0  # committed since the start
+        self._steps = 0
 
     async def start(self) -> None:
         """Open the connection and begin to serve."""
         self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._connection = self._connect()
+        self._connection.set_busy_timeout(0)
         self.healthy = True
         self._task = asyncio.create_task(self._serve())
 
     async def stop(self) -> None:
-        """Serve what is queued, then close."""
+        """Commit what is queued, then close; from now on everything else is refused."""
+        self._stopping = True
+        self._arrived.set()
         if self._task is not None:
-            await self.submit(_nothing) if self.healthy else None
-            self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._refuse(list(self._queue), "the store is closed")
-        self._queue.clear()
+        self._refuse(self._queue, "the store is closed")
         self.healthy = False
         if self._connection is not None:
             with contextlib.suppress(apsw.Error):
                 self._connection.close()
+            self._connection = None
         self._thread.shutdown()
         if self._lock >= 0:
             os.close(self._lock)
+            self._lock = -1
 
-    def submit(self, work: Callable[[Transaction], T], size: int = 0) -> "asyncio.Future[T]":
-        """Run `work` in the next group; the future is done after the commit. `size`: octets it carries."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        if not self.healthy:
-            future.set_exception(_unavailable("the store is being reopened"))
+    def submit(self, work: Callable[[Transaction], Any], size: int = 0, largest: int = 0) -> "asyncio.Future[Any]":
+        """Run `work` (a function, or a generator function: see Steps) in the next group; done after the commit.
+
+        size: octets that it writes in all. largest: octets of the largest message among them.
+        """
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if not self.healthy or self._stopping:
+            future.set_exception(_unavailable("the store is closing" if self._stopping else "it is being reopened"))
             return future
-        self._queue.append(_Operation(work, future, size))
+        self._queue.append(_Operation(work, future, size, largest > _LARGE))
         self._arrived.set()
         return future
 
@@ -143,45 +159,48 @@ class Writer:
 
     async def _serve(self) -> None:
         while True:
-            await self._arrived.wait()
-            group = self._take()
-            if not group:
+            if not (group := self._take()):
+                if self._stopping:
+                    return
                 self._arrived.clear()
+                await self._arrived.wait()
                 continue
             try:
                 await self._commit_group(group)
-            except _BROKEN as error:
-                self._refuse(group, str(error))
-                await self._reopen(error)
+            except Exception as error:  # whatever it was, this transaction's state is not known any more
+                await self._reopen(group, error)
             except BaseException:
                 self._refuse(group, "the writer was stopped")
                 raise
 
     def _take(self) -> list[_Operation]:
         group: list[_Operation] = []
+        size = 0
         while self._queue and len(group) < _MAX_OPERATIONS:
+            if group and size + self._queue[0].size > _MAX_BYTES:
+                break
             operation = self._queue.popleft()
             if not operation.future.cancelled():
                 group.append(operation)
+                size += operation.size
         return group
 
     async def _commit_group(self, group: list[_Operation]) -> None:
-        loop = asyncio.get_running_loop()
+        assert self._connection is not None
         if not self._lock_now():
-            await loop.run_in_executor(self._thread, fcntl.flock, self._lock, fcntl.LOCK_EX)
+            await self._in_thread(fcntl.flock, self._lock, fcntl.LOCK_EX)
         try:
-            if sum(operation.size for operation in group) > _LARGE:
-                queued = await loop.run_in_executor(self._thread, self._run, group)
-            else:
-                queued = self._run(group)
-            await loop.run_in_executor(self._thread, self._execute, "COMMIT")
+            queued = await self._run(self._connection, group)
+            await self._in_thread(self._connection.execute, "COMMIT")
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
         self.groups += 1
-        self.commits_of += len(group)
         _answer(group)
         if queued:
             self._on_queued()
+
+    def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
+        return asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     def _lock_now(self) -> bool:
         """The file lock between processes, if it is free."""
@@ -191,69 +210,89 @@ class Writer:
             return False
         return True
 
-    def _execute(self, sql: str) -> None:
-        assert self._connection is not None
-        self._connection.execute(sql)
-
-    def _run(self, group: list[_Operation]) -> bool:
+    async def _run(self, connection: apsw.Connection, group: list[_Operation]) -> bool:
         """All statements of a group but the COMMIT; whether anything was queued."""
-        assert self._connection is not None
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
+        await self._begin(connection)
         moves: dict[str, int] = {}
         queued = False
         for operation in group:
             transaction = Transaction(connection)
             connection.execute("SAVEPOINT operation")
             try:
-                operation.result = operation.work(transaction)
+                if operation.large:
+                    result = await self._in_thread(_run_whole, operation.work, transaction)
+                else:
+                    result = operation.work(transaction)
+                    if isinstance(result, GeneratorType):
+                        result = await self._run_steps(result)
             except _BROKEN:
                 raise
-            except Exception as error:
+            except Exception as error:  # its own: it alone is undone
                 connection.execute("ROLLBACK TO operation")
                 connection.execute("RELEASE operation")
                 operation.error = error
                 continue
             connection.execute("RELEASE operation")
+            operation.result = result
             queued = queued or transaction.queued
             for state, delta in transaction.moves.items():
                 moves[state] = moves.get(state, 0) + delta
+            self._steps += 1
+            if self._steps % _PAUSE_EVERY == 0:
+                await asyncio.sleep(0)
         for state, delta in moves.items():
             if delta:
                 connection.execute(QUERIES["accept: count"], (state, delta))
         return queued
 
+    async def _begin(self, connection: apsw.Connection) -> None:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except apsw.BusyError:  # a program that does not know our file lock, such as a backup: wait, but not here
+            await self._in_thread(_begin_patiently, connection)
+
+    async def _run_steps(self, steps: Steps[T]) -> T:
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            self._steps += 1
+            if self._steps % _PAUSE_EVERY == 0:
+                await asyncio.sleep(0)
+
     # --- trouble -------------------------------------------------------------------------------------------------
 
-    def _refuse(self, group: list[_Operation], why: str) -> None:
-        for operation in group:
+    def _refuse(self, operations: Iterable[_Operation], why: str) -> None:
+        for operation in operations:
             if not operation.future.done():
                 operation.future.set_exception(_unavailable(why))
 
-    async def _reopen(self, error: Exception) -> None:
-        """Give the handle up and open the file anew until a durable write succeeds."""
+    async def _reopen(self, group: list[_Operation], error: Exception) -> None:
+        """Refuse all, give the handle up, and open the file anew until a durable write succeeds."""
         self.healthy = False
-        log.error(Log.STORE_FAILED, detail=f"{type(error).__name__}: {error}")
-        self._refuse(list(self._queue), str(error))
+        why = f"{type(error).__name__}: {error}"
+        log.error(Log.STORE_FAILED, detail=why)
+        self._refuse([*group, *self._queue], why)
         self._queue.clear()
-        tries = 0
-        while True:
-            with contextlib.suppress(apsw.Error):
-                if self._connection is not None:
-                    self._connection.close(True)
-            self._connection = None
+        for tries in itertools.count():
             await asyncio.sleep(_REOPEN_WAITS[min(tries, len(_REOPEN_WAITS) - 1)])
-            tries += 1
+            if self._stopping:
+                return
             try:
-                await asyncio.get_running_loop().run_in_executor(self._thread, self._prove)
+                await self._in_thread(self._prove)
             except (apsw.Error, OSError):
                 continue
             self.healthy = True
-            log.info(Log.STORE_RECOVERED, tries=tries)
+            log.info(Log.STORE_RECOVERED, tries=tries + 1)
             return
 
     def _prove(self) -> None:
         """Open, and commit something: only that shows that the disk takes writes again."""
+        if self._connection is not None:
+            with contextlib.suppress(apsw.Error):
+                self._connection.close(True)
+            self._connection = None
         self._connection = self._connect()
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
@@ -262,6 +301,27 @@ class Writer:
             self._connection.execute("COMMIT")
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
+        self._connection.set_busy_timeout(0)
+
+
+def _begin_patiently(connection: apsw.Connection) -> None:
+    connection.set_busy_timeout(BUSY_TIMEOUT)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    finally:
+        connection.set_busy_timeout(0)
+
+
+def _run_whole(work: Callable[[Transaction], Any], transaction: Transaction) -> Any:
+    """One operation in the thread, without pauses."""
+    result = work(transaction)
+    if not isinstance(result, GeneratorType):
+        return result
+    while True:
+        try:
+            next(result)
+        except StopIteration as done:
+            return done.value
 
 
 def _answer(group: list[_Operation]) -> None:
@@ -276,7 +336,3 @@ def _answer(group: list[_Operation]) -> None:
 
 def _unavailable(why: str) -> StorageUnavailable:
     return StorageUnavailable(f"Nothing was accepted: {why}.", retry_after=1.0)
-
-
-def _nothing(_: Transaction) -> None:
-    """An empty operation: its answer shows that all before it are committed."""

@@ -14,6 +14,10 @@ SELECT seq, fingerprint, answer FROM requests WHERE account = :account AND key =
 INSERT INTO requests (account, key, fingerprint, answer, expires_at)
 VALUES (:account, :key, :fingerprint, :answer, :expires_at);
 
+-- accept: item of --
+-- The message that an item's own key belongs to. Primary key.
+UPDATE requests SET message = ? WHERE seq = ?;
+
 -- accept: find limit --
 -- The limiter's state. Primary key.
 SELECT state FROM limits WHERE bucket = :bucket;
@@ -91,8 +95,9 @@ SELECT id, account, message_id, delivery, created_at, expires_at, from_email, en
 FROM messages WHERE seq = ?;
 
 -- claim: sealed as --
--- The sender rule of the last attempt in doubt. attempts_by_message.
-SELECT sealed_as FROM attempts WHERE message = ? AND result = 'in_doubt' ORDER BY id DESC LIMIT 1;
+-- The sender rule of the last attempt in doubt whose rule is known. attempts_by_message.
+SELECT sealed_as FROM attempts WHERE message = ? AND result = 'in_doubt' AND sealed_as IS NOT NULL
+ORDER BY id DESC LIMIT 1;
 
 -- claim: end --
 -- A waiting recipient ends without being sent (expired, suppressed). Primary key.
@@ -155,10 +160,19 @@ WHERE rid >= :first AND rid < :first + 1000 AND state = 'sending' AND attempt = 
 -- A message whose sender died once more. Primary key.
 UPDATE messages SET kills = kills + 1 WHERE seq = ?;
 
--- due_routes: next --
--- The next lane after the given one, with its first due time. recipients_waiting, one seek.
-SELECT route, priority, due_at FROM recipients
-WHERE due_at IS NOT NULL AND (route, priority) > (?, ?) ORDER BY route, priority, due_at LIMIT 1;
+-- due_routes: lanes --
+-- Each lane that waits (a route and a priority) with its first due time. recipients_waiting: one seek for each lane, to
+-- the next priority of the same route or else to the next route; a comparison of (route, priority) as a pair would walk.
+WITH RECURSIVE lanes (rid) AS (
+    SELECT (SELECT rid FROM recipients WHERE due_at IS NOT NULL AND route >= '' ORDER BY route, priority, due_at LIMIT 1)
+    UNION ALL
+    SELECT coalesce(
+        (SELECT n.rid FROM recipients n WHERE n.due_at IS NOT NULL AND n.route = r.route AND n.priority > r.priority
+            ORDER BY n.priority, n.due_at LIMIT 1),
+        (SELECT n.rid FROM recipients n WHERE n.due_at IS NOT NULL AND n.route > r.route
+            ORDER BY n.route, n.priority, n.due_at LIMIT 1))
+    FROM lanes JOIN recipients r ON r.rid = lanes.rid)
+SELECT r.route, r.priority, r.due_at FROM lanes JOIN recipients r ON r.rid = lanes.rid;
 
 -- expire: due --
 -- Waiting recipients whose ttl is over. recipients_expiring.
@@ -182,63 +196,101 @@ SELECT rid, email, name, kind, state, updated_at, due_at, attempts, in_doubt, re
     last_enhanced, last_text, last_kind
 FROM recipients WHERE rid >= :first AND rid < :first + 1000 ORDER BY rid;
 
+-- fragment: other conditions --
+-- What every list below adds: each condition that was given holds for the message. Checked row by row, by primary keys,
+-- message_tags_by_message and message_metadata_by_message.
+(:from_email IS NULL OR m.from_email = :from_email)
+    AND (:template IS NULL OR m.template = :template OR substr(m.template, 1, length(:template) + 1) = :template || '@')
+    AND (:message_id IS NULL OR m.message_id = :message_id)
+    AND (:since IS NULL OR m.created_at >= :since) AND (:until IS NULL OR m.created_at < :until)
+    AND (:scheduled_after IS NULL OR m.scheduled_at > :scheduled_after)
+    AND (:tag IS NULL OR EXISTS (SELECT 1 FROM message_tags t WHERE t.account = m.account AND t.name = :tag
+        AND t.message = m.seq AND (:tag_value IS NULL OR t.value = :tag_value)))
+    AND (:metadata IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(:metadata) w WHERE NOT EXISTS (
+        SELECT 1 FROM message_metadata d WHERE d.account = m.account AND d.message = m.seq
+            AND d.name = json_extract(w.value, '$[0]') AND d.value = json_extract(w.value, '$[1]'))))
+    AND (:status IS NULL OR EXISTS (SELECT 1 FROM recipients x
+        WHERE x.rid >= m.seq * 1000 AND x.rid < m.seq * 1000 + 1000 AND +x.state = :status))
+    AND (:recipient IS NULL OR EXISTS (SELECT 1 FROM recipients x
+        WHERE x.rid >= m.seq * 1000 AND x.rid < m.seq * 1000 + 1000 AND +x.address_key = :recipient))
+    AND (:relay IS NULL OR EXISTS (SELECT 1 FROM recipients x
+        WHERE x.rid >= m.seq * 1000 AND x.rid < m.seq * 1000 + 1000 AND +x.relay = :relay))
+    AND (:provider_message_id IS NULL OR EXISTS (SELECT 1 FROM recipients x
+        WHERE x.rid >= m.seq * 1000 AND x.rid < m.seq * 1000 + 1000 AND +x.provider_message_id = :provider_message_id))
+    AND (:waiting IS NULL OR EXISTS (SELECT 1 FROM recipients x
+        WHERE x.rid >= m.seq * 1000 AND x.rid < m.seq * 1000 + 1000 AND +x.due_at IS NOT NULL))
+
 -- list_messages: all --
 -- All messages of an account, newest first. messages_by_account.
-SELECT m.seq FROM messages m WHERE m.account = :account AND m.seq < :before ORDER BY m.seq DESC;
+SELECT m.seq FROM messages m WHERE m.account = :account AND m.seq < :before AND m.seq >= :oldest
+    AND {other conditions}
+ORDER BY m.seq DESC;
 
 -- list_messages: status --
 -- Messages with a recipient in a state. recipients_by_state.
 SELECT m.seq FROM recipients r JOIN messages m ON m.seq = r.rid / 1000
-WHERE r.account = :account AND r.state = :status AND r.rid < :before * 1000 ORDER BY r.rid DESC;
+WHERE r.account = :account AND r.state = :status AND r.rid < :before * 1000 AND r.rid >= :oldest * 1000
+    AND {other conditions}
+ORDER BY r.rid DESC;
 
 -- list_messages: recipient --
 -- Messages to an address. recipients_by_address.
 SELECT m.seq FROM recipients r JOIN messages m ON m.seq = r.rid / 1000
-WHERE r.account = :account AND r.address_key = :recipient AND r.rid < :before * 1000 ORDER BY r.rid DESC;
+WHERE r.account = :account AND r.address_key = :recipient AND r.rid < :before * 1000 AND r.rid >= :oldest * 1000
+    AND {other conditions}
+ORDER BY r.rid DESC;
 
 -- list_messages: relay --
 -- Messages last handled by a relay. recipients_by_relay.
 SELECT m.seq FROM recipients r JOIN messages m ON m.seq = r.rid / 1000
-WHERE r.account = :account AND r.relay = :relay AND r.rid < :before * 1000 ORDER BY r.rid DESC;
+WHERE r.account = :account AND r.relay = :relay AND r.rid < :before * 1000 AND r.rid >= :oldest * 1000
+    AND {other conditions}
+ORDER BY r.rid DESC;
 
 -- list_messages: provider_message_id --
 -- Messages that a relay knows by this id. recipients_by_provider_id.
 SELECT m.seq FROM recipients r JOIN messages m ON m.seq = r.rid / 1000
 WHERE r.provider_message_id = :provider_message_id AND r.account = :account AND r.rid < :before * 1000
+    AND r.rid >= :oldest * 1000 AND {other conditions}
 ORDER BY r.rid DESC;
 
 -- list_messages: message_id --
 -- The message with a Message-ID. messages_by_message_id.
 SELECT m.seq FROM messages m WHERE m.message_id = :message_id AND m.account = :account AND m.seq < :before
+    AND m.seq >= :oldest AND {other conditions}
 ORDER BY m.seq DESC;
 
 -- list_messages: tag --
 -- Messages with a tag of this name. message_tags primary key.
-SELECT t.message FROM message_tags t
-WHERE t.account = :account AND t.name = :tag AND t.message < :before ORDER BY t.message DESC;
+SELECT m.seq FROM message_tags g JOIN messages m ON m.seq = g.message
+WHERE g.account = :account AND g.name = :tag AND g.message < :before AND g.message >= :oldest AND {other conditions}
+ORDER BY g.message DESC;
 
 -- list_messages: metadata --
 -- Messages with a metadata value. message_metadata primary key.
-SELECT t.message FROM message_metadata t
-WHERE t.account = :account AND t.name = :metadata_name AND t.value = :metadata_value AND t.message < :before
-ORDER BY t.message DESC;
+SELECT m.seq FROM message_metadata g JOIN messages m ON m.seq = g.message
+WHERE g.account = :account AND g.name = :metadata_name AND g.value = :metadata_value AND g.message < :before
+    AND g.message >= :oldest AND {other conditions}
+ORDER BY g.message DESC;
 
 -- list_messages: from_email --
 -- Messages from an address. messages_by_sender.
-SELECT m.seq FROM messages m WHERE m.account = :account AND m.from_email = :from_email AND m.seq < :before
+SELECT m.seq FROM messages m INDEXED BY messages_by_sender
+WHERE m.account = :account AND m.from_email = :from_email AND m.seq < :before AND m.seq >= :oldest AND {other conditions}
 ORDER BY m.seq DESC;
 
 -- list_messages: template --
 -- Messages of one version of a template. messages_by_template.
 SELECT m.seq FROM messages m WHERE m.account = :account AND m.template = :template AND m.seq < :before
+    AND m.seq >= :oldest AND {other conditions}
 ORDER BY m.seq DESC;
 
 -- list_messages: cursor --
 -- The place of a message in the list. messages (id).
 SELECT seq FROM messages WHERE id = ? AND account = ?;
 
--- list_messages: until --
--- The first message that is too new. messages (id): ids sort by time; the `+` keeps it off the account's index.
+-- list_messages: from --
+-- The first message from a time on. messages (id): ids sort by time; the `+` keeps it off the account's index.
 SELECT seq FROM messages WHERE id >= ? AND +account = ? ORDER BY id LIMIT 1;
 
 -- list_events: by message --
@@ -391,17 +443,28 @@ DELETE FROM message_metadata WHERE message = ?;
 -- Primary key.
 DELETE FROM messages WHERE seq = ?;
 
+-- fragment: still needed --
+-- Whether a key's message (or one of its messages) is open, or closed too short a time ago.
+(EXISTS (SELECT 1 FROM messages m WHERE m.request = q.seq AND (m.closed_at IS NULL OR m.closed_at > :closed_before))
+        OR EXISTS (SELECT 1 FROM messages m
+            WHERE m.seq = q.message AND (m.closed_at IS NULL OR m.closed_at > :closed_before)))
+
+-- purge_keys: postpone --
+-- Keys past their time that are still needed are looked at again later, so that they don't stand in the way of the
+-- others. requests_expiring, messages_by_request.
+UPDATE requests SET expires_at = :look_again WHERE seq IN (
+    SELECT seq FROM (SELECT seq, message FROM requests WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit) q
+    WHERE {still needed});
+
 -- purge_keys: requests --
--- Keys past their time whose messages are closed for as long. requests_expiring, messages_by_request.
+-- Keys past their time that nobody needs. requests_expiring, messages_by_request.
 DELETE FROM requests WHERE seq IN (
-    SELECT q.seq FROM requests q WHERE q.expires_at <= :now AND NOT EXISTS (
-        SELECT 1 FROM messages m WHERE m.request = q.seq AND (m.closed_at IS NULL OR m.closed_at > :closed_before))
-    ORDER BY q.expires_at LIMIT :limit)
-RETURNING seq;
+    SELECT seq FROM (SELECT seq, message FROM requests WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit) q
+    WHERE NOT {still needed});
 
 -- purge_keys: limits --
 -- Limiters that are full again. limits_idle.
-DELETE FROM limits WHERE bucket IN (SELECT bucket FROM limits WHERE idle_after <= :now LIMIT :limit) RETURNING bucket;
+DELETE FROM limits WHERE bucket IN (SELECT bucket FROM limits WHERE idle_after <= :now LIMIT :limit);
 
 -- stats: counters --
 -- Recipients by state, kept by every transaction. Primary key.

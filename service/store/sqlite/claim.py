@@ -1,0 +1,135 @@
+"""Claim: lease due deliveries, one lane after the other, opening one attempt for each.
+
+A lane is a route and a priority, in order of due time; one index holds the lanes of all that waits, so what waits on
+other routes costs nothing. The attempt's id is the fence token. A claim holds up the loop while it runs, so three
+bounds keep it short, whatever it finds: deliveries (the wants' limits), octets, and recipients that end here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from service.mail.lifecycle import Event, State, apply
+from service.store.port import Delivery, DueRecipient, Want
+from service.store.sqlite.accept import SPAN
+from service.store.sqlite.contents import content_of
+from service.store.sqlite.settle import close, end_waiting
+from service.store.sqlite.writer import Transaction
+
+PRIORITIES = (0, 1, 2)
+_CONTENT_WITH_DELIVERY = 1024 * 1024  # octets
+_CONTENT_WITH_CLAIM = 4 * 1024 * 1024  # octets of all deliveries together
+_LOOKAHEAD = 4  # rows read for each delivery wanted; most messages have one recipient
+_ENDED_WITH_CLAIM = 200  # messages that end instead of being handed out; the janitor ends the rest
+
+
+def claim(
+    transaction: Transaction,
+    wants: Callable[[], Sequence[Want]],
+    holder: str,
+    now: Callable[[], int],
+    lease: float,
+) -> list[Delivery]:
+    """See Store.claim."""
+    asked = wants()
+    claiming = _Claiming(transaction, holder, now(), lease)
+    left = [want.limit for want in asked]
+    claimed: list[Delivery] = []
+    for priority in PRIORITIES:
+        for index, want in enumerate(asked):
+            if left[index] > 0:
+                found = claiming.lane(want, priority, left[index])
+                left[index] -= len(found)
+                claimed += found
+    return claimed
+
+
+@dataclass(slots=True)
+class _Claiming:
+    """One claim under way, and what is left of its bounds."""
+
+    transaction: Transaction
+    holder: str
+    now: int
+    lease: float  # seconds
+    octets: int = _CONTENT_WITH_CLAIM
+    ends: int = _ENDED_WITH_CLAIM
+
+    def lane(self, want: Want, priority: int, limit: int) -> list[Delivery]:
+        """Up to `limit` deliveries of one lane."""
+        claimed: list[Delivery] = []
+        while len(claimed) < limit and self.ends > 0:
+            rows = (limit - len(claimed)) * _LOOKAHEAD
+            waiting = self.transaction.run("claim: waiting", (want.route, priority, self.now, rows)).fetchall()
+            for seq in dict.fromkeys(rid // SPAN for (rid,) in waiting):
+                if len(claimed) == limit or self.ends == 0:
+                    break
+                if (delivery := self._message(seq, want, priority)) is not None:
+                    claimed.append(delivery)
+            if len(waiting) < rows:
+                break
+        return claimed
+
+    def _message(self, seq: int, want: Want, priority: int) -> Delivery | None:
+        """Lease one message's due recipients; None when all of them ended instead (expired, suppressed)."""
+        message = self.transaction.one("claim: message", (seq,))
+        id, account, message_id, delivery, created_at, expires_at, from_email, envelope_from, smtputf8, size = message
+        due = self._sendable(seq, account, want.route)
+        if not due:
+            self.ends -= 1
+            close(self.transaction, seq, self.now)
+            return None
+        return Delivery(
+            attempt=self._open_attempt(seq, want.relay, due),
+            relay=want.relay,
+            id=id,
+            account=account,
+            message_id=message_id,
+            route=want.route,
+            priority=priority,
+            delivery=delivery,
+            created_at=created_at,
+            expires_at=expires_at,
+            from_email=from_email,
+            envelope_from=envelope_from,
+            smtputf8=bool(smtputf8),
+            size=size,
+            sealed_as=self._sealed_as(seq, due),
+            recipients=tuple(DueRecipient(rid % SPAN, email, tried, doubt) for rid, email, tried, doubt, _ in due),
+            content=self._content(seq, size),
+        )
+
+    def _sendable(self, seq: int, account: str, route: str) -> list[tuple[int, str, int, int, State]]:
+        """(rid, email, attempts, in doubt, state) of due recipients; those that must not be sent any more end here."""
+        transaction, now = self.transaction, self.now
+        due: list[tuple[int, str, int, int, State]] = []
+        rows = transaction.run("claim: recipients", {"first": seq * SPAN, "now": now, "route": route}).fetchall()
+        for rid, email, key, attempts, in_doubt, expires_at, state in rows:
+            if expires_at <= now:
+                end_waiting(transaction, rid, State(state), Event.EXPIRE, "ttl is over", now)
+            elif (row := transaction.one("suppressed: by address", (account, key))) is not None:
+                end_waiting(transaction, rid, State(state), Event.SUPPRESS, row[0], now)
+            else:
+                due.append((rid, email, attempts, in_doubt, State(state)))
+        return due
+
+    def _open_attempt(self, seq: int, relay: str, due: Sequence[tuple[int, str, int, int, State]]) -> int:
+        transaction, now = self.transaction, self.now
+        transaction.run("claim: attempt", (seq, relay, self.holder, now, now + int(self.lease * 1000)))
+        attempt = transaction.inserted()
+        for rid, _, _, _, state in due:
+            leased = apply(state, Event.CLAIM)
+            transaction.run("claim: lease", (leased.value, attempt, relay, now, rid))
+            transaction.move(state, leased)
+        return attempt
+
+    def _sealed_as(self, seq: int, due: Sequence[tuple[int, str, int, int, State]]) -> str | None:
+        if not any(in_doubt for _, _, _, in_doubt, _ in due):
+            return None
+        row = self.transaction.one("claim: sealed as", (seq,))
+        return row[0] if row else None
+
+    def _content(self, seq: int, size: int) -> tuple[bytes, ...] | None:
+        if size > _CONTENT_WITH_DELIVERY or size > self.octets:
+            return None
+        self.octets -= size
+        return content_of(self.transaction, seq)

@@ -1,0 +1,127 @@
+"""Settle: what an attempt came to is written once, by whoever holds the fence, with its line in the delivery log.
+
+A write out of `sending` names state and fence in its WHERE; what it finds there no more was lost to a rescuer, and
+zero rows is the answer. Target states come from mail/lifecycle alone.
+"""
+
+import json
+from typing import Any
+
+from service.mail.lifecycle import OPEN, Event, State, apply, target
+from service.store.port import RecipientSettlement, Settlement
+from service.store.sqlite.accept import SPAN
+from service.store.sqlite.writer import Transaction
+
+
+def settle(transaction: Transaction, settlement: Settlement) -> int:
+    """See Store.settle."""
+    row = transaction.one(
+        "settle: attempt",
+        (
+            settlement.now,
+            settlement.result,
+            settlement.session,
+            json.dumps({phase: round(ms, 2) for phase, ms in settlement.timings.items()}),
+            settlement.sealed_as,
+            settlement.detail,
+            settlement.attempt,
+        ),
+    )
+    if row is None:
+        return 0
+    seq, relay = row
+    rows = sum(_settle_recipient(transaction, settlement, seq, relay, each) for each in settlement.recipients)
+    if any(target(each.event) not in OPEN for each in settlement.recipients):
+        close(transaction, seq, settlement.now)
+    return rows
+
+
+def _settle_recipient(
+    transaction: Transaction, settlement: Settlement, seq: int, relay: str, each: RecipientSettlement
+) -> int:
+    after = apply(State.SENDING, each.event)
+    row = transaction.one(
+        "settle: recipient",
+        (
+            after.value,
+            each.due_at,
+            int(each.charged),
+            int(each.in_doubt),
+            each.provider_message_id,
+            each.code,
+            each.enhanced,
+            each.text,
+            each.kind,
+            settlement.now,
+            seq * SPAN + each.n,
+            settlement.attempt,
+        ),
+    )
+    if row is None:
+        return 0
+    email, key = row
+    transaction.move(State.SENDING, after)
+    if after in OPEN:
+        transaction.queued = True
+    if each.suppress is not None:
+        _suppress(transaction, settlement, each, email, key)
+    log_event(
+        transaction,
+        seq,
+        each.n,
+        settlement.now,
+        each.event.value,
+        settlement.attempt,
+        _event_data(settlement, relay, each),
+    )
+    return 1
+
+
+def _event_data(settlement: Settlement, relay: str, each: RecipientSettlement) -> dict[str, Any]:
+    data: dict[str, Any] = {"relay": relay, "class": each.kind, "phase": each.phase, "charged": each.charged}
+    if each.code is not None:
+        data["code"] = each.code
+    if each.enhanced:
+        data["enhanced_code"] = each.enhanced
+    if each.text:
+        data["text"] = each.text
+    if each.due_at is not None:
+        data["next_attempt_at"] = each.due_at
+    if settlement.session:
+        data["session"] = settlement.session
+    if settlement.timings:
+        data["timings_ms"] = {phase: round(ms, 2) for phase, ms in settlement.timings.items()}
+    if each.suppress:
+        data["suppressed"] = each.suppress
+    return data
+
+
+def _suppress(
+    transaction: Transaction, settlement: Settlement, each: RecipientSettlement, email: str, key: str
+) -> None:
+    detail = " ".join(part for part in (str(each.code or ""), each.enhanced, each.text) if part)
+    transaction.run(
+        "add_suppression: insert",
+        (settlement.account, key, each.suppress, email, "delivery", settlement.now, settlement.id, detail),
+    ).fetchall()
+
+
+def close(transaction: Transaction, seq: int, now: int) -> None:
+    """Mark the message closed if no recipient is open."""
+    transaction.run("settle: close", {"seq": seq, "now": now})
+
+
+def log_event(
+    transaction: Transaction, seq: int, n: int | None, at: int, type: str, attempt: int | None, data: Any
+) -> None:
+    """One line of the delivery log."""
+    text = json.dumps(data, ensure_ascii=False) if data else None
+    transaction.run("accept: event", (seq, n, at, type, attempt, text))
+
+
+def end_waiting(transaction: Transaction, rid: int, state: State, event: Event, why: str, now: int) -> None:
+    """A waiting recipient ends without an attempt."""
+    after = apply(state, event)
+    transaction.run("claim: end", (after.value, now, why, rid))
+    transaction.move(state, after)
+    log_event(transaction, rid // SPAN, rid % SPAN, now, event.value, None, {"why": why})
