@@ -6,6 +6,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from service.mail.lifecycle import OPEN, PENDING, Event, State, sources
 from service.store.port import Store
 from service.store.queries import load_queries
 from service.store.sqlite.files import connect_writer, migrate_file
@@ -88,3 +89,35 @@ def test_no_hot_statement_scans_or_sorts(connection: apsw.Connection, name: str)
 
 def test_the_library_carries_a_sqlite_outside_the_range_of_the_wal_reset_bug() -> None:
     assert tuple(map(int, apsw.sqlite_lib_version().split("."))) >= (3, 51, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "states"),
+    [
+        ("settle: close", OPEN),
+        ("settle: recipient", {State.SENDING}),
+        ("rescue: recipients", {State.SENDING}),
+        ("retry: ended", set(sources(Event.RETRY))),
+        ("reschedule: recipients", {State.QUEUED}),
+    ],
+)
+def test_a_state_that_a_statement_starts_from_is_what_the_table_of_transitions_says(
+    name: str, states: set[State]
+) -> None:
+    """Target states are bound from lifecycle.apply; where a statement names its sources, they must not drift."""
+    assert set(re.findall(r"'([a-z]+)'", QUERIES[name])) == {state.value for state in states}
+
+
+def test_no_statement_writes_a_state_of_its_own_choice() -> None:
+    for name, text in QUERIES.items():
+        if "UPDATE recipients" not in text:
+            continue
+        for assigned in re.findall(r"\bstate = (\S+?)[,\s]", text.partition("WHERE")[0]):
+            assert assigned == "?", name
+
+
+def test_the_queue_holds_exactly_the_states_that_can_be_claimed() -> None:
+    schema = (ROOT / "service/store/sql/sqlite/migrations/0001_initial.sql").read_text()
+    check = re.search(r"CHECK \(\(due_at IS NOT NULL\) = \(state IN \(([^)]*)\)\)\)", schema)
+    assert check is not None
+    assert set(re.findall(r"'([a-z]+)'", check[1])) == {state.value for state in PENDING}

@@ -1,7 +1,9 @@
 """Accepting: all or nothing, once for each key, within the limits."""
 
 import asyncio
+from dataclasses import replace
 
+from service.errors import ConcurrentIdempotentRequests
 from service.mail.lifecycle import State
 from service.store.port import Accepted, IdempotencyKey, ItemKey, KeyMismatch, Limited, NewRecipient, Replayed, Store
 from tests.support.clock import EPOCH
@@ -69,6 +71,56 @@ async def test_an_item_of_a_batch_keeps_its_own_answer(store: Store) -> None:
     item = ItemKey("item-1", b"p", b"item answer")
     await store.accept(accept_of(new_message(1, item=item), new_message(2)))
     assert await store.find_answer("acme", IdempotencyKey("item-1", b"p")) == Replayed(b"item answer")
+
+
+async def test_an_items_own_key_outlives_its_open_message(store: Store) -> None:
+    item, late = ItemKey("item-1", b"p", b"item answer"), EPOCH + 48 * HOUR
+    await store.accept(accept_of(new_message(1, item=item), key="k"))
+    assert await store.purge_keys(late, 24 * 3600, 10) == 0, "the message is open"
+    assert await store.find_answer("acme", IdempotencyKey("item-1", b"p")) == Replayed(b"item answer")
+    await store.cancel("acme", new_message(1).id, late)
+    assert await store.purge_keys(late + 25 * HOUR, 24 * 3600, 10) == 2
+    assert await store.find_answer("acme", IdempotencyKey("item-1", b"p")) is None
+
+
+async def test_keys_that_are_still_needed_do_not_stand_in_the_way_of_others(store: Store) -> None:
+    for number in range(1, 8):
+        await store.accept(accept_of(new_message(number), key=f"k{number}"))
+    await store.cancel("acme", new_message(7).id, EPOCH)
+    assert await store.purge_keys(EPOCH + 48 * HOUR, 24 * 3600, 2) == 1
+    assert await store.find_answer("acme", IdempotencyKey("k7", b"f")) is None
+    for number in range(1, 7):
+        assert await store.find_answer("acme", IdempotencyKey(f"k{number}", b"f")) is not None
+
+
+async def test_a_large_batch_is_stored_whole_or_not_at_all_while_others_are_accepted(store: Store) -> None:
+    """It pauses within its transaction, and yet nobody sees a part of it."""
+    batch = [new_message(number) for number in range(1, 401)]
+    taken = new_message(300)
+    await store.accept(accept_of(replace(taken, item=ItemKey("used", b"p", b"a"), id=new_message(900).id)))
+    batch[299] = replace(taken, item=ItemKey("used", b"p", b"a"))
+    results = await asyncio.gather(
+        store.accept(accept_of(*batch, key="batch")),
+        *(store.accept(accept_of(new_message(number))) for number in range(1000, 1050)),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], ConcurrentIdempotentRequests)
+    assert results[1:] == [Accepted()] * 50
+    assert (await store.stats(EPOCH)).counts == {State.QUEUED: 51}
+    assert await store.find_answer("acme", IdempotencyKey("batch", b"f")) is None
+
+
+async def test_messages_of_any_size_share_a_commit_and_keep_their_bytes(store: Store) -> None:
+    sizes = [10, 70_000, 700_000, 3_000_000, 20, 5_000_000]
+    messages = []
+    for number, size in enumerate(sizes, 1):
+        pieces = (b"head %d\r\n\r\n" % number, bytes([number]) * size, b"\r\ntail\r\n")
+        messages.append(new_message(number, content=pieces, size=sum(map(len, pieces))))
+    assert await asyncio.gather(*(store.accept(accept_of(message)) for message in messages)) == [Accepted()] * 6
+    for message in messages:
+        content = await store.get_content("acme", message.id)
+        assert content is not None
+        assert b"".join(content) == b"".join(message.content)
 
 
 async def test_a_limiter_refuses_the_whole_submission(store: Store) -> None:

@@ -71,6 +71,36 @@ async def test_each_condition_finds_its_messages(store: Store, where: MessageFil
     assert await _ids(store, where) == [_id(number) for number in numbers]
 
 
+async def test_a_page_within_times_holds_exactly_what_was_created_then(store: Store) -> None:
+    """Rows are found by their place, which follows time only roughly: a message may be committed after a later one."""
+    order = [1, 3, 40_000, 2, 89_999, 30_000, 90_000, 60_000, 90_001, 400_000]
+    for number in order:
+        await store.accept(accept_of(new_message(number)))
+    since, until = EPOCH + 2, EPOCH + 90_000
+    found = await _ids(store, MessageFilter(since=since, until=until))
+    assert found == [_id(number) for number in reversed(order) if 2 <= number < 90_000]
+    assert await _ids(store, MessageFilter(since=EPOCH + 3_000_000)) == []
+    assert await _ids(store, MessageFilter(until=EPOCH)) == []
+
+
+async def test_two_metadata_conditions_hold_together_and_a_template_is_found_by_name_or_version(store: Store) -> None:
+    both = (("order", "7"), ("shop", "x"))
+    await store.accept(accept_of(new_message(1, metadata=both, template="wel@1"), new_message(2, metadata=both[:1])))
+    await store.accept(accept_of(new_message(3, template="wel_come@1"), new_message(4, template="wel")))
+    assert await _ids(store, MessageFilter(metadata=both)) == [_id(1)]
+    assert await _ids(store, MessageFilter(metadata=(("order", "7"), ("order", "8")))) == []
+    assert await _ids(store, MessageFilter(template="wel")) == [_id(4), _id(1)]
+    assert await _ids(store, MessageFilter(template="wel@1")) == [_id(1)]
+    assert await _ids(store, MessageFilter(template="w%")) == []
+
+
+async def test_a_message_with_many_recipients_stands_once_in_a_list(store: Store) -> None:
+    three = ("a@b.example", "c@b.example", "d@b.example")
+    await store.accept(accept_of(*(new_message(number, three) for number in range(1, 5))))
+    assert await _ids(store, MessageFilter(status="queued"), limit=3) == [_id(4), _id(3), _id(2)]
+    assert await _ids(store, MessageFilter(status="queued"), limit=3, after=_id(2)) == [_id(1)]
+
+
 async def test_a_canceled_message_leaves_the_queue(store: Store) -> None:
     message = new_message(1, ("a@b.example", "c@b.example"))
     await store.accept(accept_of(message))

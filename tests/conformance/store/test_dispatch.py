@@ -1,6 +1,7 @@
 """Claim, settle, rescue, expire: leases, fences, order, and what follows a dead sender."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -239,3 +240,68 @@ async def test_large_content_is_fetched_apart(store: Store) -> None:
     content = await store.delivery_content(delivery.id)
     assert content is not None
     assert b"".join(content) == b"head\r\n\r\n" + body
+
+
+async def test_a_claim_carries_no_more_than_some_bytes_and_the_rest_is_fetched_apart(store: Store) -> None:
+    body = b"x" * 900_000
+    for number in range(1, 8):
+        await store.accept(accept_of(new_message(number, content=(b"head\r\n\r\n", body), size=8 + len(body))))
+    deliveries = await claim_all(store)
+    assert len(deliveries) == 7
+    carried = [delivery.content is not None for delivery in deliveries]
+    assert carried == sorted(carried, reverse=True), "the first ones have them"
+    assert 0 < sum(carried) < 7
+    for delivery in deliveries:
+        content = delivery.content or await store.delivery_content(delivery.id)
+        assert content is not None
+        assert b"".join(content) == b"head\r\n\r\n" + body
+
+
+async def test_a_backlog_that_is_over_does_not_hold_up_a_claim_and_does_not_hide_what_is_behind_it(
+    store: Store,
+) -> None:
+    await store.accept(accept_of(*(new_message(number, expires_at=EPOCH + number + 1) for number in range(1, 500))))
+    await store.accept(accept_of(new_message(600), new_message(601, route="other||")))
+    claims = 0
+    found = []
+    while not found:
+        found = await claim_all(store, limit=10)
+        ended = (await store.stats(EPOCH)).counts.get(State.EXPIRED, 0)
+        claims += 1
+        assert ended <= 200 * claims, "a claim ends a bounded number of them"
+    assert claims == 3
+    assert [delivery.id for delivery in found] == [new_message(600).id]
+
+
+async def test_the_sender_rule_of_an_attempt_in_doubt_is_handed_to_the_next_one(store: Store) -> None:
+    await store.accept(accept_of(new_message()))
+    (first,) = await claim_all(store)
+    assert first.sealed_as is None
+    doubtful = replace(settlement_of(first, Event.IN_DOUBT, due_at=EPOCH + 2 * HOUR), sealed_as="rule-a")
+    await store.settle(doubtful)
+    (second,) = await claim_all(store, at=EPOCH + 2 * HOUR, lease=1)
+    assert second.sealed_as == "rule-a"
+    await store.rescue(EPOCH + 3 * HOUR, POLICY)
+    (third,) = await claim_all(store, at=EPOCH + 4 * HOUR)
+    assert third.sealed_as == "rule-a", "a dead sender, whose rule nobody wrote down, does not hide it"
+
+
+async def test_an_attempt_that_ends_as_poison_is_counted_as_in_doubt_too(store: Store) -> None:
+    """A copy may be out: duplicates stay bounded by the attempts in doubt."""
+    message = new_message()
+    await store.accept(accept_of(message))
+    await claim_all(store, lease=1)
+    await store.rescue(EPOCH + 2 * HOUR, RescuePolicy(900, 2, 1))
+    view = await store.get_message("acme", message.id)
+    assert view is not None
+    (recipient,) = view.recipients
+    assert (recipient.state, recipient.attempts, recipient.in_doubt) == (State.FAILED, 1, 1)
+
+
+async def test_a_hint_reaches_the_other_process_and_not_oneself(store: Store, open_another) -> None:  # type: ignore[no-untyped-def]
+    other, heard = await open_another(), asyncio.Event()
+    store.on_hint(lambda: pytest.fail("a process knows what it queued itself"))
+    other.on_hint(heard.set)
+    await store.accept(accept_of(new_message()))
+    async with asyncio.timeout(5):
+        await heard.wait()

@@ -30,9 +30,12 @@ def calls_of(strace: str, folder: Path, mode: str) -> list[str]:
     accepted = next(number for number, line in enumerate(lines) if "write(1<" in line and '"accepted' in line)
     letters: list[str] = []
     for line in lines[opened:accepted]:
-        if "post.db-wal>" not in line or "resumed" in line:
-            continue
-        letters.append("S" if "sync(" in line else "W")
+        if "sync resumed>" in line:  # it ends here; where it began, another thread's call came in between
+            letters.append("S")
+        elif "post.db-wal>" in line and "<unfinished" not in line:
+            letters.append("S" if "sync(" in line else "W")
+        elif "pwrite64(" in line and "post.db-wal>" in line:
+            letters.append("W")
     return letters
 
 
