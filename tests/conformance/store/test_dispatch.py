@@ -305,3 +305,26 @@ async def test_a_hint_reaches_the_other_process_and_not_oneself(store: Store, op
     await store.accept(accept_of(new_message()))
     async with asyncio.timeout(5):
         await heard.wait()
+
+
+async def test_a_closed_attempt_is_never_written_again(store: Store) -> None:
+    await store.accept(accept_of(new_message()))
+    (lost,) = await claim_all(store, lease=1)
+    await store.rescue(EPOCH + 2 * HOUR, POLICY)
+    late = replace(settlement_of(lost, Event.IN_DOUBT, due_at=EPOCH + 3 * HOUR), sealed_as="too-late")
+    assert await store.settle(late) == 0
+    (again,) = await claim_all(store, at=EPOCH + 4 * HOUR)
+    assert again.sealed_as is None
+
+
+async def test_a_retry_starts_the_count_of_kills_anew(store: Store) -> None:
+    message, at = new_message(), EPOCH + HOUR
+    await store.accept(accept_of(message))
+    policy = RescuePolicy(in_doubt_delay=1, max_in_doubt=9, max_kills=2)
+    for expected in (State.DEFERRED, State.FAILED, State.DEFERRED, State.FAILED):
+        await claim_all(store, at=at, lease=1)
+        await store.rescue(at + 10_000, policy)
+        assert await states(store, message.id) == [expected]
+        at += 20_000
+        if expected is State.FAILED:
+            assert await store.retry("acme", message.id, at, EPOCH + 99 * HOUR) == 1
