@@ -119,17 +119,20 @@ class Readers:
 
     def __init__(self, connect: Callable[[], apsw.Connection], threads: int, name: str) -> None:
         self._connect = connect
-        self._threads = ThreadPoolExecutor(threads, name, initializer=self._enter)
+        self._threads = ThreadPoolExecutor(threads, name)
         self._local = threading.local()
         self._all: list[Reader] = []
 
-    def _enter(self) -> None:
-        self._local.reader = Reader(self._connect())
-        self._all.append(self._local.reader)
-
     async def run(self, work: Callable[[Reader], T]) -> T:
         """`work` in a thread. Raises apsw.Error."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(self._local.reader))
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(self._mine()))
+
+    def _mine(self) -> Reader:
+        reader: Reader | None = getattr(self._local, "reader", None)
+        if reader is None:
+            reader = self._local.reader = Reader(self._connect())
+            self._all.append(reader)
+        return reader
 
     def close(self) -> None:
         """Wait for what runs, close the connections."""
