@@ -22,7 +22,15 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@$(PIP) -r requirements/dev.txt
 	@touch $@
 
-setup: $(VENV)/dev.stamp ## install everything into .venv
+# Parsers and a rival from npm, locked by hash: tests/oracles. Without npm the tests that need them skip and say so.
+ORACLES := tests/oracles/node_modules/.stamp
+$(ORACLES): tests/oracles/package-lock.json
+	@if command -v npm >/dev/null; then \
+	  echo "installing the npm parsers that tests compare with ..." && \
+	  npm ci --prefix tests/oracles --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null && touch $@; \
+	else echo "npm is not installed: the tests against mailparser and mailauth will be SKIPPED"; fi
+
+setup: $(VENV)/dev.stamp $(ORACLES) ## install everything into .venv, and the npm parsers
 
 run: $(VENV)/run.stamp ## start the service on 127.0.0.1:8000 with its embedded defaults
 	@$(BIN)/postroom dev
@@ -30,7 +38,7 @@ run: $(VENV)/run.stamp ## start the service on 127.0.0.1:8000 with its embedded 
 demo: $(VENV)/run.stamp ## start a service, send every template over real SMTP, print each timeline
 	@$(BIN)/python -m service.cli demo
 
-test: $(VENV)/dev.stamp ## all tests
+test: $(VENV)/dev.stamp $(ORACLES) ## all tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.stamp ## ruff: rules and format
@@ -49,7 +57,7 @@ openapi: $(VENV)/run.stamp ## write openapi/openapi.json anew
 docs: $(VENV)/run.stamp ## write the generated parts of the docs anew
 	@$(BIN)/python -m docs.generate
 
-bench: $(VENV)/dev.stamp ## the benchmarks: rates and ratios in one run
+bench: $(VENV)/dev.stamp $(ORACLES) ## the benchmarks: rates and ratios in one run
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 ci: ## what CI runs
@@ -61,4 +69,4 @@ lock: ## resolve the requirements anew (needs uv)
 	@$(LOCK) pyproject.toml requirements/dev.in -c requirements/run.txt -c requirements/build.txt -o requirements/dev.txt
 
 clean: ## remove the environment, caches and embedded data
-	@rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) tests/oracles/node_modules var .pytest_cache .mypy_cache .ruff_cache .hypothesis
