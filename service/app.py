@@ -24,7 +24,7 @@ from service.capture.inbox import inbox_app
 from service.capture.mailbox import Mailbox
 from service.capture.relay import CaptureRelay
 from service.clock import SYSTEM, Clock
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, PostroomError
 from service.relay import open_relays
 from service.relay.port import Relays
 from service.settings import Settings
@@ -96,6 +96,7 @@ class Service:
         wake = self.dispatcher.wake if self.dispatcher else _nothing
         self._janitor = Janitor(settings, clock, store, relays, self.readiness, self.metrics, wake)
         self._loops: list[asyncio.Task[None]] = []
+        self._reloads: set[asyncio.Future[None]] = set()
 
     @classmethod
     async def start(cls, settings: Settings, *, capture: bool = False, clock: Clock = SYSTEM) -> Self:
@@ -103,12 +104,19 @@ class Service:
 
         Raises ConfigurationError with a sentence that names what to set, StorageUnavailable.
         """
-        templates = TemplateLibrary.load(templates_directory(settings))
         captured = await _start_capture(clock) if capture else None
         relays = open_relays(settings, clock, extra_url=captured.relay.url if captured else None)
         holder = clock.new_id(f"{socket.gethostname()}-{os.getpid()}-")
         store = open_store(settings.database_url, clock, holder=holder)
+        templates = TemplateLibrary.load(
+            templates_directory(settings),
+            store,
+            clock,
+            watch=settings.templates_watch,
+            published_for=settings.templates_refresh,
+        )
         await store.open()
+        await templates.number()
         service = cls(settings, clock, store, relays, templates, captured, holder)
         await service._bootstrap()
         service._start_loops()
@@ -158,6 +166,18 @@ class Service:
         if self.capture is not None:
             app.mount("/inbox", inbox_app(self.capture.mailbox))
         return app
+
+    def reload(self) -> None:
+        """Read the templates again, in the background. What is bad is refused and logged; its old form stays."""
+        task = asyncio.ensure_future(self._reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
+        try:
+            await self.templates.reload()
+        except (PostroomError, OSError) as error:
+            log.error(Log.TEMPLATES_REFUSED, detail=str(error))
 
     async def stop(self) -> None:
         """Finish what is in flight within the grace, give leases back, close."""
@@ -264,3 +284,4 @@ def _on_signals(server: uvicorn.Server, service: Service, settings: Settings) ->
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, drain)
+    loop.add_signal_handler(signal.SIGHUP, service.reload)

@@ -5,7 +5,7 @@ postroom serve      the service, configured by POSTROOM_* (see README)
 postroom migrate    bring the store's schema up to date
 postroom keys       create, list and revoke API keys
 postroom relay      list and check relays
-postroom template   list templates, render one
+postroom template   make, check, render and try templates
 postroom openapi    write the OpenAPI document
 postroom demo       start a service, send every template over real SMTP, print each timeline
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from service import settings as configuration
+from service import template_commands
 from service.clock import SYSTEM, rfc3339
 from service.errors import PostroomError
 from service.settings import Settings
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     add("demo", _demo, "Start a service, send every template over real SMTP, print each timeline.")
     _add_keys(add("keys", _usage, "Create, list and revoke API keys."))
     _add_relay(add("relay", _usage, "List and check relays."))
-    _add_template(add("template", _usage, "List templates, render one."))
+    template_commands.register(add("template", _usage, "Make, check, render and try templates."))
     return parser
 
 
@@ -96,17 +97,6 @@ def _add_relay(parser: argparse.ArgumentParser) -> None:
     check.add_argument("name", nargs="?")
 
 
-def _add_template(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    commands.add_parser("list", help="show the templates").set_defaults(run=_template_list)
-    render = commands.add_parser("render", help="render a template with its sample data")
-    render.set_defaults(run=_template_render)
-    render.add_argument("name")
-    render.add_argument("--locale")
-    render.add_argument("--variables", type=Path, help="JSON file; default: the template's sample")
-    render.add_argument("--part", choices=("html", "text", "subject"), default="html")
-
-
 def _usage(_: argparse.Namespace) -> int:
     return 2
 
@@ -129,7 +119,9 @@ def _overrides(**given: Any) -> dict[str, Any]:
 
 def _dev(chosen: argparse.Namespace) -> int | None:
     settings = configuration.load(
-        **_overrides(host=chosen.host, port=chosen.port, drain_delay=0, drain_grace=5, log_format="console")
+        **_overrides(
+            host=chosen.host, port=chosen.port, drain_delay=0, drain_grace=5, log_format="console", templates_watch=True
+        )
     )
     settings = _open_on_loopback(settings)
     configure_logging(settings.log_level, settings.log_format)
@@ -267,7 +259,7 @@ def _keys_generate(_: argparse.Namespace) -> int:
     return 0
 
 
-# --- relays and templates ---------------------------------------------------------------------------------------------
+# --- relays -----------------------------------------------------------------------------------------------------------
 
 
 def _relay_list(_: argparse.Namespace) -> int | None:
@@ -302,36 +294,6 @@ def _relay_check(chosen: argparse.Namespace) -> int | None:
         return 1 if failed else 0
 
     return _run(work())
-
-
-def _library() -> Any:
-    from service.app import templates_directory
-    from service.spool.templates import TemplateLibrary
-
-    return TemplateLibrary.load(templates_directory(configuration.load()))
-
-
-def _template_list(_: argparse.Namespace) -> int:
-    library = _library()
-    for name in library.names():
-        template = library.get(name)
-        print(f"{name}@{template.version}  {', '.join(template.locales)}  {template.description}")
-    return 0
-
-
-def _template_render(chosen: argparse.Namespace) -> int:
-    settings = configuration.load()
-    template = _library().get(chosen.name)
-    variables = json.loads(chosen.variables.read_text()) if chosen.variables else template.sample(chosen.locale)
-    rendered = template.render(
-        variables,
-        chosen.locale,
-        deadline=SYSTEM.monotonic() + settings.render_timeout,
-        monotonic=SYSTEM.monotonic,
-        max_bytes=settings.max_rendered_bytes,
-    )
-    print(getattr(rendered, chosen.part))
-    return 0
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from service import settings as configuration
 from service.app import Service
 from service.clock import rfc3339
 from service.mail.address import parse_mailbox
-from service.mail.draft import Attachment
 from service.mail.lifecycle import State
+from service.mail.render import Template
 from service.spool.values import SCOPES, Caller, Submission, TemplateUse
 
 _SECONDS = 10.0
@@ -31,18 +31,14 @@ def article() -> Submission:
     )
 
 
-def of_template(service: Service, name: str, locale: str) -> Submission:
+def of_template(service: Service, template: Template, locale: str) -> Submission:
     """A template with its sample data and sample attachments."""
-    template = service.templates.get(name)
     return Submission(
         from_=parse_mailbox("Postroom demo <demo@postroom.example>", "#/from"),
         to=(parse_mailbox("Ada Lovelace <ada@example.org>", "#/to"),),
-        template=TemplateUse(name, template.sample(locale), locale),
-        attachments=tuple(
-            Attachment(file, service.templates.sample_attachment(template, file))
-            for file in template.sample_attachments
-        ),
-        tags=(("template", name),),
+        template=TemplateUse(template.name, template.sample(locale), locale),
+        attachments=service.templates.sample_attachments(template),
+        tags=(("template", template.name),),
     )
 
 
@@ -61,9 +57,9 @@ async def demo() -> int:
 async def _send_all(service: Service) -> int:
     submissions = [("the article's example", article())]
     submissions += [
-        (f"{name}, {locale}", of_template(service, name, locale))
-        for name in service.templates.names()
-        for locale in service.templates.get(name).locales
+        (f"{loaded.label}, {locale}", of_template(service, loaded.template, locale))
+        for loaded in await service.templates.all()
+        for locale in loaded.template.locales
     ]
     sent = 0
     for title, submission in submissions:

@@ -159,6 +159,13 @@ class NotReschedulable(RequestError):
     remedy = "Only a message that is still scheduled can be moved."
 
 
+class TemplateManagedByFiles(RequestError):
+    status = 409
+    code = "template_managed_by_files"
+    title = "Template managed by files"
+    remedy = "Change the template in POSTROOM_TEMPLATES_DIR and reload, or publish under another name."
+
+
 class ContentPurged(RequestError):
     status = 410
     code = "content_purged"
@@ -203,6 +210,12 @@ class TemplateRenderError(ValidationFailed):
     code = "template_render_error"
     title = "Template could not be rendered"
     remedy = "Check the variables against the template; `postroom template check` finds faults of the template."
+
+
+class TemplateRefused(ValidationFailed):
+    code = "template_refused"
+    title = "Template refused"
+    remedy = "Mend the file and line that `errors` name; `postroom template check` finds the same faults."
 
 
 class InvalidAttachment(ValidationFailed):

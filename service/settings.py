@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     session_lifetime: Seconds = Field(600, description="No session is used longer.")
 
     templates_dir: Path | None = Field(None, description="Templates; default: `templates/`, else the starter set.")
+    templates_watch: bool = Field(False, description="Look for changed template files before each use (`dev` does).")
+    templates_refresh: Seconds = Field(2, description="How long a published template is used without asking the store.")
     render_timeout: Seconds = Field(2, description="Rendering of one message.")
     max_rendered_bytes: int = Field(2 * MEBIBYTE, gt=0, description="Rendered html or text of one message.")
 

@@ -39,6 +39,7 @@ class Log(StrEnum):
     LOOP_FAILED = "loop.failed"
     TEMPLATES_RELOADED = "templates.reloaded"
     TEMPLATES_REFUSED = "templates.refused"
+    TEMPLATE_PUBLISHED = "templates.published"
     PURGED = "janitor.purged"
     BOOTSTRAP_KEY = "keys.bootstrap"
 

@@ -10,7 +10,7 @@ from service.api.problems import escape, field_problems
 from service.errors import FieldProblem, InvalidAttachment, PayloadTooLarge, ValidationFailed
 from service.mail.bodies import check_attachment
 from service.mail.compose import check_custom_headers
-from service.mail.draft import Attachment, Calendar
+from service.mail.draft import Alternative, Attachment, Calendar
 from service.settings import Settings
 from service.spool.values import Submission, TemplateUse
 from service.store.port import MessageFilter
@@ -40,7 +40,7 @@ def _beyond_fields(value: dict[str, Any], parsed: Any, settings: Settings, now: 
     problems: list[FieldProblem] = []
     headers = value.get("headers")
     if isinstance(headers, dict):
-        given = [(name, text) for name, text in headers.items() if isinstance(text, str)]
+        given = [(name, text) for name, each in headers.items() for text in _as_list(each) if isinstance(text, str)]
         problems += [
             FieldProblem(f"#/headers/{escape(name)}", each.code, each.detail)
             for name, text in given
@@ -83,8 +83,15 @@ def _count_problems(value: Mapping[str, Any], settings: Settings) -> list[FieldP
     return [
         FieldProblem(f"#/{name}", "too_many", f"at most {limit} (POSTROOM_MAX_{name.upper()})")
         for name, limit in limits.items()
-        if isinstance(value.get(name), list | dict) and len(value[name]) > limit
+        if _count(value.get(name)) > limit
     ]
+
+
+def _count(value: Any) -> int:
+    """Entries of a list; entries of an object, where a list stands for several."""
+    if isinstance(value, dict):
+        return sum(len(each) if isinstance(each, list) else 1 for each in value.values())
+    return len(value) if isinstance(value, list) else 0
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -107,7 +114,12 @@ def _content_problems(value: Mapping[str, Any]) -> list[FieldProblem]:
 
 
 def _attachment_problems(parsed: SendIn) -> list[FieldProblem]:
-    return [
+    problems = [
+        FieldProblem(f"#/attachments/{index}/content", "missing", "give content or text, one of them")
+        for index, each in enumerate(parsed.attachments)
+        if (each.content is None) == (each.text is None)
+    ]
+    return problems + [
         problem
         for index, each in enumerate(parsed.attachments)
         for problem in check_attachment(_attachment(each), f"#/attachments/{index}")
@@ -136,13 +148,16 @@ def schedule_problems(at: int, settings: Settings, now: int) -> list[FieldProble
 
 def _attachment(each: AttachmentIn) -> Attachment:
     disposition = each.disposition or ("inline" if each.content_id else "attachment")
-    return Attachment(each.filename, each.content, each.content_type, each.content_id, disposition)
+    content = each.content if each.content is not None else (each.text or "").encode()
+    return Attachment(each.filename, content, each.content_type, each.content_id, disposition)
 
 
 def submission(asked: SendIn, settings: Settings, *, key: str | None = None, fingerprint: bytes = b"") -> Submission:
     """The use case's value. Raises PayloadTooLarge when the content is more than one message may hold."""
-    size = sum(len(each.content) for each in asked.attachments)
-    size += sum(len(text.encode()) for text in (asked.html, asked.text) if text)
+    attachments = tuple(map(_attachment, asked.attachments))
+    size = sum(len(each.content) for each in attachments)
+    size += sum(len(text.encode()) for text in (asked.html, asked.text, asked.amp) if text)
+    size += sum(len(each.content.encode()) for each in asked.alternatives)
     if size > settings.max_message_bytes:
         raise PayloadTooLarge(
             f"The content has {size} octets; at most {settings.max_message_bytes} (POSTROOM_MAX_MESSAGE_BYTES)."
@@ -160,17 +175,23 @@ def submission(asked: SendIn, settings: Settings, *, key: str | None = None, fin
         html=asked.html,
         text=asked.text,
         template=TemplateUse(template.name, template.variables, template.locale) if template else None,
-        attachments=tuple(_attachment(each) for each in asked.attachments),
-        calendar=Calendar(asked.calendar.method, asked.calendar.content) if asked.calendar else None,
-        headers=tuple(asked.headers.items()),
+        amp=asked.amp,
+        alternatives=tuple(Alternative(each.content_type, each.content) for each in asked.alternatives),
+        embed_data_urls=asked.embed_data_urls,
+        attachments=attachments,
+        calendar=(
+            Calendar(asked.calendar.method, asked.calendar.content, asked.calendar.filename) if asked.calendar else None
+        ),
+        headers=tuple((name, text) for name, each in asked.headers.items() for text in _as_list(each)),
         tags=tuple(asked.tags),
         metadata=tuple(asked.metadata.items()),
         scheduled_at=asked.scheduled_at,
         ttl=asked.ttl,
         priority=asked.priority,
+        importance=asked.importance,
         relay=asked.relay,
         delivery=asked.delivery,
-        unsubscribe_url=asked.unsubscribe_url,
+        unsubscribe_urls=tuple(asked.unsubscribe_url),
         in_reply_to=asked.in_reply_to,
         references=tuple(asked.references),
         idempotency_key=key,

@@ -88,7 +88,17 @@ PREVIEW = {
     "size": 1034,
     "recipients": [{"email": "405966530@qq.com", "kind": "to", "status": "queued"}],
     "relays": [{"name": "default", "envelope_from": "zouchengzhuo@163.com", "from_rewritten": False}],
+    "template": None,
     "warnings": [],
+    "findings": [
+        {
+            "rule": "missing-alt",
+            "severity": "error",
+            "file": "html",
+            "line": 3,
+            "detail": "an image without alt (https://example.com/a.png)",
+        }
+    ],
 }
 MESSAGE: dict[str, Any] = {
     "id": ID,
@@ -149,12 +159,47 @@ EVENT = {
 }
 TEMPLATE = {
     "name": "verify-email",
-    "version": "5f2c9a01b3",
+    "version": 1,
+    "digest": "5f2c9a01b3c8e7d4f6a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abcdef",
     "description": "A one-time code.",
     "locales": ["en", "zh-CN"],
     "default_locale": "en",
     "variables": {"type": "object", "required": ["code"], "properties": {"code": {"type": "string"}}},
     "samples": {"en": {"code": "481 920"}},
+    "defaults": {"ttl": 600, "priority": "high", "unsubscribe": None},
+}
+TEMPLATE_VERSION = {
+    "name": "verify-email",
+    "version": 1,
+    "digest": "5f2c9a01b3c8e7d4f6a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abcdef",
+    "created_at": AT,
+}
+TEMPLATE_FILES = {
+    "template.toml": 'subject = "Hello {{ name }}"\n[variables]\nname = "string"\n[sample]\nname = "Ada"\n',
+    "html.j2": '<!doctype html><html lang="en"><head><title>Hello</title></head><body><p>Hello {{ name }}</p></body></html>',
+    "text.j2": "Hello {{ name }}\n",
+}
+CHECKED = {
+    "ok": False,
+    "findings": [
+        {
+            "rule": "missing-alt",
+            "severity": "error",
+            "file": "hello (en) html",
+            "line": 12,
+            "detail": "an image without alt (https://example.com/a.png)",
+        }
+    ],
+}
+RELOADED = {
+    "templates": [{"name": "verify-email", "version": 2}],
+    "refused": [
+        {
+            "pointer": "#/files/hello~1html.j2",
+            "code": "template_refused",
+            "detail": "line 7: the filter `safe` is not allowed in templates",
+        }
+    ],
 }
 SUPPRESSION = {
     "email": "gone@example.org",
@@ -163,6 +208,7 @@ SUPPRESSION = {
     "created_at": AT,
     "message": ID,
     "detail": "550 5.1.1 no such user",
+    "category": None,
 }
 RELAY = {
     "name": "default",

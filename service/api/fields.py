@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import pybase64
-from pydantic import AfterValidator, BeforeValidator, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from service.durations import parse_duration
@@ -80,6 +80,22 @@ def _body(value: str) -> str:
 
 Line = Annotated[str, AfterValidator(_line)]
 Body = Annotated[str, AfterValidator(_body)]
+
+
+OneOrTwoLines = Annotated[
+    list[Annotated[Line, StringConstraints(max_length=1500)]],
+    BeforeValidator(lambda value: [] if value is None else _listed(value)),
+    Field(max_length=2),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "maxLength": 1500},
+                {"type": "array", "items": {"type": "string", "maxLength": 1500}, "maxItems": 2},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
 
 
 def _moment(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""Templates, suppressions, relays, keys, and what operators watch."""
+"""Suppressions, relays, keys, and what operators watch."""
 
 from dataclasses import replace
 
@@ -7,61 +7,18 @@ from starlette.responses import Response
 from service.api import views
 from service.api.body import json_body
 from service.api.convert import validate
-from service.api.models import KeyIn, PauseIn, RenderIn, SuppressionIn
+from service.api.models import KeyIn, PauseIn, SuppressionIn
 from service.api.operations import Call
 from service.api.queries import ReasonQuery, SuppressionQuery
 from service.api.requests import json_response, only_query, query
 from service.durations import parse_rate
-from service.errors import FieldProblem, NotFound, RelayNotFound, TemplateNotFound, ValidationFailed
+from service.errors import FieldProblem, NotFound, RelayNotFound, ValidationFailed
 from service.mail.address import make_mailbox, parse_domain
-from service.mail.render import Template
 from service.relay.port import Relay
 from service.store.port import Suppression
 from service.telemetry import CONTENT_TYPE
 
 _SMALL = 1024 * 1024  # octets
-
-
-# --- templates --------------------------------------------------------------------------------------------------
-
-
-def _template(call: Call) -> Template:
-    try:
-        return call.context.templates.get(str(call.request.path_params["name"]))
-    except TemplateNotFound as error:
-        raise NotFound(error.errors[0].detail) from None
-
-
-async def list_templates(call: Call) -> Response:
-    """GET /templates."""
-    only_query(call.request)
-    library = call.context.templates
-    return json_response(views.page([views.template(library.get(name)) for name in library.names()], None))
-
-
-async def get_template(call: Call) -> Response:
-    """GET /templates/{name}."""
-    only_query(call.request)
-    return json_response(views.template(_template(call)))
-
-
-async def render_template(call: Call) -> Response:
-    """POST /templates/{name}/render."""
-    context, template = call.context, _template(call)
-    async with json_body(call.request, context, _SMALL) as value:
-        asked = validate(RenderIn, value, context.settings, context.clock.now())
-        variables = template.sample(asked.locale) if asked.variables is None else asked.variables
-        rendered = context.submitter.render(template, variables, asked.locale)
-    return json_response(
-        {
-            "name": rendered.template,
-            "version": rendered.version,
-            "locale": rendered.locale,
-            "subject": rendered.subject,
-            "html": rendered.html,
-            "text": rendered.text,
-        }
-    )
 
 
 # --- suppressions -----------------------------------------------------------------------------------------------
@@ -86,10 +43,16 @@ async def add_suppression(call: Call) -> Response:
     context = call.context
     async with json_body(call.request, context, _SMALL) as value:
         asked = validate(SuppressionIn, value, context.settings, context.clock.now())
-    entry = Suppression(asked.email.email, asked.reason, "api", context.clock.now(), None, asked.detail)
+    if asked.category and asked.reason != "unsubscribe":
+        detail = "only an unsubscribe has a category; other reasons hold for all mail"
+        raise ValidationFailed(errors=[FieldProblem("#/category", "conflict", detail)])
+    entry = Suppression(
+        asked.email.email, asked.reason, "api", context.clock.now(), None, asked.detail, asked.category or ""
+    )
     new = await context.store.add_suppression(call.caller.account, entry)
     kept = await context.store.get_suppressions(call.caller.account, entry.email)
-    shown = next((each for each in kept if each.reason == entry.reason), replace(entry))
+    same = (each for each in kept if (each.reason, each.category) == (entry.reason, entry.category))
+    shown = next(same, replace(entry))
     return json_response(views.suppression(shown), 201 if new else 200, {"Location": f"/suppressions/{entry.email}"})
 
 
@@ -105,7 +68,9 @@ async def get_suppression(call: Call) -> Response:
 async def remove_suppression(call: Call) -> Response:
     """DELETE /suppressions/{email}."""
     asked = query(call, ReasonQuery)
-    removed = await call.context.store.remove_suppressions(call.caller.account, _address(call), asked.reason)
+    removed = await call.context.store.remove_suppressions(
+        call.caller.account, _address(call), asked.reason, asked.category
+    )
     if not removed:
         raise NotFound("This address is not suppressed.")
     return Response(status_code=204)

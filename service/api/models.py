@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from service.api.fields import Address, Addresses, Base64, Body, Duration, Line, Metadata, Moment, Tags
+from service.api.fields import Address, Addresses, Base64, Body, Duration, Line, Metadata, Moment, OneOrTwoLines, Tags
 
 
 class Strict(BaseModel):
@@ -29,7 +29,8 @@ class AttachmentIn(Strict):
     """A file, inside the request: there is no attaching by URL or path."""
 
     filename: Annotated[Line, StringConstraints(min_length=1, max_length=1000)]
-    content: Base64 = Field(description="The file in standard base64.")
+    content: Base64 | None = Field(None, description="The file in standard base64.")
+    text: Body | None = Field(None, description="The file as text, instead of `content`; it is written in UTF-8.")
     content_type: Annotated[Line, StringConstraints(max_length=250)] | None = Field(
         None, description="Media type; guessed from the file name when absent."
     )
@@ -46,6 +47,14 @@ class CalendarIn(Strict):
 
     method: Literal["REQUEST", "CANCEL", "REPLY", "PUBLISH", "ADD", "COUNTER", "REFRESH", "DECLINECOUNTER"]
     content: Annotated[Body, StringConstraints(min_length=1)] = Field(description="iCalendar (RFC 5545).")
+    filename: Annotated[Line, StringConstraints(min_length=1, max_length=255)] = "invite.ics"
+
+
+class AlternativeIn(Strict):
+    """The message in one more text format."""
+
+    content_type: Annotated[Line, StringConstraints(max_length=100)] = Field(examples=["text/markdown"])
+    content: Body
 
 
 class SendIn(Strict):
@@ -63,25 +72,41 @@ class SendIn(Strict):
     )
     html: Body | None = None
     text: Body | None = Field(None, description="Derived from html when absent.")
+    amp: Body | None = Field(None, description="AMP for Email, beside html.")
+    alternatives: list[AlternativeIn] = Field(
+        default_factory=list, max_length=10, description="Further text formats of the same words."
+    )
+    embed_data_urls: bool = Field(
+        False, description="Turn `data:` images of the html into inline attachments, which readers show."
+    )
     template: TemplateUse | None = Field(None, description="Instead of html and text.")
     attachments: list[AttachmentIn] = Field(default_factory=list)
     calendar: CalendarIn | None = None
-    headers: dict[str, str] = Field(
-        default_factory=dict, description="Further header fields; those that are ours are refused."
+    headers: dict[str, str | Annotated[list[str], Field(min_length=1, max_length=20)]] = Field(
+        default_factory=dict,
+        description="Further header fields, a list for one that stands several times; those that are ours are refused.",
     )
     tags: Tags = Field(default_factory=list)
     metadata: Metadata = Field(default_factory=dict)
     scheduled_at: Moment | None = Field(None, description="Send at this time, not before.")
-    ttl: Duration | None = Field(None, description="Give up after this; counts from the scheduled time.")
-    priority: Literal["high", "normal", "low"] = "normal"
+    ttl: Duration | None = Field(
+        None,
+        description="Give up after this; counts from the scheduled time. Default: the template's, else the service's.",
+    )
+    priority: Literal["high", "normal", "low"] | None = Field(
+        None, description="The lane in our queue. Default: the template's, else normal."
+    )
+    importance: Literal["high", "normal", "low"] | None = Field(
+        None, description="A mark for the reader: X-Priority and Importance."
+    )
     relay: Annotated[Line, StringConstraints(min_length=1, max_length=64)] | None = Field(
         None, description="Send by this relay and no other."
     )
     delivery: Literal["at_least_once", "at_most_once"] = Field(
         "at_least_once", description="What to do when a relay's answer to the content is lost."
     )
-    unsubscribe_url: Annotated[Line, StringConstraints(max_length=1500)] | None = Field(
-        None, description="https or mailto; writes List-Unsubscribe (RFC 8058)."
+    unsubscribe_url: OneOrTwoLines = Field(
+        default_factory=list, description="https, mailto, or one of each; writes List-Unsubscribe (RFC 2369, RFC 8058)."
     )
     in_reply_to: Annotated[Line, StringConstraints(max_length=500)] | None = None
     references: list[Annotated[Line, StringConstraints(max_length=500)]] = Field(default_factory=list, max_length=100)
@@ -141,11 +166,46 @@ class RenderIn(Strict):
     locale: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")] | None = None
 
 
+_Locale = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")]
+_FILES = {"template.toml": "subject = ...", "html.j2": "<!doctype html>..."}
+
+
+class FilesIn(Strict):
+    """The files of a template."""
+
+    files: dict[str, Body] = Field(
+        min_length=1,
+        max_length=200,
+        description="Path inside the template's folder and its text: `template.toml`, `html.j2` or `html.mjml`, `text.j2`, "
+        "`locales/zh-CN/...`, and layouts of its own as `_layouts/NAME.j2`.",
+        examples=[_FILES],
+    )
+
+
+class PublishIn(Strict):
+    """The files of a template; without them a first form to start from is published."""
+
+    files: dict[str, Body] | None = Field(None, max_length=200, description=FilesIn.model_fields["files"].description)
+
+
+class SendTestIn(Strict):
+    """To whom a template is sent with its sample data."""
+
+    from_: Address = Field(alias="from")
+    to: Addresses = Field(min_length=1)
+    variables: dict[str, Any] | None = Field(None, description="Default: the template's sample.")
+    locale: _Locale | None = None
+    relay: Annotated[Line, StringConstraints(min_length=1, max_length=64)] | None = None
+
+
 class SuppressionIn(Strict):
     """An address that shall get no mail."""
 
     email: Address
     reason: Literal["bad_address", "complaint", "unsubscribe", "manual"] = "manual"
+    category: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")] | None = Field(
+        None, description="With `unsubscribe`: only messages of templates of this category are held back."
+    )
     detail: Annotated[Line, StringConstraints(max_length=500)] = ""
 
 

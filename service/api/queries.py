@@ -33,3 +33,6 @@ class ReasonQuery(Strict):
     reason: Literal["bad_address", "complaint", "unsubscribe", "manual"] | None = Field(
         None, description="Only this reason; default: all."
     )
+    category: Annotated[Line, StringConstraints(max_length=64)] | None = Field(
+        None, description="Only unsubscribes from this category; default: all."
+    )

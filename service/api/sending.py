@@ -32,7 +32,7 @@ async def send(call: Call) -> Response:
         answer = await context.submitter.submit(one, call.caller, key, views.accepted_bytes)
     seconds = prefer_wait(request, context.settings.max_wait)
     if seconds is None:
-        return _accepted(answer, _id_of(answer.body))
+        return accepted(answer)
     return await _after_wait(call, answer, seconds)
 
 
@@ -41,7 +41,12 @@ def _id_of(body: bytes) -> str:
     return body[7 : body.index(b'"', 7)].decode()
 
 
-def _accepted(answer: Answer, id: str | None) -> Response:
+def accepted(answer: Answer) -> Response:
+    """The 202 of one message."""
+    return _answered(answer, _id_of(answer.body))
+
+
+def _answered(answer: Answer, id: str | None) -> Response:
     headers = {"Idempotent-Replayed": "true"} if answer.replayed else {}
     if id is not None:
         headers["Location"] = f"/messages/{id}"
@@ -52,7 +57,7 @@ async def _after_wait(call: Call, answer: Answer, seconds: float) -> Response:
     id = _id_of(answer.body)
     view = await call.context.messages.wait(call.caller.account, id, seconds)
     if any(each.state in OPEN for each in view.recipients):
-        return _accepted(answer, id)
+        return accepted(answer)
     headers = {"Location": f"/messages/{id}", "Preference-Applied": f"wait={seconds:g}"}
     if answer.replayed:
         headers["Idempotent-Replayed"] = "true"
@@ -85,7 +90,7 @@ async def send_batch(call: Call) -> Response:
         )
     if partial_ok and answer.body.startswith(b'{"accepted":0,'):
         return _nothing_accepted(answer)
-    return _accepted(answer, None)
+    return _answered(answer, None)
 
 
 def _on_error(value: str) -> bool:

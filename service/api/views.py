@@ -8,11 +8,13 @@ from pydantic_core import to_json
 from service.api.problems import problem_document
 from service.clock import rfc3339
 from service.mail.lifecycle import State, message_status
-from service.mail.render import Template
+from service.mail.lint import Finding
+from service.mail.text import html_to_text
 from service.relay.port import CheckStep, RelayStatus
 from service.spool.messages import Messages
+from service.spool.templates import Loaded
 from service.spool.values import PRIORITIES, ItemResult, Prepared, Preview
-from service.store.port import ApiKey, EventView, MessageView, RecipientView, Suppression
+from service.store.port import ApiKey, EventView, MessageView, RecipientView, Suppression, TemplateVersion
 
 _PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
 _TIMES = {"next_attempt_at", "scheduled_at"}  # members of an event's data that are moments
@@ -62,10 +64,11 @@ def _item(result: ItemResult, index: int, request_id: str) -> bytes:
 
 def preview(shown: Preview) -> dict[str, Any]:
     """The answer to a dry run."""
+    draft = shown.draft
     return {
-        "subject": shown.subject,
-        "html": shown.html,
-        "text": shown.text,
+        "subject": draft.subject,
+        "html": draft.html,
+        "text": html_to_text(draft.html) if draft.text is None and draft.html is not None else draft.text,
         "headers": [{"name": name, "value": value} for name, value in shown.headers],
         "size": shown.prepared.message.size,
         "recipients": accepted(shown.prepared)["recipients"],
@@ -73,9 +76,11 @@ def preview(shown: Preview) -> dict[str, Any]:
             {"name": each.relay, "envelope_from": each.envelope_from, "from_rewritten": each.rewritten}
             for each in shown.plan
         ],
+        "template": shown.prepared.message.template,
         "warnings": [
             {"pointer": each.pointer, "code": each.code, "detail": each.detail} for each in shown.prepared.warnings
         ],
+        "findings": [finding(each) for each in shown.findings],
     }
 
 
@@ -150,16 +155,40 @@ def page(entries: Sequence[Mapping[str, Any]], after: str | None) -> dict[str, A
     return {"data": list(entries), "next": after}
 
 
-def template(each: Template) -> dict[str, Any]:
+def template(loaded: Loaded) -> dict[str, Any]:
     """A template."""
+    each, source = loaded.template, loaded.template.source
     return {
         "name": each.name,
-        "version": each.version,
+        "version": loaded.number,
+        "digest": each.digest,
         "description": each.description,
         "locales": list(each.locales),
         "default_locale": each.default_locale,
         "variables": each.schema,
-        "samples": each.samples,
+        "samples": {locale: dict(each.sample(locale)) for locale in each.locales},
+        "defaults": {"ttl": source.ttl, "priority": source.priority, "unsubscribe": source.category},
+    }
+
+
+def template_version(each: TemplateVersion) -> dict[str, Any]:
+    """One version of a template."""
+    return {
+        "name": each.name,
+        "version": each.number,
+        "digest": each.digest,
+        "created_at": rfc3339(each.created_at),
+    }
+
+
+def finding(each: Finding) -> dict[str, Any]:
+    """What the lint found."""
+    return {
+        "rule": each.rule,
+        "severity": each.severity,
+        "file": each.file,
+        "line": each.line,
+        "detail": each.detail,
     }
 
 
@@ -172,6 +201,7 @@ def suppression(each: Suppression) -> dict[str, Any]:
         "created_at": rfc3339(each.created_at),
         "message": each.message,
         "detail": each.detail,
+        "category": each.category or None,
     }
 
 

@@ -8,7 +8,7 @@ import pybase64
 
 from service.errors import FieldProblem
 from service.mail.address import BIDI, FORBIDDEN
-from service.mail.draft import Attachment
+from service.mail.draft import Alternative, Attachment
 from service.mail.headers import parameters
 
 _LINE = 76  # RFC 2045 6.7 and 6.8
@@ -25,7 +25,7 @@ _MAX_NAME = 255  # characters
 
 
 def text_part(subtype: str, text: str) -> tuple[str, bytes]:
-    """Header fields and body of a text part. Line ends become CRLF; the body has none at its end."""
+    """Header fields and body of a text part. Line ends become CRLF."""
     normal = _NEWLINES.sub("\n", text) if "\r" in text else text
     if normal.isascii() and _SEVEN_BIT.fullmatch(normal) and not _long_line(normal):
         return _text_fields(subtype, "7bit"), normal.replace("\n", "\r\n").encode()
@@ -81,8 +81,8 @@ def _rewrap(encoded: bytes) -> bytes:
 
 
 def base64_lines(raw: bytes) -> bytes:
-    """RFC 2045 6.8: base64 in lines of 76, CRLF between them and none at the end."""
-    return bytes(pybase64.encodebytes(raw)).rstrip(b"\n").replace(b"\n", b"\r\n")
+    """RFC 2045 6.8: base64 in lines of 76, each ended by CRLF; two passes over memory, the second for the CR."""
+    return pybase64.encodebytes(raw).replace(b"\n", b"\r\n")
 
 
 # --- attachments ------------------------------------------------------------------------------------------------
@@ -103,6 +103,16 @@ def check_attachment(attachment: Attachment, pointer: str) -> list[FieldProblem]
         detail = "must be letters, digits and dots, like `logo` or `logo@example.com`, without angle brackets"
         problems.append(FieldProblem(f"{pointer}/content_id", "invalid_content_id", detail))
     return problems
+
+
+def check_alternative(alternative: Alternative, pointer: str) -> list[FieldProblem]:
+    """Every fault of one alternative."""
+    found = _TYPE.fullmatch(alternative.content_type)
+    kind = found["type"].lower() if found else ""
+    if not kind.startswith("text/") or (found and found["parameters"]) or kind in {"text/plain", "text/html"}:
+        detail = "must be another text type than plain and html, without parameters, such as `text/markdown`"
+        return [FieldProblem(f"{pointer}/content_type", "invalid_content_type", detail)]
+    return []
 
 
 def _check_type(value: str, pointer: str) -> list[FieldProblem]:

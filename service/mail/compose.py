@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from service.errors import FieldProblem, InvalidAttachment, ValidationFailed
 from service.mail import headers
 from service.mail.address import FORBIDDEN
-from service.mail.bodies import attachment_part, check_attachment, clean_filename, text_part
+from service.mail.bodies import attachment_part, check_alternative, check_attachment, clean_filename, text_part
 from service.mail.draft import Attachment, Draft
 from service.mail.headers import check_custom_headers
 from service.mail.text import html_to_text
@@ -51,6 +51,7 @@ class _Part:
 
     fields: str
     body: list[bytes] = field(default_factory=list)
+    ended: bool = False  # the body ends with a CRLF that is not part of its content: base64
 
 
 def compose(draft: Draft) -> Composed:
@@ -64,7 +65,7 @@ def compose(draft: Draft) -> Composed:
     fields = _fields(draft, utf8)
     block = "".join(text for _, text in fields) + "MIME-Version: 1.0\r\n" + body.fields + "\r\n"
     order = (*(name for name, _ in fields), "MIME-Version", *_field_names(body.fields))
-    segments = _merge([block.encode(), *body.body, b"\r\n"])
+    segments = _merge([block.encode(), *body.body, b"" if body.ended else b"\r\n"])
     # bcc addresses are in no header, yet they need SMTPUTF8 as well
     smtputf8 = utf8 or not all(each.ascii for each in draft.bcc)
     return Composed(segments, order, smtputf8, tuple(notices), sum(map(len, segments)))
@@ -85,9 +86,11 @@ def _check(draft: Draft) -> None:
         *_check_text("#/subject", draft.subject, FORBIDDEN),
         *check_custom_headers(draft.headers),
         *_check_ids(draft),
-        *_check_unsubscribe(draft.unsubscribe_url),
+        *_check_unsubscribe(draft.unsubscribe_urls),
         *_check_bodies(draft),
     ]
+    for index, alternative in enumerate(draft.alternatives):
+        problems += check_alternative(alternative, f"#/alternatives/{index}")
     files = [
         problem
         for index, attachment in enumerate(draft.attachments)
@@ -110,7 +113,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _check_bodies(draft: Draft) -> list[FieldProblem]:
-    bodies = {"html": draft.html, "text": draft.text, "calendar/content": draft.calendar and draft.calendar.content}
+    bodies = {"html": draft.html, "text": draft.text, "amp": draft.amp}
+    if draft.calendar is not None:
+        bodies["calendar/content"] = draft.calendar.content
+    for index, alternative in enumerate(draft.alternatives):
+        bodies[f"alternatives/{index}/content"] = alternative.content
     problems = [
         FieldProblem(f"#/{name}", "control_character", "holds NUL or a lone surrogate")
         for name, body in bodies.items()
@@ -118,6 +125,8 @@ def _check_bodies(draft: Draft) -> list[FieldProblem]:
     ]
     if draft.calendar and _METHOD.fullmatch(draft.calendar.method) is None:
         problems.append(FieldProblem("#/calendar/method", "invalid_method", "must be an iTIP method such as REQUEST"))
+    if draft.calendar and (FORBIDDEN.search(draft.calendar.filename) or not clean_filename(draft.calendar.filename)):
+        problems.append(FieldProblem("#/calendar/filename", "invalid_filename", "must be a name such as invite.ics"))
     return problems
 
 
@@ -131,10 +140,19 @@ def _check_ids(draft: Draft) -> list[FieldProblem]:
     ]
 
 
-def _check_unsubscribe(url: str | None) -> list[FieldProblem]:
-    if url is None or _URL.fullmatch(url):
-        return []
-    return [FieldProblem("#/unsubscribe_url", "invalid_url", "must be an https: or mailto: URL in ASCII")]
+def _check_unsubscribe(urls: Sequence[str]) -> list[FieldProblem]:
+    problems = [
+        FieldProblem(_unsubscribe_place(urls, index), "invalid_url", "must be an https: or mailto: URL in ASCII")
+        for index, url in enumerate(urls)
+        if _URL.fullmatch(url) is None
+    ]
+    if not problems and len({url.partition(":")[0] for url in urls}) != len(urls):
+        problems.append(FieldProblem("#/unsubscribe_url", "invalid_url", "one https: URL and one mailto: at most"))
+    return problems
+
+
+def _unsubscribe_place(urls: Sequence[str], index: int) -> str:
+    return "#/unsubscribe_url" if len(urls) == 1 else f"#/unsubscribe_url/{index}"
 
 
 # --- header block -----------------------------------------------------------------------------------------------
@@ -171,12 +189,14 @@ def _fields(draft: Draft, utf8: bool) -> list[tuple[str, str]]:
 def _marks(draft: Draft) -> list[tuple[str, str]]:
     """Fields that tell machines how to treat the message."""
     fields: list[tuple[str, str]] = []
-    if draft.unsubscribe_url is not None:
-        fields.append(("List-Unsubscribe", f"List-Unsubscribe: <{draft.unsubscribe_url}>\r\n"))
-        if draft.unsubscribe_url.startswith("https:"):  # RFC 8058 3.1
+    if draft.unsubscribe_urls:
+        listed = [f"<{url}>" for url in sorted(draft.unsubscribe_urls)]  # https before mailto: the first is preferred
+        tokens = [*(f"{each}," for each in listed[:-1]), listed[-1]]
+        fields.append(("List-Unsubscribe", headers.fold("List-Unsubscribe", tokens)))  # RFC 2369 2
+        if listed[0].startswith("<https:"):  # RFC 8058 3.1
             fields.append(("List-Unsubscribe-Post", "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"))
     if draft.importance is not None:
-        number = {"high": 1, "low": 5}[draft.importance]
+        number = {"high": 1, "normal": 3, "low": 5}[draft.importance]
         fields.append(("X-Priority", f"X-Priority: {number}\r\n"))
         fields.append(("Importance", f"Importance: {draft.importance}\r\n"))
     if draft.auto_submitted:
@@ -208,13 +228,12 @@ def _body(draft: Draft, names: Sequence[str]) -> _Part:
     files: list[_Part] = []
     for attachment, name in zip(draft.attachments, names, strict=True):
         related = attachment.disposition == "inline" and attachment.content_id is not None and draft.html is not None
-        fields, body = attachment_part(attachment, name)
-        (inline if related else files).append(_Part(fields, [body]))
-    if draft.calendar is not None:
-        invite = Attachment(
-            "invite.ics", draft.calendar.content.encode(), f"text/calendar; method={draft.calendar.method}"
+        (inline if related else files).append(_file(attachment, name))
+    if (calendar := draft.calendar) is not None:
+        name = clean_filename(calendar.filename)
+        files.append(
+            _file(Attachment(name, calendar.content.encode(), f"text/calendar; method={calendar.method}"), name)
         )
-        files.append(_Part(*_pieces(attachment_part(invite, "invite.ics"))))
     part = _alternative(draft)
     if inline:
         part = _multipart("related", [part, *inline], draft.boundary_seed, "rel")
@@ -223,21 +242,35 @@ def _body(draft: Draft, names: Sequence[str]) -> _Part:
     return part
 
 
-def _pieces(made: tuple[str, bytes]) -> tuple[str, list[bytes]]:
-    return made[0], [made[1]]
+def _file(attachment: Attachment, name: str) -> _Part:
+    fields, body = attachment_part(attachment, name)
+    return _Part(fields, [body], ended=True)
+
+
+def _text(subtype: str, text: str) -> _Part:
+    fields, body = text_part(subtype, text)
+    return _Part(fields, [body], ended=_BASE64 in fields)
+
+
+_BASE64 = "Encoding: base64"
 
 
 def _alternative(draft: Draft) -> _Part:
+    """Plainest first (RFC 2046 5.1.4): text, others, AMP, html, invitation."""
     text = draft.text
     if text is None:
         text = html_to_text(draft.html) if draft.html is not None else ""
-    parts = [_Part(*_pieces(text_part("plain", text)))]
+    parts = [_text("plain", text)]
+    parts += [_text(each.content_type.lower().removeprefix("text/"), each.content) for each in draft.alternatives]
+    if draft.amp is not None:
+        parts.append(_text("x-amp-html", draft.amp))
     if draft.html is not None:
-        parts.append(_Part(*_pieces(text_part("html", draft.html))))
+        parts.append(_text("html", draft.html))
     if draft.calendar is not None:
-        fields, body = text_part("calendar", draft.calendar.content)
-        marked = fields.replace("charset=utf-8", f"charset=utf-8; method={draft.calendar.method}", 1)
-        parts.append(_Part(marked, [body]))
+        invitation = _text("calendar", draft.calendar.content)
+        method = f"charset=utf-8; method={draft.calendar.method}"
+        invitation.fields = invitation.fields.replace("charset=utf-8", method, 1)
+        parts.append(invitation)
     return parts[0] if len(parts) == 1 else _multipart("alternative", parts, draft.boundary_seed, "alt")
 
 
@@ -245,10 +278,11 @@ def _multipart(subtype: str, parts: Sequence[_Part], seed: str, mark: str) -> _P
     """RFC 2046 5.1. `=_` occurs neither in base64 nor in quoted-printable, so the boundary can't occur in a body."""
     boundary = f"=_{mark}_{seed}"
     body: list[bytes] = []
-    for index, part in enumerate(parts):
-        opening = f"{'' if index == 0 else chr(13) + chr(10)}--{boundary}\r\n{part.fields}\r\n"
-        body += [opening.encode(), *part.body]
-    body.append(f"\r\n--{boundary}--".encode())
+    before = ""
+    for part in parts:
+        body += [f"{before}--{boundary}\r\n{part.fields}\r\n".encode(), *part.body]
+        before = "" if part.ended else "\r\n"
+    body.append(f"{before}--{boundary}--".encode())
     return _Part(f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"\r\n', body)
 
 

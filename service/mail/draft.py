@@ -22,6 +22,15 @@ class Calendar:
 
     method: str
     content: str
+    filename: str = "invite.ics"
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """The message in one more format, for readers that prefer it to html: `text/markdown`, `text/watch-html`."""
+
+    content_type: str
+    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +49,13 @@ class Draft:
     subject: str = ""
     html: str | None = None
     text: str | None = None
+    amp: str | None = None  # AMP for Email
+    alternatives: tuple[Alternative, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     calendar: Calendar | None = None
     headers: tuple[tuple[str, str], ...] = ()
     in_reply_to: str | None = None
     references: tuple[str, ...] = ()
-    unsubscribe_url: str | None = None
-    importance: str | None = None  # high | low
+    unsubscribe_urls: tuple[str, ...] = ()  # https: and mailto:, at most one of each
+    importance: str | None = None  # high | normal | low
     auto_submitted: bool = True

@@ -68,17 +68,17 @@ STRUCTURED = {"feedback-id", "list-id", "list-help", "list-post", "list-owner", 
 def check_custom_headers(headers: Iterable[tuple[str, str]], pointer: str = "#/headers") -> list[FieldProblem]:
     """Every fault of caller-given header fields, by name."""
     problems: list[FieldProblem] = []
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for name, value in headers:
         problem = _check_header(name, value, seen)
         if problem is not None:
             place = name.replace("~", "~0").replace("/", "~1")
             problems.append(FieldProblem(f"{pointer}/{place}", *problem))
-        seen.add(name.lower())
+        seen.setdefault(name.lower(), name)
     return problems
 
 
-def _check_header(name: str, value: str, seen: set[str]) -> tuple[str, str] | None:
+def _check_header(name: str, value: str, seen: Mapping[str, str]) -> tuple[str, str] | None:
     lowered = name.lower()
     if _FIELD_NAME.fullmatch(name) is None:
         return "invalid_header_name", "a header name is 1 to 76 printable ASCII characters without colon or space"
@@ -86,10 +86,12 @@ def _check_header(name: str, value: str, seen: set[str]) -> tuple[str, str] | No
         return "header_not_allowed", f"{name} has a field of its own: use `{_OWN_FIELD[lowered]}`"
     if lowered in _OURS or lowered.startswith(_OURS_PREFIX):
         return "header_not_allowed", f"{name} is set by the service"
-    if lowered in seen:
+    if seen.get(lowered, name) != name:
         return "header_repeated", f"{name} is given twice in different case"
     if FORBIDDEN.search(value):
         return "control_character", f"the value of {name} holds a control character"
+    if lowered in STRUCTURED and seen.get(lowered) == name:
+        return "header_repeated", f"{name} stands once"
     if lowered in STRUCTURED and not value.isascii():
         return "invalid_header_value", f"{name} is a structured field: ASCII only"
     if lowered in STRUCTURED and any(len(token) > LIMIT - 80 for token in value.split(" ")):

@@ -22,10 +22,12 @@ from service.errors import (
 )
 from service.mail.address import Mailbox, email_key
 from service.mail.compose import Composed, Notice, compose
+from service.mail.dataurls import embed_data_urls
 from service.mail.draft import Draft
 from service.mail.gate import inspect
 from service.mail.lifecycle import State
-from service.mail.render import Rendered, Template
+from service.mail.lint import lint_message
+from service.mail.render import Rendered, Template, TemplateSource
 from service.mail.route import Route
 from service.mail.seal import seal
 from service.relay.port import Relay, Relays
@@ -46,7 +48,8 @@ class _Content:
     subject: str
     html: str | None
     text: str | None
-    template: str | None
+    template: str | None = None  # name@number
+    source: TemplateSource | None = None  # its defaults
 
 
 class Preparer:
@@ -64,16 +67,29 @@ class Preparer:
         return (await self._make(submission, caller)).prepared
 
     async def preview(self, submission: Submission, caller: Caller) -> Preview:
-        """The same, with everything that was made on the way."""
+        """The same, with everything that was made on the way, and what the lint says of it."""
         made = await self._make(submission, caller)
-        return replace(made, headers=header_fields(made.prepared.message.content[0]))
+        inline = [
+            each.content_id for each in made.draft.attachments if each.content_id and each.disposition == "inline"
+        ]
+        return replace(
+            made,
+            headers=header_fields(made.prepared.message.content[0]),
+            findings=lint_message(made.draft.subject, made.draft.html, inline),
+        )
 
     async def _make(self, submission: Submission, caller: Caller) -> Preview:
         self._check_sender(submission, caller)
         addressed, notices = self.guard.apply(merge(submission.to, submission.cc, submission.bcc))
-        suppressed = await self._store.suppressed(caller.account, [email_key(each.mailbox.email) for each in addressed])
+        content = await self._content(submission)
+        category = content.source.category if content.source else None
+        suppressed = await self._store.suppressed(
+            caller.account, [email_key(each.mailbox.email) for each in addressed], category or ""
+        )
         recipients = _new_recipients(addressed, suppressed)
-        content = self._content(submission)
+        if category and not submission.unsubscribe_urls:
+            detail = f"{content.template} is of the category {category}: give the reader a way to unsubscribe from it"
+            notices.append(Notice("#/unsubscribe_url", "unsubscribe_url_missing", detail))
         now = self._clock.now()
         id = self._clock.new_id("msg_")
         draft = _draft(submission, content, id, max(now, submission.scheduled_at or 0))
@@ -81,14 +97,7 @@ class Preparer:
         self._inspect(composed, id)
         plan = self._plan(submission, composed, draft.from_)
         message = self._message(submission, caller, content, composed, recipients, draft, now, id, notices)
-        return Preview(
-            Prepared(message, tuple(notices) + composed.warnings),
-            content.subject,
-            content.html,
-            content.text,
-            (),
-            plan,
-        )
+        return Preview(Prepared(message, tuple(notices) + composed.warnings), draft, plan)
 
     def _check_sender(self, submission: Submission, caller: Caller) -> None:
         if not caller.from_allowed:
@@ -106,18 +115,19 @@ class Preparer:
         if wrong:
             raise FromNotAllowed(errors=wrong)
 
-    def _content(self, submission: Submission) -> _Content:
+    async def _content(self, submission: Submission) -> _Content:
         use = submission.template
         if use is None:
-            return _Content(submission.subject or "", submission.html, submission.text, None)
-        template = self._templates.get(use.name)
-        check_variables(template, use.variables, "/template/variables")
-        rendered = self.render(template, use.variables, use.locale)
+            return _Content(submission.subject or "", submission.html, submission.text)
+        loaded = await self._templates.get(use.name)
+        check_variables(loaded.template, use.variables, "/template/variables")
+        rendered = self.render(loaded.template, use.variables, use.locale)
         return _Content(
             submission.subject if submission.subject is not None else rendered.subject,
             rendered.html,
             rendered.text,
-            f"{rendered.template}@{rendered.version}",
+            loaded.label,
+            loaded.template.source,
         )
 
     def render(self, template: Template, variables: Mapping[str, Any], locale: str | None) -> Rendered:
@@ -128,6 +138,7 @@ class Preparer:
             deadline=self._clock.monotonic() + self._settings.render_timeout,
             monotonic=self._clock.monotonic,
             max_bytes=self._settings.max_rendered_bytes,
+            timezone=self._settings.timezone,
         )
 
     def _inspect(self, composed: Composed, id: str) -> None:
@@ -176,7 +187,9 @@ class Preparer:
         notices: list[Notice],
     ) -> NewMessage:
         due_at = max(now, submission.scheduled_at or 0)
-        ttl = self._settings.default_ttl if submission.ttl is None else submission.ttl
+        defaults = content.source
+        ttl = submission.ttl or (defaults and defaults.ttl) or self._settings.default_ttl
+        priority = submission.priority or (defaults and defaults.priority) or "normal"
         sender = submission.from_.email if self._relays.sender_decides() else ""
         return NewMessage(
             id=id,
@@ -186,7 +199,7 @@ class Preparer:
             scheduled_at=submission.scheduled_at,
             due_at=due_at,
             expires_at=due_at + int(ttl * 1000),
-            priority=PRIORITIES[submission.priority],
+            priority=PRIORITIES[priority],
             delivery=submission.delivery,
             route=Route(caller.account, submission.relay or "", "" if submission.relay else sender).key,
             relay=submission.relay,
@@ -194,6 +207,7 @@ class Preparer:
             envelope_from=submission.envelope_from or submission.from_.email,
             subject=content.subject,
             template=content.template,
+            category=(content.source and content.source.category) or "",
             tags=submission.tags,
             metadata=submission.metadata,
             smtputf8=composed.smtputf8,
@@ -237,6 +251,10 @@ def _new_recipients(addressed: list[Addressed], reasons: Mapping[str, str]) -> t
 
 def _draft(submission: Submission, content: _Content, id: str, date: int) -> Draft:
     ulid = id.removeprefix("msg_").lower()
+    html, attachments = content.html, submission.attachments
+    if submission.embed_data_urls and html is not None:
+        html, images = embed_data_urls(html, ulid)
+        attachments += images
     return Draft(
         from_=submission.from_,
         to=submission.to,
@@ -245,15 +263,17 @@ def _draft(submission: Submission, content: _Content, id: str, date: int) -> Dra
         reply_to=submission.reply_to,
         sender=submission.sender,
         subject=content.subject,
-        html=content.html,
+        html=html,
         text=content.text,
-        attachments=submission.attachments,
+        amp=submission.amp,
+        alternatives=submission.alternatives,
+        attachments=attachments,
         calendar=submission.calendar,
         headers=submission.headers,
         in_reply_to=submission.in_reply_to,
         references=submission.references,
-        unsubscribe_url=submission.unsubscribe_url,
-        importance=None,  # a lane of our queue, not a mark for the reader; X-Priority may be given under headers
+        unsubscribe_urls=submission.unsubscribe_urls,
+        importance=submission.importance,
         message_id=f"{ulid}@{submission.from_.email.rpartition('@')[2]}",
         date=date,
         boundary_seed=ulid,

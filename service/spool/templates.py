@@ -1,143 +1,318 @@
-"""The template library: folders on disk become compiled templates; a bad one is refused while the old one stays.
+"""The template library: what a name means, in every version it ever had.
 
-templates/NAME/template.toml   subject, description, [variables] as JSON Schema, [sample], sample_attachments
-templates/NAME/html.j2         text.j2 beside it is optional
-templates/NAME/locales/zh-CN/  html.j2, text.j2, template.toml (subject, sample) of another language
+A template comes from a folder (`POSTROOM_TEMPLATES_DIR`) or is published through the API; a name in the folder belongs to
+the folder. Every form that is loaded or published is kept in the store under its digest and gets a number, the same in
+all processes: `welcome` is the current one, `welcome@3` stays what it was. A bad template is refused with file and line
+while the old one stays.
+
+templates/NAME/template.toml   subject, description, [variables], [sample], ttl, priority, unsubscribe, sample_attachments
+templates/NAME/html.j2         or html.mjml; text.j2 beside it is optional
+templates/NAME/locales/zh-CN/  the same of another language; template.toml has subject and [sample]
 templates/_layouts/            layouts that html.j2 extends as "_layouts/NAME.j2"
 """
 
-import tomllib
-from collections.abc import Mapping
+import asyncio
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from service.errors import ConfigurationError, FieldProblem, TemplateNotFound
-from service.mail.render import LOCALE, NAME, LocaleSource, Template, TemplateFault, TemplateSource, compile_template
+from service.clock import Clock
+from service.errors import ConfigurationError, FieldProblem, TemplateManagedByFiles, TemplateNotFound, TemplateRefused
+from service.mail.draft import Attachment
+from service.mail.render import Template, TemplateFault, compile_template
+from service.mail.template import LAYOUTS, NAME, digest_of, needed_files, parse_files
+from service.store.port import Store, TemplateVersion
 from service.telemetry import Log, get_logger
 
 log = get_logger()
 
-_LAYOUTS = "_layouts"
+_SUFFIXES = (".j2", ".mjml", ".toml")
+_OLD_VERSIONS = 64  # compiled versions that are kept beside the current ones
+_NUMBER = "0123456789"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A compiled template and which version it is; no number before the store knows it."""
+
+    template: Template
+    number: int | None = None
+
+    @property
+    def label(self) -> str:
+        """`welcome@3`: what the delivery log says."""
+        return f"{self.template.name}@{self.number}" if self.number else self.template.name
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a reload found."""
+
+    loaded: Sequence[Loaded]
+    faults: Sequence[TemplateFault]
+
+
+class Folder:
+    """The folder on disk: read and compiled as a whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.templates: dict[str, Template] = {}
+        self._signature: object = None
+
+    def read(self) -> list[TemplateFault]:
+        """Compile what changed; what is bad is refused and its old form stays. Returns the faults."""
+        self._signature = self._sign()
+        try:
+            layouts = _files(self.path / LAYOUTS, f"{LAYOUTS}/")
+        except TemplateFault as fault:
+            return [fault]
+        faults: list[TemplateFault] = []
+        fresh: dict[str, Template] = {}
+        for name in self._names():
+            old = self.templates.get(name)
+            try:
+                files = needed_files({**_files(self.path / name, ""), **layouts})
+                same = old is not None and old.digest == digest_of(files)
+                fresh[name] = old if same and old is not None else compile_template(parse_files(name, files))
+            except TemplateFault as fault:
+                faults.append(fault)
+                if old is not None:
+                    fresh[name] = old
+        self.templates = fresh  # in one step: a reader sees the old set or the new one
+        return faults
+
+    def changed(self) -> bool:
+        """Whether a file was added, removed or written since the last read."""
+        return self._signature != self._sign()
+
+    def _names(self) -> list[str]:
+        return sorted(entry.name for entry in self.path.iterdir() if entry.is_dir() and NAME.fullmatch(entry.name))
+
+    def _sign(self) -> object:
+        found: list[tuple[str, int, int]] = []
+        for base, _, names in os.walk(self.path):
+            for name in names:
+                path = f"{base}/{name}"
+                try:
+                    stat = os.stat(path)
+                except FileNotFoundError:  # an editor's temporary file
+                    continue
+                found.append((path, stat.st_mtime_ns, stat.st_size))
+        return sorted(found)
+
+
+def _files(folder: Path, prefix: str) -> dict[str, str]:
+    """The template files below a folder: path inside of it -> text. Raises TemplateFault."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in _SUFFIXES and path.is_file():
+            inside = f"{prefix}{path.relative_to(folder).as_posix()}"
+            try:
+                found[inside] = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise TemplateFault(f"{folder.name}/{inside}", 1, f"can't be read: {error}") from None
+    return found
 
 
 class TemplateLibrary:
-    """All templates of a folder, compiled."""
+    """All templates: of the folder, and those published through the API."""
 
-    def __init__(self, folder: Path, templates: Mapping[str, Template]) -> None:
-        self._folder = folder
-        self._templates = dict(templates)
+    def __init__(self, folder: Folder, store: Store | None, clock: Clock, *, watch: bool, published_for: float) -> None:
+        """`watch`: look for changed files before each use. `published_for`: seconds for which what a published name
+        means is believed without asking the store."""
+        self._folder, self._store, self._clock = folder, store, clock
+        self._watch, self._published_for = watch, published_for
+        self._numbers: dict[tuple[str, str], int] = {}  # (name, digest) -> number
+        self._published: dict[str, tuple[float, TemplateVersion | None]] = {}  # name -> (believed until, version)
+        self._versions: OrderedDict[tuple[str, int], Loaded] = OrderedDict()
+        self._reading = asyncio.Lock()
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read and compile all. Raises ConfigurationError naming file and line of the first fault."""
+    def load(
+        cls, folder: Path, store: Store | None, clock: Clock, *, watch: bool = False, published_for: float = 2.0
+    ) -> Self:
+        """Read and compile the folder. Raises ConfigurationError naming file and line of every fault."""
+        home = Folder(folder)
+        if faults := home.read():
+            listed = "; ".join(map(str, faults))
+            raise ConfigurationError(f"POSTROOM_TEMPLATES_DIR: {folder}: {listed}")
+        return cls(home, store, clock, watch=watch, published_for=published_for)
+
+    async def number(self) -> None:
+        """Give every template of the folder its number, keeping its files in the store."""
+        if self._store is None:
+            return
+        for template in self._folder.templates.values():
+            if (template.name, template.digest) not in self._numbers:
+                await self._keep(template, current=False)
+
+    async def _keep(self, template: Template, *, current: bool) -> int:
+        assert self._store is not None
+        files = json.dumps(template.source.files, ensure_ascii=False)
+        number = await self._store.publish_template(
+            template.name, template.digest, files, self._clock.now(), current=current
+        )
+        self._numbers[template.name, template.digest] = number
+        return number
+
+    async def reload(self) -> Reloaded:
+        """Read the folder again. What is bad is refused and its old form stays."""
+        async with self._reading:
+            faults = await asyncio.to_thread(self._folder.read)  # many templates would hold up the loop
+            await self.number()
+        for fault in faults:
+            log.error(Log.TEMPLATES_REFUSED, detail=str(fault))
+        log.info(Log.TEMPLATES_RELOADED, templates=len(self._folder.templates), refused=len(faults))
+        self._published.clear()
+        return Reloaded([self._of_folder(template) for template in self._folder.templates.values()], faults)
+
+    def _of_folder(self, template: Template) -> Loaded:
+        return Loaded(template, self._numbers.get((template.name, template.digest)))
+
+    def in_folder(self) -> Mapping[str, Template]:
+        """What the folder holds, by name."""
+        return self._folder.templates
+
+    # --- finding -------------------------------------------------------------------------------------------------
+
+    async def all(self) -> list[Loaded]:
+        """The current version of every name, in order."""
+        await self._look()
+        found = {name: self._of_folder(template) for name, template in self._folder.templates.items()}
+        if self._store is not None:
+            for version in await self._store.published_templates():
+                if version.name not in found:
+                    found[version.name] = await self._version(version.name, version.number)
+        return [found[name] for name in sorted(found)]
+
+    async def get(self, use: str) -> Loaded:
+        """`name`, or `name@3`, or `name@` and the beginning of a digest. Raises TemplateNotFound."""
+        if self._watch:
+            await self._look()
+        name, at, version = use.partition("@")
+        template = self._folder.templates.get(name)
+        current = self._of_folder(template) if template is not None else await self._current(name)
+        if current is not None and not at:
+            return current
+        if at:
+            if current is not None and _means(version, current):
+                return current
+            if (found := await self._older(name, version)) is not None:
+                return found
+            if current is not None:
+                raise _not_found(f"{name} has no version {version[:64]!r}; the current one is {current.label}")
+        near = get_close_matches(name, [each.template.name for each in await self.all()], 1)
+        raise _not_found(f"there is no template {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
+
+    async def _look(self) -> None:
+        if self._watch and self._folder.changed():
+            await self.reload()
+
+    async def _current(self, name: str) -> Loaded | None:
+        """What a published name means; believed for a while, so that a send asks the store only now and then."""
+        if self._store is None or NAME.fullmatch(name) is None:
+            return None
+        until, version = self._published.get(name, (0.0, None))
+        if self._clock.monotonic() >= until:
+            found = await self._store.published_templates(name)
+            version = found[0] if found else None
+            if len(self._published) > 10_000:  # names that do not exist are remembered too
+                self._published.clear()
+            self._published[name] = (self._clock.monotonic() + self._published_for, version)
+        return None if version is None else await self._version(name, version.number)
+
+    async def _older(self, name: str, version: str) -> Loaded | None:
+        if self._store is None or NAME.fullmatch(name) is None or not version:
+            return None
+        if len(version) < 10 and not version.strip(_NUMBER):
+            return await self._version_or_none(name, int(version))
+        for each in await self._store.template_versions(name, 1000):
+            if len(version) >= 8 and each.digest.startswith(version):
+                return await self._version_or_none(name, each.number)
+        return None
+
+    async def _version_or_none(self, name: str, number: int) -> Loaded | None:
         try:
-            return cls(folder, {name: compile_template(read_source(folder, name)) for name in _names(folder)})
+            return await self._version(name, number)
+        except LookupError:
+            return None
+
+    async def _version(self, name: str, number: int) -> Loaded:
+        """A version of the store, compiled. Raises LookupError."""
+        if (found := self._versions.get((name, number))) is not None:
+            self._versions.move_to_end((name, number))
+            return found
+        assert self._store is not None
+        files = await self._store.template_files(name, number)
+        if files is None:
+            raise LookupError(f"{name}@{number}")
+        try:
+            template = await asyncio.to_thread(lambda: compile_template(parse_files(name, json.loads(files))))
+        except TemplateFault as fault:  # it was good when it was kept: the rules became stricter since
+            raise TemplateRefused(errors=[fault_problem(fault)]) from None
+        made = self._versions[name, number] = Loaded(template, number)
+        while len(self._versions) > _OLD_VERSIONS:
+            self._versions.popitem(last=False)
+        return made
+
+    # --- publishing ----------------------------------------------------------------------------------------------
+
+    async def compile(self, name: str, files: Mapping[str, str]) -> Template:
+        """Compile files that are not kept; layouts of the folder may be extended. Raises TemplateRefused."""
+        layouts = _files(self._folder.path / LAYOUTS, f"{LAYOUTS}/")
+        try:
+            return await asyncio.to_thread(lambda: compile_template(parse_files(name, {**layouts, **files})))
         except TemplateFault as fault:
-            raise ConfigurationError(f"POSTROOM_TEMPLATES_DIR: {folder}: {fault}") from None
+            raise TemplateRefused(errors=[fault_problem(fault)]) from None
 
-    def reload(self) -> list[str]:
-        """Read all again; what is bad is refused and its old form stays. Returns the faults."""
-        faults: list[str] = []
-        fresh: dict[str, Template] = {}
-        for name in _names(self._folder):
-            try:
-                fresh[name] = compile_template(read_source(self._folder, name))
-            except TemplateFault as fault:
-                faults.append(str(fault))
-                log.error(Log.TEMPLATES_REFUSED, template=name, detail=str(fault))
-                if name in self._templates:
-                    fresh[name] = self._templates[name]
-        self._templates = fresh
-        log.info(Log.TEMPLATES_RELOADED, templates=len(fresh))
-        return faults
+    async def publish(self, name: str, files: Mapping[str, str]) -> Loaded:
+        """Make these files the current version of `name`. Raises TemplateRefused, TemplateManagedByFiles."""
+        self._check_free(name)
+        template = await self.compile(name, files)
+        loaded = Loaded(template, await self._keep(template, current=True))
+        self._published.pop(name, None)
+        log.info(Log.TEMPLATE_PUBLISHED, template=loaded.label)
+        return loaded
 
-    def names(self) -> list[str]:
-        """All names in order."""
-        return sorted(self._templates)
+    async def retire(self, name: str) -> None:
+        """Take a published name away; its versions stay. Raises TemplateNotFound, TemplateManagedByFiles."""
+        self._check_free(name)
+        if self._store is None or not await self._store.retire_template(name):
+            raise _not_found(f"there is no published template {name!r}")
+        self._published.pop(name, None)
 
-    def get(self, name: str) -> Template:
-        """By name, or by `name@version` of the version that is loaded. Raises TemplateNotFound."""
-        bare, at, version = name.partition("@")
-        template = self._templates.get(bare)
-        if template is None:
-            near = get_close_matches(bare, self._templates, 1)
-            detail = f"there is no template {bare!r}" + (f"; did you mean {near[0]}?" if near else "")
-        elif at and version != template.version:
-            detail = f"{bare} is loaded as version {template.version}, not {version}"
-        else:
-            return template
-        raise TemplateNotFound(errors=[FieldProblem("#/template/name", TemplateNotFound.code, detail)])
+    def _check_free(self, name: str) -> None:
+        if name in self._folder.templates:
+            raise TemplateManagedByFiles(f"{name} stands in the templates folder: change it there.")
 
-    def sample_attachment(self, template: Template, file: str) -> bytes:
-        """The bytes of a sample attachment, a file of the template's folder named in its template.toml."""
-        if file not in template.sample_attachments:
-            raise LookupError(file)
-        return (self._folder / template.name / file).read_bytes()
+    async def versions(self, name: str) -> Sequence[TemplateVersion]:
+        """All versions of a name, newest first. Raises TemplateNotFound."""
+        found = await self._store.template_versions(name, 1000) if self._store is not None else ()
+        if not found:
+            raise _not_found(f"there is no template {name!r}")
+        return found
+
+    def sample_attachments(self, template: Template) -> tuple[Attachment, ...]:
+        """The files of the template's folder that its template.toml names. One that is not there is left out."""
+        paths = [self._folder.path / template.name / file for file in template.source.sample_attachments]
+        return tuple(Attachment(path.name, path.read_bytes()) for path in paths if path.is_file())
 
 
-def _names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and NAME.fullmatch(entry.name) is not None)
+def _means(version: str, loaded: Loaded) -> bool:
+    return version == str(loaded.number) or (len(version) >= 8 and loaded.template.digest.startswith(version))
 
 
-def read_source(folder: Path, name: str) -> TemplateSource:
-    """Read one template's files. Raises TemplateFault."""
-    home = folder / name
-    head = _toml(home / "template.toml", f"{name}/template.toml")
-    default_locale = str(head.get("locale", "en"))
-    locales = {default_locale: _locale(home, name, head)}
-    for entry in sorted((home / "locales").iterdir()) if (home / "locales").is_dir() else ():
-        if entry.is_dir() and LOCALE.fullmatch(entry.name):
-            where = f"{name}/locales/{entry.name}"
-            locales[entry.name] = _locale(
-                entry, where, {**head, **_toml(entry / "template.toml", f"{where}/template.toml")}
-            )
-    return TemplateSource(
-        name=name,
-        description=str(head.get("description", "")),
-        schema=head.get("variables", {"type": "object"}),
-        locales=locales,
-        default_locale=default_locale,
-        layouts=_layouts(folder),
-        sample_attachments=tuple(_plain_name(file, name) for file in head.get("sample_attachments", ())),
-    )
+def _not_found(detail: str) -> TemplateNotFound:
+    return TemplateNotFound(errors=[FieldProblem("#/template/name", TemplateNotFound.code, detail)])
 
 
-def _plain_name(file: object, name: str) -> str:
-    text = str(file)
-    if "/" in text or "\\" in text or text.startswith("."):
-        raise TemplateFault(f"{name}/template.toml", 1, "sample_attachments names files of this folder")
-    return text
-
-
-def _locale(home: Path, where: str, head: Mapping[str, Any]) -> LocaleSource:
-    if "subject" not in head:
-        raise TemplateFault(f"{where}/template.toml", 1, "`subject` is missing")
-    text = home / "text.j2"
-    return LocaleSource(
-        subject=str(head["subject"]),
-        html=_read(home / "html.j2", f"{where}/html.j2"),
-        text=_read(text, f"{where}/text.j2") if text.exists() else None,
-        sample=head.get("sample", {}),
-    )
-
-
-def _layouts(folder: Path) -> dict[str, str]:
-    home = folder / _LAYOUTS
-    if not home.is_dir():
-        return {}
-    return {f"{_LAYOUTS}/{file.name}": _read(file, f"{_LAYOUTS}/{file.name}") for file in sorted(home.glob("*.j2"))}
-
-
-def _read(file: Path, where: str) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TemplateFault(where, 1, f"can't be read: {error}") from None
-
-
-def _toml(file: Path, where: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(_read(file, where))
-    except tomllib.TOMLDecodeError as error:
-        raise TemplateFault(where, 1, str(error)) from None
+def fault_problem(fault: TemplateFault) -> FieldProblem:
+    """A fault as the API tells it: the file as pointer, the line in the sentence."""
+    place = fault.file.replace("~", "~0").replace("/", "~1")
+    return FieldProblem(f"#/files/{place}", TemplateRefused.code, f"line {fault.line}: {fault.why}")

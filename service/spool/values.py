@@ -1,14 +1,15 @@
 """What the edge hands to the use cases and gets back. Nothing here knows HTTP, SQL or SMTP."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from service.durations import Rate
 from service.errors import PostroomError
 from service.mail.address import Mailbox
 from service.mail.compose import Notice
-from service.mail.draft import Attachment, Calendar
+from service.mail.draft import Alternative, Attachment, Calendar, Draft
+from service.mail.lint import Finding
 from service.store.port import NewMessage
 
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
@@ -30,7 +31,7 @@ class Caller:
 class TemplateUse:
     """Which template, with what."""
 
-    name: str  # or name@version
+    name: str  # or name@3
     variables: Mapping[str, Any]
     locale: str | None = None
 
@@ -49,6 +50,9 @@ class Submission:
     subject: str | None = None
     html: str | None = None
     text: str | None = None
+    amp: str | None = None
+    alternatives: tuple[Alternative, ...] = ()
+    embed_data_urls: bool = False
     template: TemplateUse | None = None
     attachments: tuple[Attachment, ...] = ()
     calendar: Calendar | None = None
@@ -57,10 +61,11 @@ class Submission:
     metadata: tuple[tuple[str, str], ...] = ()
     scheduled_at: int | None = None  # ms
     ttl: float | None = None  # seconds
-    priority: str = "normal"
+    priority: str | None = None  # the template's, else normal
+    importance: str | None = None
     relay: str | None = None
     delivery: str = "at_least_once"
-    unsubscribe_url: str | None = None
+    unsubscribe_urls: tuple[str, ...] = ()
     in_reply_to: str | None = None
     references: tuple[str, ...] = ()
     idempotency_key: str | None = None  # of an item in a batch
@@ -106,8 +111,7 @@ class Preview:
     """What a dry run answers: everything a real one would have made."""
 
     prepared: Prepared
-    subject: str
-    html: str | None
-    text: str | None
-    headers: Sequence[tuple[str, str]]
-    plan: Sequence[RelayPlan] = field(default_factory=tuple)
+    draft: Draft
+    plan: Sequence[RelayPlan]
+    headers: Sequence[tuple[str, str]] = ()
+    findings: Sequence[Finding] = ()

@@ -63,6 +63,7 @@ class NewMessage:
     recipients: tuple[NewRecipient, ...]
     warnings: tuple[Mapping[str, str], ...] = ()
     item: ItemKey | None = None
+    category: str = ""  # of the template: who unsubscribed from it gets none
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +311,17 @@ class Suppression:
     created_at: int
     message: str | None  # id of the message that led to it
     detail: str
+    category: str = ""  # of an unsubscribe: only messages of this category are held back
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateVersion:
+    """One immutable form of a template: equal files, equal digest, equal number."""
+
+    name: str
+    number: int
+    digest: str
+    created_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,8 +377,8 @@ class Store(Protocol):
     async def find_answer(self, account: str, key: IdempotencyKey) -> Replayed | KeyMismatch | None:
         """What a key was answered with, before any work is done."""
 
-    async def suppressed(self, account: str, emails: Sequence[str]) -> Mapping[str, str]:
-        """Those of `emails` that are suppressed, with the reason."""
+    async def suppressed(self, account: str, emails: Sequence[str], category: str = "") -> Mapping[str, str]:
+        """Those of `emails` that are suppressed for messages of `category`, with the reason."""
 
     # dispatch
     async def claim(
@@ -438,7 +450,28 @@ class Store(Protocol):
     async def add_suppression(self, account: str, suppression: Suppression) -> bool:
         """False when it stood there already."""
 
-    async def remove_suppressions(self, account: str, email: str, reason: str | None) -> int: ...
+    async def remove_suppressions(
+        self, account: str, email: str, reason: str | None, category: str | None = None
+    ) -> int: ...
+
+    # templates
+    async def publish_template(self, name: str, digest: str, files: str, now: int, *, current: bool) -> int:
+        """Keep a version; answers its number, the old one when these files were there before.
+
+        `files`: JSON. With `current`, the bare name means this version from here on.
+        """
+
+    async def retire_template(self, name: str) -> bool:
+        """Take the bare name away; its versions stay. False: it was not published."""
+
+    async def published_templates(self, name: str | None = None) -> Sequence[TemplateVersion]:
+        """The current versions of published names: all, or of one name."""
+
+    async def template_versions(self, name: str, limit: int) -> Sequence[TemplateVersion]:
+        """The versions of one name, newest first."""
+
+    async def template_files(self, name: str, number: int) -> str | None:
+        """The files of one version, as JSON."""
 
     # keys and limits
     async def find_key(self, prefix: str) -> ApiKey | None: ...

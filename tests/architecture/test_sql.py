@@ -17,6 +17,7 @@ QUERIES = load_queries("sqlite")
 COLD = {
     "list_keys: all",
     "add_key: any",
+    "published_templates: all",
     "stats: counters",
     "purge_log: states",  # the rows of one message
     "rescue: holders",  # a partial index that holds only open attempts

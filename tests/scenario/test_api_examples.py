@@ -49,6 +49,8 @@ async def _make_what_the_path_names(client: httpx.AsyncClient, path: str) -> dic
         return {"id": id}
     if path == "/suppressions/{email}":
         await client.post("/suppressions", json={"email": "gone@example.org"})
+    if path == "/templates/{name}":
+        await client.put("/templates/hello", json={})
     if path == "/keys/{id}":
         return {"id": (await client.post("/keys", json={"name": "x"})).json()["id"]}
     return {}

@@ -120,6 +120,7 @@ def _insert(transaction: Transaction, message: NewMessage, request: int | None) 
             message.size,
             json.dumps(message.warnings) if message.warnings else None,
             request,
+            message.category,
         ),
     )
     seq = transaction.inserted()

@@ -72,8 +72,9 @@ class _Claiming:
     def _message(self, seq: int, want: Want, priority: int) -> Delivery | None:
         """Lease one message's due recipients; None when all of them ended instead (expired, suppressed)."""
         message = self.transaction.one("claim: message", (seq,))
+        *message, category = message
         id, account, message_id, delivery, created_at, expires_at, from_email, envelope_from, smtputf8, size = message
-        due = self._sendable(seq, account, want.route)
+        due = self._sendable(seq, {"account": account, "category": category}, want.route)
         if not due:
             self.ends -= 1
             close(self.transaction, seq, self.now)
@@ -98,7 +99,7 @@ class _Claiming:
             content=self._content(seq, size),
         )
 
-    def _sendable(self, seq: int, account: str, route: str) -> list[tuple[int, str, int, int, State]]:
+    def _sendable(self, seq: int, whose: dict[str, str], route: str) -> list[tuple[int, str, int, int, State]]:
         """(rid, email, attempts, in doubt, state) of due recipients; those that must not be sent any more end here."""
         transaction, now = self.transaction, self.now
         due: list[tuple[int, str, int, int, State]] = []
@@ -106,7 +107,7 @@ class _Claiming:
         for rid, email, key, attempts, in_doubt, expires_at, state in rows:
             if expires_at <= now:
                 end_waiting(transaction, rid, State(state), Event.EXPIRE, "ttl is over", now)
-            elif (row := transaction.one("suppressed: by address", (account, key))) is not None:
+            elif (row := transaction.one("suppressed: by address", {**whose, "key": key})) is not None:
                 end_waiting(transaction, rid, State(state), Event.SUPPRESS, row[0], now)
             else:
                 due.append((rid, email, attempts, in_doubt, State(state)))

@@ -102,7 +102,7 @@ def _suppress(
     detail = " ".join(part for part in (str(each.code or ""), each.enhanced, each.text) if part)
     transaction.run(
         "add_suppression: insert",
-        (settlement.account, key, each.suppress, email, "delivery", settlement.now, settlement.id, detail),
+        (settlement.account, key, each.suppress, email, "delivery", settlement.now, settlement.id, detail, ""),
     ).fetchall()
 
 

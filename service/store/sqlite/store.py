@@ -27,6 +27,7 @@ from service.store.port import (
     RescuePolicy,
     Settlement,
     Suppression,
+    TemplateVersion,
     Want,
 )
 from service.store.sqlite import accept as accepting
@@ -132,12 +133,16 @@ class SQLiteStore:
         bindings = {"account": account, "key": key.key}
         return accepting.find_answer(self._read(lambda reader: reader.one("accept: find request", bindings)), key)
 
-    async def suppressed(self, account: str, emails: Sequence[str]) -> Mapping[str, str]:
+    async def suppressed(self, account: str, emails: Sequence[str], category: str = "") -> Mapping[str, str]:
         """See port."""
 
         def read(reader: Reader) -> dict[str, str]:
-            rows = {key: reader.one("suppressed: by address", (account, key)) for key in map(email_key, emails)}
-            return {key: row[0] for key, row in rows.items() if row}
+            found: dict[str, str] = {}
+            for key in map(email_key, emails):
+                row = reader.one("suppressed: by address", {"account": account, "key": key, "category": category})
+                if row:
+                    found[key] = f"{row[0]} from {row[1]}" if row[1] else row[0]
+            return found
 
         return self._read(read)
 
@@ -273,15 +278,63 @@ class SQLiteStore:
             suppression.created_at,
             suppression.message,
             suppression.detail,
+            suppression.category,
         )
         return await self._write(lambda transaction: bool(transaction.run("add_suppression: insert", row).fetchall()))
 
-    async def remove_suppressions(self, account: str, email: str, reason: str | None) -> int:
+    async def remove_suppressions(
+        self, account: str, email: str, reason: str | None, category: str | None = None
+    ) -> int:
         """See port."""
-        bindings = {"account": account, "key": email_key(email), "reason": reason}
+        bindings = {"account": account, "key": email_key(email), "reason": reason, "category": category}
         return await self._write(
             lambda transaction: len(transaction.run("remove_suppressions: delete", bindings).fetchall())
         )
+
+    # --- templates -----------------------------------------------------------------------------------------------
+
+    async def publish_template(self, name: str, digest: str, files: str, now: int, *, current: bool) -> int:
+        """See port."""
+
+        def work(transaction: Transaction) -> int:
+            row = transaction.one("publish_template: known", (name, digest))
+            if row is None:
+                version = {"name": name, "digest": digest, "files": files, "now": now}
+                row = transaction.one("publish_template: version", version)
+            if current:
+                transaction.run("publish_template: current", (name, row[0], now))
+            return int(row[0])
+
+        return await self._write(work, len(files))
+
+    async def retire_template(self, name: str) -> bool:
+        """See port."""
+        return await self._write(
+            lambda transaction: bool(transaction.run("retire_template: delete", (name,)).fetchall())
+        )
+
+    async def published_templates(self, name: str | None = None) -> Sequence[TemplateVersion]:
+        """See port."""
+
+        def read(reader: Reader) -> list[TemplateVersion]:
+            rows = (
+                reader.run("published_templates: all")
+                if name is None
+                else reader.run("published_templates: one", (name,))
+            )
+            return [TemplateVersion(*row) for row in rows.fetchall()]
+
+        return self._read(read)
+
+    async def template_versions(self, name: str, limit: int) -> Sequence[TemplateVersion]:
+        """See port."""
+        rows = self._read(lambda reader: reader.run("template_versions: newest", (name, limit)).fetchall())
+        return [TemplateVersion(*row) for row in rows]
+
+    async def template_files(self, name: str, number: int) -> str | None:
+        """See port."""
+        row = self._read(lambda reader: reader.one("template_files: by number", (name, number)))
+        return row[0] if row else None
 
     # --- keys ----------------------------------------------------------------------------------------------------
 

@@ -194,7 +194,7 @@ def test_structured_fields_are_never_encoded() -> None:
     _, message = composed(
         references=ids,
         in_reply_to=ids[0],
-        unsubscribe_url="https://x.example/" + "u" * 300,
+        unsubscribe_urls=("https://x.example/" + "u" * 300,),
         headers=(("Feedback-ID", "a:b:c:d"), ("X-Long", "w " * 300)),
     )
     assert message["references"].split() == list(ids)
@@ -254,7 +254,7 @@ def test_the_gate_refuses_bytes_that_were_not_intended(damage: Any) -> None:
     [
         ({"subject": "a\r\nBcc: x@y.example"}, "#/subject"),
         ({"headers": (("X-A", "a\nb"),)}, "#/headers/X-A"),
-        ({"unsubscribe_url": "http://x.example"}, "#/unsubscribe_url"),
+        ({"unsubscribe_urls": ("http://x.example",)}, "#/unsubscribe_url"),
         ({"in_reply_to": "no id"}, "#/in_reply_to"),
         ({"text": "a\0b"}, "#/text"),
         ({"attachments": (Attachment("a\nb", b""),)}, "#/attachments/0/filename"),

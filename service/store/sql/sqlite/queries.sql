@@ -30,8 +30,9 @@ ON CONFLICT (bucket) DO UPDATE SET state = excluded.state, idle_after = excluded
 -- accept: message --
 -- The message's small row. Append.
 INSERT INTO messages (id, account, message_id, created_at, scheduled_at, expires_at, closed_at, priority, delivery,
-    route, relay, from_email, envelope_from, subject, template, tags, metadata, smtputf8, size, warnings, request)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    route, relay, from_email, envelope_from, subject, template, tags, metadata, smtputf8, size, warnings, request,
+    category)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- accept: recipient --
 -- One forward-path. Append.
@@ -68,8 +69,9 @@ INSERT INTO events (message, n, at, type, attempt, data) VALUES (?, ?, ?, ?, ?, 
 INSERT INTO counters (state, count) VALUES (?, ?) ON CONFLICT (state) DO UPDATE SET count = count + excluded.count;
 
 -- suppressed: by address --
--- Why an address gets no mail. Primary key.
-SELECT reason FROM suppressions WHERE account = ? AND address_key = ? LIMIT 1;
+-- Why an address gets no mail, or none of one category. Primary key.
+SELECT reason, category FROM suppressions
+WHERE account = :account AND address_key = :key AND category IN ('', :category) LIMIT 1;
 
 -- claim: waiting --
 -- The first due recipients of one lane. recipients_waiting (route, priority, due_at).
@@ -91,7 +93,7 @@ UPDATE recipients SET state = ?, attempt = ?, relay = ?, due_at = NULL, updated_
 
 -- claim: message --
 -- What a sender needs to know. Primary key.
-SELECT id, account, message_id, delivery, created_at, expires_at, from_email, envelope_from, smtputf8, size
+SELECT id, account, message_id, delivery, created_at, expires_at, from_email, envelope_from, smtputf8, size, category
 FROM messages WHERE seq = ?;
 
 -- claim: sealed as --
@@ -361,23 +363,62 @@ DELETE FROM contents WHERE message = ?;
 
 -- list_suppressions: page --
 -- Suppressions by address. Primary key.
-SELECT email, reason, origin, created_at, message, detail FROM suppressions
+SELECT email, reason, origin, created_at, message, detail, category FROM suppressions
 WHERE account = :account AND address_key > :after AND (:reason IS NULL OR reason = :reason)
-ORDER BY address_key, reason LIMIT :limit;
+ORDER BY address_key, reason, category LIMIT :limit;
 
 -- get_suppressions: by address --
 -- Why an address is suppressed. Primary key.
-SELECT email, reason, origin, created_at, message, detail FROM suppressions WHERE account = ? AND address_key = ?;
+SELECT email, reason, origin, created_at, message, detail, category FROM suppressions
+WHERE account = ? AND address_key = ?;
 
 -- add_suppression: insert --
 -- One reason for one address; the first one stays. Primary key.
-INSERT INTO suppressions (account, address_key, reason, email, origin, created_at, message, detail)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING reason;
+INSERT INTO suppressions (account, address_key, reason, email, origin, created_at, message, detail, category)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING reason;
 
 -- remove_suppressions: delete --
 -- The address is good again. Primary key.
 DELETE FROM suppressions WHERE account = :account AND address_key = :key AND (:reason IS NULL OR reason = :reason)
+    AND (:category IS NULL OR category = :category)
 RETURNING reason;
+
+-- publish_template: known --
+-- The number that these files have already. template_versions_by_digest.
+SELECT number FROM template_versions WHERE name = ? AND digest = ?;
+
+-- publish_template: version --
+-- The next number. Primary key.
+INSERT INTO template_versions (name, number, digest, files, created_at)
+SELECT :name, coalesce(max(number), 0) + 1, :digest, :files, :now FROM template_versions WHERE name = :name
+RETURNING number;
+
+-- publish_template: current --
+-- What the bare name means from here on. Primary key.
+INSERT INTO published_templates (name, number, published_at) VALUES (?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET number = excluded.number, published_at = excluded.published_at;
+
+-- retire_template: delete --
+-- The bare name means nothing any more; its versions stay. Primary key.
+DELETE FROM published_templates WHERE name = ? RETURNING name;
+
+-- published_templates: all --
+-- Every published name. Primary key.
+SELECT p.name, p.number, v.digest, v.created_at FROM published_templates p
+JOIN template_versions v ON v.name = p.name AND v.number = p.number ORDER BY p.name;
+
+-- published_templates: one --
+-- What one published name means. Primary key.
+SELECT p.name, p.number, v.digest, v.created_at FROM published_templates p
+JOIN template_versions v ON v.name = p.name AND v.number = p.number WHERE p.name = ?;
+
+-- template_versions: newest --
+-- The versions of one template, newest first. Primary key.
+SELECT name, number, digest, created_at FROM template_versions WHERE name = ? ORDER BY number DESC LIMIT ?;
+
+-- template_files: by number --
+-- What one version is made of. Primary key.
+SELECT files FROM template_versions WHERE name = ? AND number = ?;
 
 -- find_key: by prefix --
 -- The key a token may belong to. api_keys (prefix).

@@ -1,0 +1,165 @@
+"""Templates: look, preview, check, publish, reload, send a test."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from service.api import views
+from service.api.body import json_body
+from service.api.convert import validate
+from service.api.models import FilesIn, PublishIn, RenderIn, SendTestIn
+from service.api.operations import Call
+from service.api.requests import idempotency_key, json_response, only_query
+from service.api.sending import accepted
+from service.errors import FieldProblem, NotFound, TemplateNotFound, ValidationFailed
+from service.mail.lint import Finding
+from service.mail.render import Rendered, Template
+from service.mail.template import NAME
+from service.spool.check import check_template
+from service.spool.scaffold import scaffold
+from service.spool.templates import Loaded, fault_problem
+from service.spool.values import Submission, TemplateUse
+
+_LARGE = 4 * 1024 * 1024  # octets: a template with its layouts and languages
+_SMALL = 1024 * 1024
+
+
+async def _loaded(call: Call) -> Loaded:
+    try:
+        return await call.context.templates.get(str(call.request.path_params["name"]))
+    except TemplateNotFound as error:
+        raise NotFound(error.errors[0].detail) from None
+
+
+def _name(call: Call) -> str:
+    name = str(call.request.path_params["name"])
+    if NAME.fullmatch(name) is None:
+        detail = "a template's name is lower-case letters, digits and hyphens, at most 64"
+        raise ValidationFailed(errors=[FieldProblem("#/name", "invalid_name", detail)])
+    return name
+
+
+async def list_templates(call: Call) -> Response:
+    """GET /templates."""
+    only_query(call.request)
+    return json_response(views.page([views.template(each) for each in await call.context.templates.all()], None))
+
+
+async def get_template(call: Call) -> Response:
+    """GET /templates/{name}."""
+    only_query(call.request)
+    return json_response(views.template(await _loaded(call)))
+
+
+async def list_versions(call: Call) -> Response:
+    """GET /templates/{name}/versions."""
+    only_query(call.request)
+    try:
+        found = await call.context.templates.versions(_name(call))
+    except TemplateNotFound as error:
+        raise NotFound(error.errors[0].detail) from None
+    return json_response(views.page([views.template_version(each) for each in found], None))
+
+
+async def render_template(call: Call) -> Response:
+    """POST /templates/{name}/render."""
+    context = call.context
+    loaded = await _loaded(call)
+    async with json_body(call.request, context, _SMALL) as value:
+        asked = validate(RenderIn, value, context.settings, context.clock.now())
+        variables = loaded.template.sample(asked.locale) if asked.variables is None else asked.variables
+        rendered = context.submitter.render(loaded.template, variables, asked.locale)
+    return json_response(_rendered(loaded, rendered))
+
+
+def _rendered(loaded: Loaded, rendered: Rendered) -> dict[str, Any]:
+    return {
+        "name": rendered.template,
+        "version": loaded.number,
+        "locale": rendered.locale,
+        "subject": rendered.subject,
+        "html": rendered.html,
+        "text": rendered.text,
+    }
+
+
+def _findings(call: Call, template: Template) -> list[Finding]:
+    def render(each: Template, locale: str) -> Rendered:
+        return call.context.submitter.render(each, each.sample(locale), locale)
+
+    return check_template(template, render)
+
+
+def _report(findings: list[Finding]) -> Mapping[str, Any]:
+    return {
+        "ok": all(each.severity != "error" for each in findings),
+        "findings": [views.finding(each) for each in findings],
+    }
+
+
+async def check_loaded(call: Call) -> Response:
+    """POST /templates/{name}/check."""
+    return json_response(_report(_findings(call, (await _loaded(call)).template)))
+
+
+async def check_files(call: Call) -> Response:
+    """POST /templates/check: nothing is kept."""
+    context = call.context
+    async with json_body(call.request, context, _LARGE) as value:
+        asked = validate(FilesIn, value, context.settings, context.clock.now())
+        template = await context.templates.compile("draft", asked.files)
+    return json_response(_report(_findings(call, template)))
+
+
+async def publish_template(call: Call) -> Response:
+    """PUT /templates/{name}."""
+    context, name = call.context, _name(call)
+    async with json_body(call.request, context, _LARGE) as value:
+        asked = validate(PublishIn, value, context.settings, context.clock.now())
+        loaded = await context.templates.publish(name, scaffold(name) if asked.files is None else asked.files)
+    body = {**views.template(loaded), **_report(_findings(call, loaded.template))}
+    return json_response(body, 201, {"Location": f"/templates/{name}"})
+
+
+async def retire_template(call: Call) -> Response:
+    """DELETE /templates/{name}."""
+    only_query(call.request)
+    try:
+        await call.context.templates.retire(_name(call))
+    except TemplateNotFound as error:
+        raise NotFound(error.errors[0].detail) from None
+    return Response(status_code=204)
+
+
+async def reload_templates(call: Call) -> Response:
+    """POST /templates/reload."""
+    found = await call.context.templates.reload()
+    faults = [fault_problem(fault) for fault in found.faults]
+    return json_response(
+        {
+            "templates": [{"name": each.template.name, "version": each.number} for each in found.loaded],
+            "refused": [{"pointer": each.pointer, "code": each.code, "detail": each.detail} for each in faults],
+        }
+    )
+
+
+async def send_test(call: Call) -> Response:
+    """POST /templates/{name}/send-test: the sample, by the same way as every message."""
+    context = call.context
+    loaded = await _loaded(call)
+    async with json_body(call.request, context, _SMALL) as value:
+        asked = validate(SendTestIn, value, context.settings, context.clock.now())
+        template = loaded.template
+        variables = dict(template.sample(asked.locale)) if asked.variables is None else asked.variables
+        one = Submission(
+            from_=asked.from_,
+            to=tuple(asked.to),
+            template=TemplateUse(str(call.request.path_params["name"]), variables, asked.locale),
+            attachments=context.templates.sample_attachments(template),
+            tags=(("test", ""),),
+            relay=asked.relay,
+        )
+        key = idempotency_key(call.request, value)
+        answer = await context.submitter.submit(one, call.caller, key, views.accepted_bytes)
+    return accepted(answer)

@@ -1,0 +1,136 @@
+"""Variables of a template: their schema in JSON Schema or a short form, and every fault of a set of them at once.
+
+The short form is for people: `name = "string"`, `note = "string?"` (may be absent), `due = "date"`, tables for objects
+and a list of one element for lists. It is expanded to JSON Schema (draft 2020-12), which is what is checked and shown.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import jsonschema_rs
+
+from service.errors import FieldProblem
+
+_DECIMAL = r"^-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,9})?$"
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    "string": {"type": "string", "maxLength": 10_000},
+    "integer": {"type": "integer"},
+    "number": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "date": {"type": "string", "format": "date"},
+    "datetime": {"type": "string", "format": "date-time"},
+    "email": {"type": "string", "format": "email", "maxLength": 254},
+    "url": {"type": "string", "format": "uri", "maxLength": 2000},
+    "amount": {  # a number, or a decimal as text, which no float can spoil
+        "anyOf": [{"type": "number"}, {"type": "string", "pattern": _DECIMAL}],
+        "description": 'A decimal number, for example 12.5 or "12.50".',
+    },
+    "currency": {"type": "string", "pattern": "^[A-Z]{3}$", "description": "ISO 4217 code, for example EUR."},
+}
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+def expand_schema(given: Any) -> dict[str, Any]:
+    """JSON Schema of `[variables]`, which is one already (`type = "object"`) or the short form. Raises ValueError."""
+    if not isinstance(given, dict):
+        raise ValueError("must be a table")
+    if given.get("type") == "object":
+        return dict(given)
+    return _object(given, "")
+
+
+def _object(given: Mapping[str, Any], place: str) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for key, value in given.items():
+        name, optional = key.removesuffix("?"), key.endswith("?")
+        if _NAME.fullmatch(name) is None:
+            raise ValueError(f"{place}{key}: a name is letters, digits and underscores, beginning with a letter")
+        if isinstance(value, str) and value.endswith("?"):
+            value, optional = value[:-1], True
+        properties[name] = _value(value, f"{place}{name}.")
+        if not optional:
+            required.append(name)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _value(value: Any, place: str) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return _object(value, place)
+    if isinstance(value, list) and len(value) == 1:
+        return {"type": "array", "items": _value(value[0], place), "maxItems": 1000}
+    if isinstance(value, str) and value in KINDS:
+        return dict(KINDS[value])
+    raise ValueError(f"{place[:-1]}: must be one of {', '.join(KINDS)}, a table, or a list of one of these")
+
+
+class Variables:
+    """A compiled schema."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        """Raises ValueError when `schema` is no JSON Schema of draft 2020-12."""
+        try:
+            plain = dict(schema)
+            jsonschema_rs.meta.validate(plain)
+            self._validator = jsonschema_rs.Draft202012Validator(plain, validate_formats=True, retriever=_no_retrieving)
+        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+            raise ValueError(str(error).partition("\n")[0]) from None
+        self._schema = schema
+
+    def problems(self, variables: Mapping[str, Any], pointer: str) -> list[FieldProblem]:
+        """All faults at once, each at its own pointer below `pointer`: missing, misspelt, mistyped."""
+        if self._validator.is_valid(variables):
+            return []
+        found: list[FieldProblem] = []
+        for error in self._validator.iter_errors(variables):
+            place = "#" + pointer + "".join(f"/{_escape(str(step))}" for step in error.instance_path)
+            found += self._of(error, place)
+        return sorted(found, key=lambda problem: problem.pointer)
+
+    def _of(self, error: jsonschema_rs.ValidationError, place: str) -> list[FieldProblem]:
+        kind = error.kind.as_dict()
+        if error.kind.name == "required":
+            return [FieldProblem(f"{place}/{_escape(kind['property'])}", "missing", "is missing")]
+        if error.kind.name == "additionalProperties":
+            known = list(self._at(error.schema_path[:-1]).get("properties", {}))
+            return [
+                FieldProblem(f"{place}/{_escape(name)}", "unknown_variable", _did_you_mean(name, known))
+                for name in kind["unexpected"]
+            ]
+        # the library's own message shows the value; a variable may be a secret, so only the rule is told
+        rule = {key: value for key, value in kind.items() if key != "value"}
+        return [FieldProblem(place, "invalid_variable", f"must satisfy {error.kind.name}: {self._rule(error, rule)}")]
+
+    def _rule(self, error: jsonschema_rs.ValidationError, rule: Mapping[str, Any]) -> str:
+        try:
+            return _short(self._at(error.schema_path))
+        except (LookupError, TypeError):  # behind a $ref
+            return _short(rule)
+
+    def _at(self, path: Sequence[str | int]) -> Any:
+        at: Any = self._schema
+        for step in path:
+            at = at[step]
+        return at
+
+
+def _no_retrieving(uri: str) -> Any:
+    """A schema that refers elsewhere would make us fetch it."""
+    raise ValueError(f"$ref to {uri} is not allowed: a schema refers only to itself")
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, 1)
+    return f"is not known; did you mean {near[0]}?" if near else "is not known to this template"
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _escape(step: str) -> str:
+    return step.replace("~", "~0").replace("/", "~1")
