@@ -220,7 +220,8 @@ def _toml(files: Mapping[str, str], name: str, path: str, known: set[str]) -> di
         head = tomllib.loads(files[path])
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"at line (\d+)", str(error))
-        raise TemplateFault(where, int(line[1]) if line else 1, str(error)) from None
+        last = files[path].count("\n") + 1  # "at end of document"
+        raise TemplateFault(where, int(line[1]) if line else last, str(error)) from None
     if unknown := sorted(set(head) - known):
         raise TemplateFault(where, 1, f"`{unknown[0]}` is not known here; known: {', '.join(sorted(known))}")
     return head

@@ -1,0 +1,108 @@
+"""CSS inlined at load gives each element the style that css-inline gives it in the rendered html."""
+
+from html.parser import HTMLParser
+
+import pytest
+
+from service.mail.inline import inline_rendered, needs_inlining
+from service.mail.render import compile_template
+from service.mail.template import parse_files
+from tests.support.template_files import STARTERS, render, starter_files, template_of
+
+STYLE = "<style>.a { color: red; margin: 0 } .b, p { padding: 1px; } div p { top: 2px } #i { left: 3px }</style>"
+
+
+class Styles(HTMLParser):
+    """(tag, declarations) of every element that has or could have a style."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, frozenset[str]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        style = dict(attrs).get("style") or ""
+        parts = (part.strip().replace('"', "'") for part in style.split(";"))
+        declarations = {":".join(side.strip() for side in part.partition(":")[::2]) for part in parts if part}
+        if tag not in {"tbody", "html", "head", "body"} or declarations:  # the parser of css-inline adds these
+            self.found.append((tag, frozenset(declarations)))
+
+
+def ahead_and_after(html: str, variables: dict[str, object]) -> tuple[str, str]:
+    """(inlined at load, inlined after rendering)."""
+    kept = template_of("inline_css = false", html)
+    return render(template_of("", html), variables).html, inline_rendered(render(kept, variables).html)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '<p class="a">x</p>',
+        '<div><p>{{ v }}</p></div><p class="a b" id="i">y</p>',
+        '<p class="a" style="color: blue">own style wins</p>',
+        '<p style="width: {{ n }}px; color: {{ c }}" class="a">variables in a style</p>',
+        '<a class="a" href="https://x.example/?q={{ v }}">{{ v }}</a>',
+        '{% for x in l %}<p class="a">{{ x }}</p>{% endfor %}',
+        '<table>{% for x in l %}<tr class="a"><td class="b">{{ x }}</td></tr>{% endfor %}</table>',
+        '{% if v %}<p class="a">1</p>{% else %}<p class="b">2</p>{% endif %}',
+        '<img class="a" src="https://x.example/{{ v }}.png" alt="{{ v }}"><br class="b"/>',
+        '<!--[if mso]><p class="a">only Outlook</p><![endif]--><p class="a">all</p>',
+        "<p class='a' title=\"a > b\">quotes</p>",
+    ],
+)
+def test_each_element_gets_the_style_it_would_get_after_rendering(body: str) -> None:
+    html = f"<html><head>{STYLE}</head><body>{body}</body></html>"
+    template = template_of("", html)
+    assert template.inlined("en").ahead, template.inlined("en").reason
+    ahead, after = ahead_and_after(html, {"v": "w&", "n": 5, "c": "green", "l": [1, 2]})
+    assert Styles(ahead).found == Styles(after).found
+    assert 'style="' in ahead
+
+
+@pytest.mark.parametrize("name", STARTERS)
+@pytest.mark.parametrize("locale", ["en", "zh-CN"])
+def test_the_starter_templates_are_inlined_at_load_like_after_rendering(name: str, locale: str) -> None:
+    files = starter_files(name)
+    template = compile_template(parse_files(name, files))
+    assert template.inlined(locale).ahead, template.inlined(locale).reason
+    kept = {**files, "template.toml": "inline_css = false\n" + files["template.toml"]}
+    after = inline_rendered(render(compile_template(parse_files(name, kept)), locale=locale).html)
+    assert Styles(render(template, locale=locale).html).found == Styles(after).found
+
+
+def test_only_style_attributes_change() -> None:
+    html = f"<html><head>{STYLE}</head><body>\n<P  Class='a'>&nbsp;&#847;</P>\n<table><tr><td>{{{{ v }}}}</td></tr></table></body></html>"
+    inlined = render(template_of("", html), {"v": "x"}).html
+    assert inlined == html.replace("<P  Class", '<P style="padding:1px;color:red;margin:0"  Class').replace(
+        "{{ v }}", "x"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ('<p {% if v %}class="a"{% endif %}>x</p>', "inside of a tag"),
+        ("<style>p:first-child { color: red }</style><p>x</p>", "siblings"),
+        ("<style>p + p { color: red }</style><p>x</p>", "siblings"),
+        ("<style>p { color: {{ c }} }</style><p>x</p>", "style element"),
+        ("<table>{{ v }}<tr class='a'><td>y</td></tr></table>", "allows no text"),
+    ],
+)
+def test_what_can_not_be_known_before_is_inlined_after_rendering(body: str, why: str) -> None:
+    html = f"<html><head>{STYLE}</head><body>{body}</body></html>"
+    template = template_of("", html)
+    assert not template.inlined("en").ahead
+    assert why in template.inlined("en").reason
+    ahead, after = ahead_and_after(html, {"v": "w", "c": "green"})
+    assert ahead == after
+    assert "style=" in ahead
+
+
+def test_at_rules_alone_need_no_inlining() -> None:
+    assert not needs_inlining("<style>@media (max-width: 1px) { .a { color: red } } @import 'x'; /* .b {} */</style>")
+    assert needs_inlining("<style>@media print { .a { color: red } } .b { color: red }</style>")
+
+
+def test_inlining_can_be_refused() -> None:
+    html = f"{STYLE}<p class='a'>x</p>"
+    assert render(template_of("inline_css = false", html)).html == html
