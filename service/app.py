@@ -35,6 +35,7 @@ from service.spool.keys import Keys
 from service.spool.messages import Messages
 from service.spool.prepare import Preparer
 from service.spool.signals import Signals
+from service.spool.signing import Signing
 from service.spool.submit import Submitter
 from service.spool.templates import TemplateLibrary
 from service.store import open_store
@@ -74,22 +75,23 @@ class Service:
         store: Store,
         relays: Relays,
         templates: TemplateLibrary,
+        signing: Signing,
         capture: Capture | None,
         holder: str,
     ) -> None:
         self.settings, self.clock, self.store, self.relays = settings, clock, store, relays
-        self.templates, self.capture = templates, capture
+        self.templates, self.signing, self.capture = templates, signing, capture
         self.metrics = Metrics()
         self.signals = Signals()
         self.readiness = Readiness(store, settings.role)
         self.readiness.held = settings.hold
-        preparer = Preparer(settings, clock, store, templates, relays)
+        preparer = Preparer(settings, clock, store, templates, relays, signing)
         self.readiness.guard = preparer.guard.active
         self.keys = Keys(clock, store)
         self.messages = Messages(settings, clock, store, relays, self.signals)
         self.submitter = Submitter(settings, clock, store, preparer, self.readiness, self.signals, self.metrics)
         self.dispatcher = (
-            Dispatcher(settings, clock, store, relays, self.signals, self.readiness, self.metrics, holder)
+            Dispatcher(settings, clock, store, relays, self.signals, self.readiness, self.metrics, signing, holder)
             if settings.role != "api"
             else None
         )
@@ -115,9 +117,10 @@ class Service:
             watch=settings.templates_watch,
             published_for=settings.templates_refresh,
         )
+        signing = Signing(settings.dkim_file)
         await store.open()
         await templates.number()
-        service = cls(settings, clock, store, relays, templates, captured, holder)
+        service = cls(settings, clock, store, relays, templates, signing, captured, holder)
         await service._bootstrap()
         service._start_loops()
         log.info(Log.STARTED, role=settings.role, relays=relays.names(), guard=service.readiness.guard)
@@ -168,12 +171,17 @@ class Service:
         return app
 
     def reload(self) -> None:
-        """Read the templates again, in the background. What is bad is refused and logged; its old form stays."""
+        """Read templates and DKIM keys again, in the background. What is bad is refused and logged; its old form stays."""
         task = asyncio.ensure_future(self._reload())
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
 
     async def _reload(self) -> None:
+        try:
+            await asyncio.to_thread(self.signing.reload)
+            log.info(Log.DKIM_RELOADED, keys=[key.label for key in self.signing.ring.keys])
+        except PostroomError as error:
+            log.error(Log.DKIM_REFUSED, detail=error.detail)
         try:
             await self.templates.reload()
         except (PostroomError, OSError) as error:

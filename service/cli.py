@@ -5,6 +5,7 @@ postroom serve      the service, configured by POSTROOM_* (see README)
 postroom migrate    bring the store's schema up to date
 postroom keys       create, list and revoke API keys
 postroom relay      list and check relays
+postroom dkim       make DKIM keys, show their DNS records
 postroom template   make, check, render and try templates
 postroom openapi    write the OpenAPI document
 postroom demo       start a service, send every template over real SMTP, print each timeline
@@ -19,8 +20,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from service import dkim_commands, template_commands
 from service import settings as configuration
-from service import template_commands
 from service.clock import SYSTEM, rfc3339
 from service.errors import PostroomError
 from service.settings import Settings
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     add("demo", _demo, "Start a service, send every template over real SMTP, print each timeline.")
     _add_keys(add("keys", _usage, "Create, list and revoke API keys."))
     _add_relay(add("relay", _usage, "List and check relays."))
+    dkim_commands.register(add("dkim", _usage, "Make DKIM keys, show their DNS records."))
     template_commands.register(add("template", _usage, "Make, check, render and try templates."))
     return parser
 

@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     idle_timeout: Seconds = Field(60, description="An idle session is closed with QUIT after this.")
     session_lifetime: Seconds = Field(600, description="No session is used longer.")
 
+    dkim_file: Path | None = Field(None, description="A TOML file with the DKIM keys of sender domains.")
     templates_dir: Path | None = Field(None, description="Templates; default: `templates/`, else the starter set.")
     templates_watch: bool = Field(False, description="Look for changed template files before each use (`dev` does).")
     templates_refresh: Seconds = Field(2, description="How long a published template is used without asking the store.")

@@ -40,6 +40,8 @@ class Log(StrEnum):
     TEMPLATES_RELOADED = "templates.reloaded"
     TEMPLATES_REFUSED = "templates.refused"
     TEMPLATE_PUBLISHED = "templates.published"
+    DKIM_RELOADED = "dkim.reloaded"
+    DKIM_REFUSED = "dkim.refused"
     PURGED = "janitor.purged"
     BOOTSTRAP_KEY = "keys.bootstrap"
 

@@ -87,7 +87,7 @@ PREVIEW = {
     "headers": [{"name": "From", "value": "zoucz <zouchengzhuo@163.com>"}],
     "size": 1034,
     "recipients": [{"email": "405966530@qq.com", "kind": "to", "status": "queued"}],
-    "relays": [{"name": "default", "envelope_from": "zouchengzhuo@163.com", "from_rewritten": False}],
+    "relays": [{"name": "default", "envelope_from": "zouchengzhuo@163.com", "from_rewritten": False, "dkim": []}],
     "template": None,
     "warnings": [],
     "findings": [

@@ -73,7 +73,12 @@ def preview(shown: Preview) -> dict[str, Any]:
         "size": shown.prepared.message.size,
         "recipients": accepted(shown.prepared)["recipients"],
         "relays": [
-            {"name": each.relay, "envelope_from": each.envelope_from, "from_rewritten": each.rewritten}
+            {
+                "name": each.relay,
+                "envelope_from": each.envelope_from,
+                "from_rewritten": each.rewritten,
+                "dkim": [key.label for key in each.keys],
+            }
             for each in shown.plan
         ],
         "template": shown.prepared.message.template,

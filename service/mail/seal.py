@@ -1,17 +1,19 @@
-"""The last step before MAIL FROM: a relay's sender rule on composed bytes. Deterministic: same rule, same bytes.
+"""The last step before MAIL FROM: a relay's sender rule on composed bytes, then DKIM. Deterministic: same rule, same bytes.
 
 Most consumer providers demand that envelope and From equal the login. A rule either refuses another sender (the
 trial seal at accept makes that a 422) or rewrites it: envelope and From take the login, the display name stays, and
-the address that was asked for becomes Reply-To. DKIM signs after the rule, here.
+the address that was asked for becomes Reply-To. The keys of the domain that then stands in From sign (mail/dkim).
 """
 
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.errors import FieldProblem, SenderNotAccepted
 from service.mail.address import email_key
+from service.mail.dkim import sign
+from service.mail.dkim_keys import DkimKey, DkimRing
 
 _FROM = re.compile(rb"(?m)^From:(?:[^\r\n]|\r\n[ \t])*")
 _REPLY_TO = re.compile(rb"(?m)^Reply-To:")
@@ -27,10 +29,12 @@ class SenderRule:
     must_equal_login: bool = False
     rewrite_from: bool = False
     allowed: tuple[str, ...] = ()  # addresses or domains; empty = any
+    dkim: bool = True  # False: the relay's mail goes out without our signature
+    rewritten_fields: tuple[str, ...] = ()  # lower-case names that the relay writes anew: never signed
 
     @property
     def id(self) -> str:
-        """The same for equal rules; the attempt keeps it."""
+        """The same for rules that put the same sender on a message; the attempt keeps it."""
         text = repr((self.login, self.must_equal_login, self.rewrite_from))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -41,22 +45,52 @@ class Sealed:
 
     segments: tuple[bytes, ...]
     envelope_from: str
+    header_from: str
     rule_id: str
     rewritten: bool
+    signed_by: tuple[str, ...] = ()  # labels of the DKIM keys
 
 
-def seal(segments: Sequence[bytes], envelope_from: str, header_from: str, rule: SenderRule) -> Sealed:
-    """Apply `rule`. Raises SenderNotAccepted naming the address it must be."""
+def seal(
+    segments: Sequence[bytes],
+    envelope_from: str,
+    header_from: str,
+    rule: SenderRule,
+    ring: DkimRing | None = None,
+    at: int = 0,
+) -> Sealed:
+    """Apply `rule`, then sign with the keys that `ring` has for the sender at that time (ms, the same at each attempt).
+
+    Without a ring it is the trial of a request. Raises SenderNotAccepted naming the address it must be.
+    """
+    sealed = Sealed(tuple(segments), envelope_from, header_from, rule.id, rewritten=False)
+    if _must_rewrite(envelope_from, header_from, rule):
+        block = _rewrite(segments[0], rule.login)
+        sealed = Sealed((block, *segments[1:]), rule.login, rule.login, rule.id, rewritten=True)
+    if ring is None or not (keys := signers(ring, sealed.header_from, rule, at)):
+        return sealed
+    signatures = sign(sealed.segments, keys, at, rule.rewritten_fields)
+    segments = (signatures + sealed.segments[0], *sealed.segments[1:])
+    return replace(sealed, segments=segments, signed_by=tuple(key.label for key in keys))
+
+
+def signers(ring: DkimRing, header_from: str, rule: SenderRule, at: int) -> tuple[DkimKey, ...]:
+    """The keys that sign for this From address through a relay: those of its domain, so that DMARC aligns (RFC 7489 3.1.1)."""
+    return ring.for_sender(header_from, at) if rule.dkim else ()
+
+
+def _must_rewrite(envelope_from: str, header_from: str, rule: SenderRule) -> bool:
+    """Whether the login takes the sender's place. Raises SenderNotAccepted when the rule only refuses."""
     if not rule.must_equal_login:
-        return Sealed(tuple(segments), envelope_from, rule.id, rewritten=False)
+        return False
     login = email_key(rule.login)
     if email_key(header_from) == login and email_key(envelope_from) == login:
-        return Sealed(tuple(segments), envelope_from, rule.id, rewritten=False)
-    if not rule.rewrite_from:
-        pointer = "#/from" if email_key(header_from) != login else "#/envelope_from"
-        detail = f"relay {rule.relay} sends only as {rule.login}"
-        raise SenderNotAccepted(detail, errors=[FieldProblem(pointer, SenderNotAccepted.code, detail)])
-    return Sealed((_rewrite(segments[0], rule.login), *segments[1:]), rule.login, rule.id, rewritten=True)
+        return False
+    if rule.rewrite_from:
+        return True
+    pointer = "#/from" if email_key(header_from) != login else "#/envelope_from"
+    detail = f"relay {rule.relay} sends only as {rule.login}"
+    raise SenderNotAccepted(detail, errors=[FieldProblem(pointer, SenderNotAccepted.code, detail)])
 
 
 def _rewrite(head: bytes, login: str) -> bytes:

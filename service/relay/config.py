@@ -51,6 +51,7 @@ _KEYS = {
     "auth",
     "max_bytes",
     "pipelining",
+    "dkim",
 }
 
 
@@ -134,7 +135,15 @@ def relay_from(name: str, values: Mapping[str, Any], where: str) -> RelayConfig:
         user=url.user,
         secret=SecretStr(secret),
         preset=preset,
-        rule=SenderRule(name, url.user, must_equal, _flag(options.get("rewrite_from", False)), senders),
+        rule=SenderRule(
+            name,
+            url.user,
+            must_equal,
+            _flag(options.get("rewrite_from", False)),
+            senders,
+            dkim=_flag(options.get("dkim", True)),
+            rewritten_fields=preset.rewritten_fields,
+        ),
         senders=senders,
         priority=_integer(options, "priority", 1, where, least=0),
         weight=_integer(options, "weight", 1, where),

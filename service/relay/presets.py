@@ -25,6 +25,7 @@ class Preset:
     max_messages_per_connection: int = 100
     quotas: tuple[str, ...] = ()
     max_bytes: int | None = None
+    rewritten_fields: tuple[str, ...] = ()  # lower-case names of header fields that the provider writes anew
     note: str = ""
 
 
@@ -50,6 +51,7 @@ def _preset(name: str, values: Mapping[str, Any]) -> Preset:
         values.get("max_messages_per_connection", GENERIC.max_messages_per_connection),
         tuple(values.get("quotas", ())),
         values["max_mib"] * _MIB if "max_mib" in values else None,
+        tuple(values.get("rewritten_fields", ())),
         values.get("note", ""),
     )
 

@@ -8,6 +8,7 @@ mail/outcome.py do. Hints only make it quick; the poll keeps it right.
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from service.clock import Clock
@@ -23,8 +24,11 @@ from service.spool.due import DueLanes, share
 from service.spool.health import Readiness
 from service.spool.settling import AT_MOST_ONCE, Settler
 from service.spool.signals import Signals
+from service.spool.signing import Signing
 from service.store.port import Delivery, Settlement, Store, Want
 from service.telemetry import Log, Metrics, get_logger
+
+_THREAD_FROM = 512 * 1024  # octets of a message; sealing more than that would hold up the loop for milliseconds
 
 log = get_logger()
 
@@ -41,9 +45,11 @@ class Dispatcher:
         signals: Signals,
         readiness: Readiness,
         metrics: Metrics,
+        signing: Signing,
         holder: str,
     ) -> None:
         self._settings, self._clock, self._store, self._relays = settings, clock, store, relays
+        self._signing = signing
         self._signals, self._readiness, self._metrics, self._holder = signals, readiness, metrics, holder
         self._settler = Settler(settings, clock)
         self._lanes = DueLanes()
@@ -114,7 +120,10 @@ class Dispatcher:
         if not free:
             return []
         routes = [(route, self._open_relays(route, free)) for route in self._lanes.routes(now)]
-        wants = share(free, [(route, relays) for route, relays in routes if relays])
+        wants = [
+            replace(want, sealed_as=self._relays.get(want.relay).rule.id)
+            for want in share(free, [(route, relays) for route, relays in routes if relays])
+        ]
         if not peek:
             self._asked = {}
             for want in wants:
@@ -141,38 +150,42 @@ class Dispatcher:
     # --- one delivery --------------------------------------------------------------------------------------------
 
     def _start(self, delivery: Delivery, claimed: float) -> None:
-        if delivery.content is None:
+        if delivery.content is None or delivery.size > _THREAD_FROM:
             self._spawn(self._start_large(delivery, claimed))
-            return
-        self._hand_over(delivery, delivery.content, claimed)
+        else:
+            self._hand_over(delivery, self._seal(delivery, delivery.content), claimed)
 
     async def _start_large(self, delivery: Delivery, claimed: float) -> None:
-        content = await self._store.delivery_content(delivery.id)
+        """Content that may have to be read first, and is sealed in a thread: hashing it here would hold up the loop."""
+        content = delivery.content or await self._store.delivery_content(delivery.id)
         if content is None:
             self._end(delivery, Event.FAULT, "no-content", "the content is gone")
-            return
-        self._hand_over(delivery, content, claimed)
+        else:
+            self._hand_over(delivery, await asyncio.to_thread(self._seal, delivery, content), claimed)
 
-    def _hand_over(self, delivery: Delivery, content: Sequence[bytes], claimed: float) -> None:
+    def _seal(self, delivery: Delivery, content: Sequence[bytes]) -> Sealed | Settlement:
+        """The bytes for the wire; or how the delivery ends, because they can't be made."""
         relay = self._relays.get(delivery.relay)
+        sender, ring, at = (delivery.envelope_from, delivery.from_email), self._signing.ring, delivery.dated_at
         try:
-            sealed = seal(content, delivery.envelope_from, delivery.from_email, relay.rule)
+            sealed = seal(content, *sender, relay.rule, ring, at)
         except SenderNotAccepted as error:
             log.error(Log.ALERT_SENDER_MISMATCH, id=delivery.id, relay=relay.name, detail=error.detail)
-            self._spawn(
-                self._commit(delivery, self._settler.all_alike(delivery, Event.FAULT, "sender-mismatch", error.detail))
-            )
-            return
+            return self._settler.all_alike(delivery, Event.FAULT, "sender-mismatch", error.detail)
         if delivery.sealed_as is not None and delivery.sealed_as != sealed.rule_id:
-            # the same Message-ID under another From or signature must not follow a copy that may be out
+            # the same Message-ID under another From must not follow a copy that may be out
             text = "an attempt in doubt was sealed by another sender rule"
-            self._spawn(
-                self._commit(delivery, self._settler.all_alike(delivery, Event.PARK, "sealed-differently", text))
-            )
-            return
-        self._send(relay, delivery, sealed, claimed)
+            return self._settler.all_alike(delivery, Event.PARK, "sealed-differently", text)
+        return sealed
 
-    def _send(self, relay: Relay, delivery: Delivery, sealed: Sealed, claimed: float) -> None:
+    def _hand_over(self, delivery: Delivery, made: Sealed | Settlement, claimed: float) -> None:
+        if isinstance(made, Settlement):
+            self._spawn(self._commit(delivery, made))
+        else:
+            self._send(delivery, made, claimed)
+
+    def _send(self, delivery: Delivery, sealed: Sealed, claimed: float) -> None:
+        relay = self._relays.get(delivery.relay)
         at_most_once = delivery.delivery == AT_MOST_ONCE
 
         async def commit_content_started() -> None:
@@ -197,7 +210,7 @@ class Dispatcher:
         )
 
     def _done(self, relay: Relay, delivery: Delivery, sealed: Sealed, report: Report) -> None:
-        settled = self._settler.settle(delivery, report, sealed.rule_id)
+        settled = self._settler.settle(delivery, report, sealed)
         if (verdict := settled.relay_verdict) is not None:
             self._blame(relay, verdict, settled.settlement)
         self._count(delivery, settled.settlement, report)

@@ -20,19 +20,21 @@ from service.errors import (
     SenderNotAccepted,
     TemplateVariablesInvalid,
 )
-from service.mail.address import Mailbox, email_key
+from service.mail.address import email_key
 from service.mail.compose import Composed, Notice, compose
 from service.mail.dataurls import embed_data_urls
+from service.mail.dkim import SIGNATURE_ROOM
 from service.mail.draft import Draft
 from service.mail.gate import inspect
 from service.mail.lifecycle import State
 from service.mail.lint import lint_message
 from service.mail.render import Rendered, Template, TemplateSource
 from service.mail.route import Route
-from service.mail.seal import seal
+from service.mail.seal import seal, signers
 from service.relay.port import Relay, Relays
 from service.settings import Settings
 from service.spool.guard import Addressed, StagingGuard, may_carry, merge
+from service.spool.signing import Signing
 from service.spool.templates import TemplateLibrary
 from service.spool.values import PRIORITIES, Caller, Prepared, Preview, RelayPlan, Submission
 from service.store.port import NewMessage, NewRecipient, Store
@@ -56,10 +58,16 @@ class Preparer:
     """Makes submissions ready; holds what that needs and no state of its own."""
 
     def __init__(
-        self, settings: Settings, clock: Clock, store: Store, templates: TemplateLibrary, relays: Relays
+        self,
+        settings: Settings,
+        clock: Clock,
+        store: Store,
+        templates: TemplateLibrary,
+        relays: Relays,
+        signing: Signing,
     ) -> None:
         self._settings, self._clock, self._store = settings, clock, store
-        self._templates, self._relays = templates, relays
+        self._templates, self._relays, self._signing = templates, relays, signing
         self.guard = StagingGuard(settings.redirect_all_to, settings.recipients_allowed)
 
     async def prepare(self, submission: Submission, caller: Caller) -> Prepared:
@@ -95,7 +103,7 @@ class Preparer:
         draft = _draft(submission, content, id, max(now, submission.scheduled_at or 0))
         composed = await _compose(draft)
         self._inspect(composed, id)
-        plan = self._plan(submission, composed, draft.from_)
+        plan = self._plan(submission, composed, draft)
         message = self._message(submission, caller, content, composed, recipients, draft, now, id, notices)
         return Preview(Prepared(message, tuple(notices) + composed.warnings), draft, plan)
 
@@ -148,8 +156,9 @@ class Preparer:
             log.error(Log.ALERT_COMPOSE, id=id, detail=violation.detail)
             raise
 
-    def _plan(self, submission: Submission, composed: Composed, from_: Mailbox) -> list[RelayPlan]:
+    def _plan(self, submission: Submission, composed: Composed, draft: Draft) -> list[RelayPlan]:
         """A trial seal by each relay that may carry the message, best first; at least one must agree."""
+        from_, ring = draft.from_, self._signing.ring
         candidates = self._relays.candidates(from_.email, submission.relay)
         if submission.relay is not None and not candidates:
             self._relays.get(submission.relay)  # raises RelayNotFound with a "did you mean"
@@ -157,16 +166,17 @@ class Preparer:
         refusals: list[str] = []
         sender_fault: SenderNotAccepted | None = None
         for relay in candidates:
-            refusal = _incapable(relay, composed)
-            if refusal:
-                refusals.append(refusal)
-                continue
             try:
                 sealed = seal(composed.segments, submission.envelope_from or from_.email, from_.email, relay.rule)
             except SenderNotAccepted as fault:
                 sender_fault = sender_fault or fault
                 continue
-            plan.append(RelayPlan(relay.name, sealed.envelope_from, sealed.rewritten))
+            keys = signers(ring, sealed.header_from, relay.rule, draft.date)
+            refusal = _incapable(relay, composed.size + len(keys) * SIGNATURE_ROOM, composed.smtputf8)
+            if refusal:
+                refusals.append(refusal)
+                continue
+            plan.append(RelayPlan(relay.name, sealed.envelope_from, sealed.rewritten, keys))
         if plan:
             return plan
         if sender_fault and not refusals:
@@ -286,10 +296,10 @@ async def _compose(draft: Draft) -> Composed:
     return compose(draft)
 
 
-def _incapable(relay: Relay, composed: Composed) -> str | None:
-    if relay.max_size is not None and composed.size > relay.max_size:
-        return f"relay {relay.name} takes at most {relay.max_size} octets, the message has {composed.size}"
-    if composed.smtputf8 and relay.smtputf8 is False:
+def _incapable(relay: Relay, size: int, smtputf8: bool) -> str | None:
+    if relay.max_size is not None and size > relay.max_size:
+        return f"relay {relay.name} takes at most {relay.max_size} octets, the message has {size}"
+    if smtputf8 and relay.smtputf8 is False:
         return f"relay {relay.name} does not offer SMTPUTF8 (RFC 6531), which an address of this message needs"
     return None
 

@@ -11,6 +11,7 @@ from service.clock import Clock
 from service.mail.lifecycle import Event
 from service.mail.outcome import Failure, Phase, Scope, Verdict, judge_failure, judge_reply
 from service.mail.retry import next_due
+from service.mail.seal import Sealed
 from service.relay.port import RecipientResult, Report
 from service.settings import Settings
 from service.store.port import Delivery, DueRecipient, RecipientSettlement, Settlement
@@ -39,7 +40,7 @@ class Settler:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
 
-    def settle(self, delivery: Delivery, report: Report, sealed_as: str) -> Settled:
+    def settle(self, delivery: Delivery, report: Report, sealed: Sealed) -> Settled:
         """The settlement of a whole delivery; `report.results` stand in the order of its recipients."""
         now = self._clock.now()
         pairs = list(zip(delivery.recipients, report.results, strict=True))
@@ -57,7 +58,8 @@ class Settler:
                 now=now,
                 result=_result([each.event for each in recipients]),
                 recipients=recipients,
-                sealed_as=sealed_as,
+                sealed_as=sealed.rule_id,
+                signed_by=sealed.signed_by,
                 session=report.session,
                 timings=report.timings,
                 detail=details[0] if details else "",

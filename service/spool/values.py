@@ -8,6 +8,7 @@ from service.durations import Rate
 from service.errors import PostroomError
 from service.mail.address import Mailbox
 from service.mail.compose import Notice
+from service.mail.dkim_keys import DkimKey
 from service.mail.draft import Alternative, Attachment, Calendar, Draft
 from service.mail.lint import Finding
 from service.store.port import NewMessage
@@ -104,6 +105,7 @@ class RelayPlan:
     relay: str
     envelope_from: str
     rewritten: bool
+    keys: tuple[DkimKey, ...]  # that sign it
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,7 @@ class Want:
     route: str
     relay: str
     limit: int
+    sealed_as: str = ""  # that relay's sender rule: kept with the attempt before MAIL FROM, whoever dies
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,7 @@ class Delivery:
     priority: int
     delivery: str
     created_at: int
+    dated_at: int  # what its Date says: the time of acceptance or of the schedule, the later
     expires_at: int
     from_email: str
     envelope_from: str
@@ -198,6 +200,7 @@ class Settlement:
     result: str  # sent | partly_sent | deferred | refused | failed | in_doubt | not_started
     recipients: Sequence[RecipientSettlement]
     sealed_as: str | None = None
+    signed_by: Sequence[str] = ()  # DKIM keys
     session: str = ""
     timings: Mapping[str, float] = field(default_factory=dict)
     detail: str = ""

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -63,6 +64,15 @@ class ServiceProcess:
     def url(self) -> str:
         """Where it answers."""
         return f"http://127.0.0.1:{self.port}"
+
+    def reload(self, event: str) -> None:
+        """SIGHUP, and wait for the log line `event`."""
+        seen = len(self.lines)
+        self.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 10
+        while not any(line.get("event") == event for line in self.lines[seen:]):
+            assert time.monotonic() < deadline, self.lines[seen:]
+            time.sleep(0.01)
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""

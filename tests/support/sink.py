@@ -34,6 +34,9 @@ class Sink:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     port: int = 0
     replies: dict[str, str] = field(default_factory=dict)  # recipient -> reply to RCPT
+    data_replies: list[str] = field(
+        default_factory=list
+    )  # to the first contents, in order; "drop" loses the connection; then 250
 
     async def start(
         self,
@@ -86,6 +89,11 @@ class Sink:
         tls = session.ssl is not None
         self.received.append(Received(envelope.mail_from, list(envelope.rcpt_tos), envelope.content, tls, mechanism))
         self.arrived.set()
+        if self.data_replies:
+            reply = self.data_replies.pop(0)
+            if reply == "drop":
+                server.transport.abort()
+            return reply
         return f"250 2.0.0 queued as {len(self.received)}"
 
     async def stop(self) -> None:

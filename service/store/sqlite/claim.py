@@ -73,14 +73,15 @@ class _Claiming:
         """Lease one message's due recipients; None when all of them ended instead (expired, suppressed)."""
         message = self.transaction.one("claim: message", (seq,))
         *message, category = message
-        id, account, message_id, delivery, created_at, expires_at, from_email, envelope_from, smtputf8, size = message
+        id, account, message_id, delivery, created_at, dated_at, expires_at, from_email, envelope_from, *rest = message
+        smtputf8, size = rest
         due = self._sendable(seq, {"account": account, "category": category}, want.route)
         if not due:
             self.ends -= 1
             close(self.transaction, seq, self.now)
             return None
         return Delivery(
-            attempt=self._open_attempt(seq, want.relay, due),
+            attempt=self._open_attempt(seq, want, due),
             relay=want.relay,
             id=id,
             account=account,
@@ -89,6 +90,7 @@ class _Claiming:
             priority=priority,
             delivery=delivery,
             created_at=created_at,
+            dated_at=dated_at,
             expires_at=expires_at,
             from_email=from_email,
             envelope_from=envelope_from,
@@ -113,9 +115,10 @@ class _Claiming:
                 due.append((rid, email, attempts, in_doubt, State(state)))
         return due
 
-    def _open_attempt(self, seq: int, relay: str, due: Sequence[tuple[int, str, int, int, State]]) -> int:
-        transaction, now = self.transaction, self.now
-        transaction.run("claim: attempt", (seq, relay, self.holder, now, now + int(self.lease * 1000)))
+    def _open_attempt(self, seq: int, want: Want, due: Sequence[tuple[int, str, int, int, State]]) -> int:
+        transaction, now, relay = self.transaction, self.now, want.relay
+        until = now + int(self.lease * 1000)
+        transaction.run("claim: attempt", (seq, relay, want.sealed_as or None, self.holder, now, until))
         attempt = transaction.inserted()
         for rid, _, _, _, state in due:
             leased = apply(state, Event.CLAIM)

@@ -23,6 +23,7 @@ def settle(transaction: Transaction, settlement: Settlement) -> int:
             settlement.session,
             json.dumps({phase: round(ms, 2) for phase, ms in settlement.timings.items()}),
             settlement.sealed_as,
+            ", ".join(settlement.signed_by) or None,
             settlement.detail,
             settlement.attempt,
         ),
@@ -91,6 +92,8 @@ def _event_data(settlement: Settlement, relay: str, each: RecipientSettlement) -
         data["session"] = settlement.session
     if settlement.timings:
         data["timings_ms"] = {phase: round(ms, 2) for phase, ms in settlement.timings.items()}
+    if settlement.signed_by:
+        data["dkim"] = settlement.signed_by
     if each.suppress:
         data["suppressed"] = each.suppress
     return data

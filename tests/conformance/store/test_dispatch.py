@@ -286,6 +286,24 @@ async def test_the_sender_rule_of_an_attempt_in_doubt_is_handed_to_the_next_one(
     assert third.sealed_as == "rule-a", "a dead sender, whose rule nobody wrote down, does not hide it"
 
 
+async def test_the_sender_rule_is_written_down_when_the_attempt_opens(store: Store) -> None:
+    """So that it is known of a sender that was killed."""
+    await store.accept(accept_of(new_message()))
+    await store.claim(lambda: [Want(ROUTE, "r", 1, "rule-b")], "me", lambda: EPOCH + HOUR, 1)
+    await store.rescue(EPOCH + 2 * HOUR, POLICY)
+    (again,) = await claim_all(store, at=EPOCH + 3 * HOUR)
+    assert again.sealed_as == "rule-b"
+
+
+async def test_a_delivery_says_what_its_date_is(store: Store) -> None:
+    scheduled = new_message(2, scheduled_at=EPOCH + 5, due_at=EPOCH + 5)
+    await store.accept(accept_of(new_message(1), scheduled))
+    assert {each.id: each.dated_at for each in await claim_all(store)} == {
+        new_message(1).id: new_message(1).created_at,
+        scheduled.id: EPOCH + 5,
+    }
+
+
 async def test_an_attempt_that_ends_as_poison_is_counted_as_in_doubt_too(store: Store) -> None:
     """A copy may be out: duplicates stay bounded by the attempts in doubt."""
     message = new_message()

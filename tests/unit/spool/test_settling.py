@@ -7,6 +7,7 @@ import pytest
 from service.mail.lifecycle import Event
 from service.mail.outcome import Failure, Phase
 from service.mail.reply import make_reply
+from service.mail.seal import Sealed
 from service.relay.port import RecipientResult, Report
 from service.settings import load
 from service.spool.settling import Settler
@@ -14,15 +15,18 @@ from service.store.port import Delivery, DueRecipient
 from tests.support.clock import EPOCH, SteppedClock
 
 DELIVERY = Delivery(
-    7, "r", "msg_1", "acme", "id@x", "acme||", 1, "at_least_once", EPOCH, EPOCH + 10**9, "a@b.example", "a@b.example",
+    7, "r", "msg_1", "acme", "id@x", "acme||", 1, "at_least_once", EPOCH, EPOCH, EPOCH + 10**9, "a@b.example", "a@b.example",
     False, 10, None, (DueRecipient(0, "c@d.example", 0, 0),), (b"x",),
 )  # fmt: skip
+
+
+SEALED = Sealed((b"x",), "a@b.example", "a@b.example", "rule", rewritten=False)
 
 
 def settle(result: RecipientResult, delivery: Delivery = DELIVERY, **settings: object):  # type: ignore[no-untyped-def]
     settler = Settler(load(**settings), SteppedClock())
     report = Report([result] * len(delivery.recipients), mail_started=True, content_started=result.phase is Phase.DOT)
-    return settler.settle(delivery, report, "rule")
+    return settler.settle(delivery, report, SEALED)
 
 
 def said(phase: Phase, code: int, text: str) -> RecipientResult:

@@ -85,7 +85,7 @@ WHERE rid >= :first AND rid < :first + 1000 AND +due_at <= :now AND +route = :ro
 
 -- claim: attempt --
 -- Open an attempt; its id is the fence token. Append.
-INSERT INTO attempts (message, relay, holder, opened_at, lease_until) VALUES (?, ?, ?, ?, ?);
+INSERT INTO attempts (message, relay, sealed_as, holder, opened_at, lease_until) VALUES (?, ?, ?, ?, ?, ?);
 
 -- claim: lease --
 -- A recipient is being sent under this fence. Primary key.
@@ -93,7 +93,8 @@ UPDATE recipients SET state = ?, attempt = ?, relay = ?, due_at = NULL, updated_
 
 -- claim: message --
 -- What a sender needs to know. Primary key.
-SELECT id, account, message_id, delivery, created_at, expires_at, from_email, envelope_from, smtputf8, size, category
+SELECT id, account, message_id, delivery, created_at, MAX(created_at, COALESCE(scheduled_at, 0)), expires_at,
+  from_email, envelope_from, smtputf8, size, category
 FROM messages WHERE seq = ?;
 
 -- claim: sealed as --
@@ -122,8 +123,9 @@ SELECT data FROM blobs WHERE sha256 = ?;
 UPDATE attempts SET content_started_at = ? WHERE id = ? AND closed_at IS NULL RETURNING id;
 
 -- settle: attempt --
--- Close an attempt, once. Primary key.
-UPDATE attempts SET closed_at = ?, result = ?, session = ?, timings = ?, sealed_as = ?, detail = ?
+-- Close an attempt, once; who claimed it has written the sender rule that it expects. Primary key.
+UPDATE attempts SET closed_at = ?, result = ?, session = ?, timings = ?, sealed_as = COALESCE(?, sealed_as), signed_by = ?,
+  detail = ?
 WHERE id = ? AND closed_at IS NULL RETURNING message, relay;
 
 -- settle: recipient --

@@ -1,0 +1,63 @@
+"""`postroom dkim generate | records`: make a key, and show what DNS must say for the keys that are configured."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from service import settings as configuration
+from service.clock import rfc3339
+from service.errors import ConfigurationError, PostroomError
+from service.mail.address import parse_domain
+from service.mail.dkim_keys import DkimKey, generate, is_selector, load_private, zone_line
+from service.spool.signing import load_ring
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands."""
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, run: Any, words: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=words, description=words)
+        command.set_defaults(run=run)
+        return command
+
+    make = add(
+        "generate", _generate, "Write a new private key; show its DNS record and its line for POSTROOM_DKIM_FILE."
+    )
+    make.add_argument("domain", help="the domain in From, for example example.com")
+    make.add_argument("selector", help="a name for the key, for example pr2026")
+    make.add_argument("file", type=Path, help="where the private key goes; it must not exist")
+    make.add_argument("--kind", choices=("rsa", "ed25519"), default="rsa", help="default: rsa, 2048 bits")
+    add("records", _records, "Show the DNS records of the keys in POSTROOM_DKIM_FILE.")
+
+
+def _generate(chosen: argparse.Namespace) -> int:
+    try:
+        domain = parse_domain(chosen.domain, "domain")
+    except PostroomError as error:
+        raise ConfigurationError(f"{chosen.domain}: {error.errors[0].detail}") from None
+    if not is_selector(chosen.selector):
+        raise ConfigurationError(f"{chosen.selector}: a selector is a name such as pr2026 (RFC 6376 3.1)")
+    pem = generate(chosen.kind)
+    try:
+        handle = os.open(chosen.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"{chosen.file}: {error.strerror}") from None
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(pem)
+    key = DkimKey(domain, chosen.selector, load_private(pem))
+    print(f"{chosen.file}: private key, {key.algorithm}. Publish this record, wait until it is everywhere:\n")
+    print(f"  {zone_line(key)}\n\nthen add to POSTROOM_DKIM_FILE:\n")
+    print(f'  [domains."{domain}"]\n  keys = [{{ selector = "{key.selector}", file = "{chosen.file}" }}]')
+    return 0
+
+
+def _records(_: argparse.Namespace) -> int:
+    file = configuration.load().dkim_file
+    if file is None:
+        raise ConfigurationError("POSTROOM_DKIM_FILE is not set")
+    for key in load_ring(file).keys:
+        bounds = [f"{word} {rfc3339(at)}" for word, at in (("from", key.since), ("until", key.until)) if at is not None]
+        print(f"; {key.algorithm}{', signs ' + ' '.join(bounds) if bounds else ''}\n{zone_line(key)}")
+    return 0
