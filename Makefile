@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 LOCK := $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup run demo test lint types contracts openapi docs bench ci lock clean
+.PHONY: help setup run demo test lint types contracts openapi docs screenshots bench ci lock clean
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -56,6 +56,9 @@ openapi: $(VENV)/run.stamp ## write openapi/openapi.json anew
 
 docs: $(VENV)/run.stamp ## write the generated parts of the docs anew
 	@$(BIN)/python -m docs.generate
+
+screenshots: $(VENV)/dev.stamp ## take the pictures of the starter templates anew (needs Chromium and CJK fonts)
+	@$(BIN)/python -m docs.take_screenshots
 
 bench: $(VENV)/dev.stamp $(ORACLES) ## the benchmarks: rates and ratios in one run
 	@$(BIN)/python -m bench $(BENCH_ARGS)

@@ -1,8 +1,8 @@
 """`make bench`: rates and ratios, all in one run, on this machine, load generator and sink included.
 
 Accepting is measured against a bare FastAPI endpoint that stores nothing, turn by turn; end to end goes into Postfix's
-smtp-sink (or a sink of our own where Postfix is missing, which the output says). The cost of a message is split by step.
-No time is asserted. `python -m bench --quick` takes fewer messages.
+smtp-sink (or a sink of our own where Postfix is missing, which the output says). What a message costs before it is stored
+is bench/composing.py. No time is asserted. `python -m bench --quick` takes fewer messages.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from typing import Any
 import httpx
 import psutil
 
+from bench import composing
 from tests.support.process import ServiceProcess
 from tests.support.sink_process import SinkProcess
 
@@ -161,12 +162,9 @@ async def _split(relay_url: str, count: int) -> None:
     """Where a message's time goes, in one process, one after the other."""
     from service import settings as configuration
     from service.app import Service
-    from service.mail.compose import compose
-    from service.mail.gate import inspect
     from service.spool.values import SCOPES, Caller, Submission
     from service.store.port import MessageFilter
     from service.telemetry import configure_logging
-    from tests.unit.mail.test_compose import draft
 
     configure_logging("warning")
     with tempfile.TemporaryDirectory() as folder:
@@ -177,31 +175,10 @@ async def _split(relay_url: str, count: int) -> None:
             "recipient_limit": "off",
         }
         service = await Service.start(configuration.load(**given))
-        template = service.templates.get("verify-email")
-        sample = template.sample("en")
-
-        def timed(work: Callable[[], Any]) -> float:
-            began = time.perf_counter()
-            for _ in range(count):
-                work()
-            return (time.perf_counter() - began) / count * 1e6
-
-        def render() -> Any:
-            return template.render(sample, "en", deadline=1e18, monotonic=time.monotonic, max_bytes=10**6)
-
-        rendered = render()
-        one = draft(html=rendered.html, text=rendered.text, subject=rendered.subject)
-        cjk = draft(html="<p>你好，世界</p>\n" * 70, text="你好，世界\n" * 70)
-        made = compose(one)
-        rows = {
-            "check variables": timed(lambda: template.check(sample)),
-            "render": timed(render),
-            "compose": timed(lambda: compose(one)),
-            "gate": timed(lambda: inspect(made)),
-            "compose and gate, 3 KB CJK": timed(lambda: inspect(compose(cjk))),
-        }
+        one = composing.rendered("verify-email", "en")
+        rows: dict[str, float] = {}
         caller = Caller("default", "bench", frozenset(SCOPES))
-        submission = Submission(from_=one.from_, to=one.to, subject="x", html=rendered.html, text=rendered.text)
+        submission = Submission(from_=one.from_, to=one.to, subject="x", html=one.html, text=one.text)
         began = time.perf_counter()
         for _ in range(count):
             await service.submitter.submit(submission, caller, None, lambda prepared: b"{}")
@@ -213,7 +190,7 @@ async def _split(relay_url: str, count: int) -> None:
         rows["SMTP transaction, alone on its connection"] = statistics.median(totals)
         rows["commit, 32 sharing one"] = await _commit_cost(service, submission, caller, count)
         await service.stop()
-    print(f"\nCost of a message by step, microseconds, {count} times")
+    print(f"\nStoring and sending a message by step, microseconds, {count} times")
     for title, value in rows.items():
         print(f"  {title:<34} {value:8.1f}")
 
@@ -233,13 +210,19 @@ async def _commit_cost(service: Any, submission: Any, caller: Any, count: int) -
 def main() -> None:
     """All of it."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
+    parser.add_argument("--quick", action="store_true", help="fewer messages and rounds")
+    parser.add_argument("--only", choices=("compose", "service"), help="a part of it")
+    chosen = parser.parse_args()
+    quick = chosen.quick
     count, rounds = (1500, 2) if quick else (6000, 5)
     cpus = os.cpu_count()
     print(
         f"{platform.machine()}, {cpus} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
     )
+    if chosen.only != "service":
+        composing.run(300 if quick else 2000, 3 if quick else 7)
+    if chosen.only == "compose":
+        return
     with tempfile.TemporaryDirectory() as folder, sink(Path(folder)) as (relay_url, what):
         accepting(relay_url, count, rounds)
         end_to_end(relay_url, what, count, rounds)

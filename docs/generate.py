@@ -1,9 +1,11 @@
-"""Write the generated parts of the docs anew: the state diagram from mail/lifecycle, the settings table from settings.
+"""Write the generated parts of the docs anew, each from the code that it tells of.
 
-Run as `make docs`. A test fails when what is committed differs.
+The state diagram from mail/lifecycle, the settings table from settings, and for template authors the filters of mail/sandbox,
+what those of mail/formats write, and the rules of mail/lint. Run as `make docs`. A test fails when what is committed differs.
 """
 
 import re
+import textwrap
 import types
 import typing
 from pathlib import Path
@@ -13,6 +15,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from service.mail.lifecycle import INITIAL, OPEN, TRANSITIONS, State
+from service.mail.lint import RULES
+from service.mail.render import compile_template
+from service.mail.sandbox import environment
+from service.mail.template import parse_files
 from service.settings import PREFIX, Seconds, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,19 +84,81 @@ def _is_secret(field: FieldInfo) -> bool:
     return SecretStr in options
 
 
-def readme(text: str) -> str:
-    """README with the table between its marks replaced."""
-    start, end = (mark.format("settings", "service/settings.py") for mark in _MARKS)
+def lint_table() -> str:
+    """The rules of the lint, for docs/templates.md."""
+    rows = [f"| `{rule}` | {severity} | {why} |" for rule, (severity, why) in RULES.items()]
+    return "\n".join(["| rule | severity | why |", "|---|---|---|", *rows]) + "\n"
+
+
+_LANGUAGES = ("en", "de", "fr", "zh-CN")
+_AT = '"2026-11-27T18:30:00+08:00"'
+_FORMATS = (
+    '"1234.5"|currency("EUR")',
+    '1500|currency("JPY")',
+    "1234567.891|number",
+    "0.256|percent",
+    '"2026-11-27"|date',
+    '"2026-11-27"|date("short")',
+    '"2026-11-27"|date("long")',
+    '"2026-11-27"|date("full")',
+    f"{_AT}|datetime",
+    f'{_AT}|datetime("short", tz="Asia/Shanghai")',
+    f"{_AT}|time",
+    '["A", "B", "C"]|listing',
+)
+
+
+def formats_table() -> str:
+    """What the filters really write, for docs/templates.md."""
+    rows = [f"| expression | {' | '.join(_LANGUAGES)} |", "|---|" + "---|" * len(_LANGUAGES)]
+    for expression in _FORMATS:
+        shown = expression.replace("|", "\\|")
+        rows.append(f"| `{shown}` | {' | '.join(_written(expression, tag) for tag in _LANGUAGES)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _written(expression: str, language: str) -> str:
+    head = f'locale = "{language}"\nsubject = "-"\n'
+    files = {"template.toml": head, "html.j2": "-", "text.j2": f"{{{{ {expression} }}}}"}
+    template = compile_template(parse_files("example", files))
+    return template.render({}, None, deadline=1.0, monotonic=lambda: 0.0, max_bytes=1000).text or ""
+
+
+def filters_list() -> str:
+    """The filters that templates may use, for docs/templates.md."""
+    names = sorted(name for name in environment({}, html=True).filters if not name.startswith("_"))
+    return textwrap.fill(", ".join(f"`{name}`" for name in names) + ".", 120) + "\n"
+
+
+def between(text: str, name: str, source: str, table: str) -> str:
+    """`text` with what stands between the marks of `name` replaced by `table`."""
+    start, end = (mark.format(name, source) for mark in _MARKS)
     pattern = re.compile(re.escape(start) + r".*?" + re.escape(end), re.S)
     if not pattern.search(text):
-        raise SystemExit("README.md lacks the marks of the settings table")
-    return pattern.sub(lambda _: start + settings_table() + end, text)
+        raise SystemExit(f"the marks of the {name} table are missing")
+    return pattern.sub(lambda _: start + table + end, text)
+
+
+def readme(text: str) -> str:
+    """README with its settings table."""
+    return between(text, "settings", "service/settings.py", settings_table())
+
+
+def templates(text: str) -> str:
+    """docs/templates.md with the formats, the filters and the lint's rules."""
+    text = between(text, "formats", "service/mail/formats.py", formats_table())
+    text = between(text, "filters", "service/mail/sandbox.py", filters_list())
+    return between(text, "lint rules", "service/mail/lint.py", lint_table())
 
 
 def documents() -> dict[Path, str]:
     """Every generated file and its text."""
-    front = ROOT / "README.md"
-    return {ROOT / "docs" / "lifecycle.md": lifecycle(), front: readme(front.read_text(encoding="utf-8"))}
+    front, authors = ROOT / "README.md", ROOT / "docs" / "templates.md"
+    return {
+        ROOT / "docs" / "lifecycle.md": lifecycle(),
+        front: readme(front.read_text(encoding="utf-8")),
+        authors: templates(authors.read_text(encoding="utf-8")),
+    }
 
 
 def main() -> None:

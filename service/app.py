@@ -49,11 +49,17 @@ _STARTER_TEMPLATES = (_HERE.parent / "templates", _HERE / "starter_templates")  
 
 
 def templates_directory(settings: Settings) -> Path:
-    """Where templates are read from: the setting, else the starter set. Raises ConfigurationError."""
+    """Where templates are read from: the setting, else `templates/` here if it holds any, else the starter set.
+
+    Raises ConfigurationError.
+    """
     if settings.templates_dir is not None:
         if not settings.templates_dir.is_dir():
             raise ConfigurationError(f"POSTROOM_TEMPLATES_DIR: {settings.templates_dir} is no directory")
         return settings.templates_dir
+    here = Path("templates")
+    if next(here.glob("*/template.toml"), None) is not None:
+        return here
     return next((path for path in _STARTER_TEMPLATES if path.is_dir()), _STARTER_TEMPLATES[-1])
 
 
@@ -122,6 +128,7 @@ class Service:
         await templates.number()
         service = cls(settings, clock, store, relays, templates, signing, captured, holder)
         await service._bootstrap()
+        await service._janitor.exchange_offers()
         service._start_loops()
         log.info(Log.STARTED, role=settings.role, relays=relays.names(), guard=service.readiness.guard)
         return service

@@ -64,7 +64,9 @@ class Settings(BaseSettings):
     session_lifetime: Seconds = Field(600, description="No session is used longer.")
 
     dkim_file: Path | None = Field(None, description="A TOML file with the DKIM keys of sender domains.")
-    templates_dir: Path | None = Field(None, description="Templates; default: `templates/`, else the starter set.")
+    templates_dir: Path | None = Field(
+        None, description="Templates; default: `templates/` where it is started, else the starter set."
+    )
     templates_watch: bool = Field(False, description="Look for changed template files before each use (`dev` does).")
     templates_refresh: Seconds = Field(2, description="How long a published template is used without asking the store.")
     render_timeout: Seconds = Field(2, description="Rendering of one message.")

@@ -10,20 +10,23 @@ import os
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from service import settings as configuration
 from service.app import templates_directory
 from service.clock import SYSTEM
-from service.errors import ConfigurationError, TemplateVariablesInvalid
+from service.errors import ConfigurationError, FieldProblem, TemplateRenderError, TemplateVariablesInvalid
 from service.mail.lint import Finding
 from service.mail.render import Rendered, Template
-from service.mail.template import NAME
+from service.mail.template import NAME, TemplateFault
 from service.settings import Settings
 from service.spool.check import check_template, fault_finding
+from service.spool.folder import Folder
 from service.spool.scaffold import scaffold
-from service.spool.templates import Folder, TemplateLibrary
 from service.telemetry import configure_logging
 
 _HTTP_TIMEOUT = 30.0  # seconds
@@ -65,16 +68,19 @@ def _settings(chosen: argparse.Namespace) -> Settings:
     return configuration.load(**({"templates_dir": chosen.dir} if chosen.dir else {}))
 
 
-def _library(chosen: argparse.Namespace) -> tuple[Settings, TemplateLibrary]:
+def _folder(chosen: argparse.Namespace) -> tuple[Settings, Folder, list[TemplateFault]]:
     settings = _settings(chosen)
-    return settings, TemplateLibrary.load(templates_directory(settings), None, SYSTEM)
+    folder = Folder(templates_directory(settings))
+    return settings, folder, folder.read()
 
 
 def _list(chosen: argparse.Namespace) -> int:
-    _, library = _library(chosen)
-    for template in library.in_folder().values():
+    _, folder, faults = _folder(chosen)
+    for template in folder.templates.values():
         print(f"{template.name}  {template.digest[:10]}  {', '.join(template.locales)}  {template.description}")
-    return 0
+    for fault in faults:
+        print(f"postroom: {fault}", file=sys.stderr)
+    return 1 if faults else 0
 
 
 def _new(chosen: argparse.Namespace) -> int:
@@ -84,18 +90,20 @@ def _new(chosen: argparse.Namespace) -> int:
     home = folder / chosen.name
     if home.exists():
         raise ConfigurationError(f"{home} is there already")
-    for path, text in scaffold(chosen.name).items():
-        file = home / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-        print(file)
+    try:
+        for path, text in scaffold(chosen.name).items():
+            file = home / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            print(file)
+    except OSError as error:
+        raise ConfigurationError(f"{home}: {error.strerror}") from None
     return 0
 
 
 def _check(chosen: argparse.Namespace) -> int:
-    settings = _settings(chosen)
-    folder = Folder(templates_directory(settings))
-    findings = [fault_finding(fault) for fault in folder.read()]
+    settings, folder, faults = _folder(chosen)
+    findings = [fault_finding(fault) for fault in faults]
     unknown = set(chosen.name) - set(folder.templates) - {finding.file.partition("/")[0] for finding in findings}
     if unknown:
         raise ConfigurationError(f"there is no template {', '.join(sorted(unknown))} in {folder.path}")
@@ -139,38 +147,65 @@ def _variables(chosen: argparse.Namespace) -> Any:
         return None
     try:
         return json.loads(chosen.variables.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"--variables: {chosen.variables}: {error}") from None
 
 
 def _render(chosen: argparse.Namespace) -> int:
-    settings, library = _library(chosen)
-    templates = library.in_folder()
-    if chosen.name not in templates:
-        raise ConfigurationError(f"there is no template {chosen.name}; there are {', '.join(templates)}")
-    template, variables = templates[chosen.name], _variables(chosen)
-    if variables is not None and (problems := template.check(variables, "")):
-        raise TemplateVariablesInvalid("; ".join(f"{each.pointer}: {each.detail}" for each in problems))
-    print(getattr(_rendered(template, chosen.locale, settings, variables), chosen.part) or "")
+    settings, folder, faults = _folder(chosen)
+    template = folder.templates.get(chosen.name)
+    if template is None:
+        own = [str(fault) for fault in faults if fault.file.startswith((f"{chosen.name}/", "_layouts/"))]
+        there = f"there is no template {chosen.name}; there are {', '.join(folder.templates) or 'none'}"
+        raise ConfigurationError("; ".join(own) or there)
+    variables = template.sample(chosen.locale) if chosen.variables is None else _variables(chosen)
+    if problems := template.check(variables, ""):
+        raise TemplateVariablesInvalid(_sentence(problems))
+    try:
+        print(getattr(_rendered(template, chosen.locale, settings, variables), chosen.part) or "")
+    except TemplateRenderError as error:
+        raise TemplateRenderError(f"{chosen.name}: {error.errors[0].detail}") from None
     return 0
+
+
+def _sentence(problems: Iterable[FieldProblem]) -> str:
+    return "; ".join(f"{each.pointer}: {each.detail}" for each in problems)
 
 
 def _send_test(chosen: argparse.Namespace) -> int:
     body = {"from": chosen.from_, "to": chosen.to, "locale": chosen.locale, "variables": _variables(chosen)}
-    request = urllib.request.Request(  # noqa: S310 - the operator names the service
-        f"{chosen.url.rstrip('/')}/templates/{chosen.name}/send-test",
-        json.dumps({name: value for name, value in body.items() if value is not None}).encode(),
-        {"Content-Type": "application/json"},
-    )
-    key = chosen.key_file.read_text().strip() if chosen.key_file else os.environ.get("POSTROOM_API_KEY", "")
-    if key:
-        request.add_header("Authorization", f"Bearer {key}")
+    headers = {"Content-Type": "application/json"}
+    if key := _key(chosen):
+        headers["Authorization"] = f"Bearer {key}"
     try:
+        request = urllib.request.Request(  # noqa: S310 - the operator names the service
+            f"{chosen.url.rstrip('/')}/templates/{quote(chosen.name, safe='@')}/send-test",
+            json.dumps({name: value for name, value in body.items() if value is not None}).encode(),
+            headers,
+        )
         with urllib.request.urlopen(request, timeout=_HTTP_TIMEOUT) as response:  # noqa: S310
             print(response.read().decode())
     except urllib.error.HTTPError as error:
-        print(f"postroom: {error.code}: {error.read().decode('utf-8', 'replace')}", file=sys.stderr)
-        return 1
-    except OSError as error:
+        raise ConfigurationError(f"{error.code}: {_told(error.read())}") from None
+    except (OSError, ValueError, HTTPException) as error:  # ValueError: no URL, or a key that is no header
         raise ConfigurationError(f"--url: {chosen.url}: {error}") from None
     return 0
+
+
+def _key(chosen: argparse.Namespace) -> str:
+    if chosen.key_file is None:
+        return os.environ.get("POSTROOM_API_KEY", "")
+    try:
+        return str(chosen.key_file.read_text(encoding="utf-8").strip())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"--key-file: {chosen.key_file}: {error}") from None
+
+
+def _told(body: bytes) -> str:
+    """A problem document (RFC 9457) as a sentence; what is none, as it is."""
+    try:
+        problem = json.loads(body)
+        faults = [f"{each['pointer']}: {each['detail']}" for each in problem.get("errors", ())]
+        return "; ".join(faults) or str(problem["detail"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return body[:500].decode("utf-8", "replace")

@@ -5,11 +5,13 @@ that tests can't vanish unseen. Change the number in the commit that adds or rem
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.clock import SteppedClock
+from tests.support.linted import Linted
 
 IN_CI = os.environ.get("POSTROOM_CI") == "1"
 COUNT_FILE = Path(__file__).with_name("COUNT")
@@ -19,6 +21,14 @@ COUNT_FILE = Path(__file__).with_name("COUNT")
 def clock() -> SteppedClock:
     """A clock that moves only when told."""
     return SteppedClock()
+
+
+@pytest.fixture(autouse=True)
+def _every_message_is_linted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a test is about, the messages that it makes keep the rules of the RFCs."""
+    linted = Linted(monkeypatch)
+    yield
+    assert linted.faults() == []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

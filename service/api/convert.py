@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from service.api.models import AttachmentIn, FilterIn, SendIn, Strict
 from service.api.problems import escape, field_problems
 from service.errors import FieldProblem, InvalidAttachment, PayloadTooLarge, ValidationFailed
-from service.mail.bodies import check_attachment
+from service.mail.bodies import check_attachment, guess_type, in_utf8
 from service.mail.compose import check_custom_headers
 from service.mail.draft import Alternative, Attachment, Calendar
 from service.settings import Settings
@@ -148,8 +148,10 @@ def schedule_problems(at: int, settings: Settings, now: int) -> list[FieldProble
 
 def _attachment(each: AttachmentIn) -> Attachment:
     disposition = each.disposition or ("inline" if each.content_id else "attachment")
-    content = each.content if each.content is not None else (each.text or "").encode()
-    return Attachment(each.filename, content, each.content_type, each.content_id, disposition)
+    if each.content is not None:
+        return Attachment(each.filename, each.content, each.content_type, each.content_id, disposition)
+    content_type = in_utf8(each.content_type or guess_type(each.filename))
+    return Attachment(each.filename, (each.text or "").encode(), content_type, each.content_id, disposition)
 
 
 def submission(asked: SendIn, settings: Settings, *, key: str | None = None, fingerprint: bytes = b"") -> Submission:
@@ -158,6 +160,7 @@ def submission(asked: SendIn, settings: Settings, *, key: str | None = None, fin
     size = sum(len(each.content) for each in attachments)
     size += sum(len(text.encode()) for text in (asked.html, asked.text, asked.amp) if text)
     size += sum(len(each.content.encode()) for each in asked.alternatives)
+    size += len(asked.calendar.content.encode()) if asked.calendar else 0
     if size > settings.max_message_bytes:
         raise PayloadTooLarge(
             f"The content has {size} octets; at most {settings.max_message_bytes} (POSTROOM_MAX_MESSAGE_BYTES)."
@@ -182,7 +185,7 @@ def submission(asked: SendIn, settings: Settings, *, key: str | None = None, fin
         calendar=(
             Calendar(asked.calendar.method, asked.calendar.content, asked.calendar.filename) if asked.calendar else None
         ),
-        headers=tuple((name, text) for name, each in asked.headers.items() for text in _as_list(each)),
+        headers=tuple((name, text) for name, each in asked.headers.items() for text in each),
         tags=tuple(asked.tags),
         metadata=tuple(asked.metadata.items()),
         scheduled_at=asked.scheduled_at,
@@ -194,6 +197,7 @@ def submission(asked: SendIn, settings: Settings, *, key: str | None = None, fin
         unsubscribe_urls=tuple(asked.unsubscribe_url),
         in_reply_to=asked.in_reply_to,
         references=tuple(asked.references),
+        auto_submitted=asked.auto_submitted,
         idempotency_key=key,
         fingerprint=fingerprint,
     )

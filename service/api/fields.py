@@ -82,15 +82,45 @@ Line = Annotated[str, AfterValidator(_line)]
 Body = Annotated[str, AfterValidator(_body)]
 
 
+References = Annotated[
+    list[Annotated[Line, StringConstraints(max_length=500)]],
+    BeforeValidator(_listed),
+    Field(max_length=100),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "maxLength": 500},
+                {"type": "array", "items": {"type": "string", "maxLength": 500}, "maxItems": 100},
+            ]
+        }
+    ),
+]
+
+
+def _header(value: Any) -> list[str]:
+    values = _listed(value)
+    if not 1 <= len(values) <= 20 or not all(isinstance(each, str) for each in values):
+        raise refuse("invalid_header_value", "must be text, or a list of 1 to 20 texts")
+    return list(values)
+
+
+HeaderValues = Annotated[
+    list[str],
+    PlainValidator(_header),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 20}]}
+    ),
+]
+
 OneOrTwoLines = Annotated[
-    list[Annotated[Line, StringConstraints(max_length=1500)]],
+    list[Annotated[Line, StringConstraints(max_length=908)]],  # a URL of 900 behind `https://`: it must fit a line
     BeforeValidator(lambda value: [] if value is None else _listed(value)),
     Field(max_length=2),
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "maxLength": 1500},
-                {"type": "array", "items": {"type": "string", "maxLength": 1500}, "maxItems": 2},
+                {"type": "string", "maxLength": 908},
+                {"type": "array", "items": {"type": "string", "maxLength": 908}, "maxItems": 2},
                 {"type": "null"},
             ]
         }

@@ -4,7 +4,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from service.api.fields import Address, Addresses, Base64, Body, Duration, Line, Metadata, Moment, OneOrTwoLines, Tags
+from service.api.fields import (
+    Address,
+    Addresses,
+    Base64,
+    Body,
+    Duration,
+    HeaderValues,
+    Line,
+    Metadata,
+    Moment,
+    OneOrTwoLines,
+    References,
+    Tags,
+)
 
 
 class Strict(BaseModel):
@@ -82,7 +95,7 @@ class SendIn(Strict):
     template: TemplateUse | None = Field(None, description="Instead of html and text.")
     attachments: list[AttachmentIn] = Field(default_factory=list)
     calendar: CalendarIn | None = None
-    headers: dict[str, str | Annotated[list[str], Field(min_length=1, max_length=20)]] = Field(
+    headers: dict[str, HeaderValues] = Field(
         default_factory=dict,
         description="Further header fields, a list for one that stands several times; those that are ours are refused.",
     )
@@ -109,7 +122,10 @@ class SendIn(Strict):
         default_factory=list, description="https, mailto, or one of each; writes List-Unsubscribe (RFC 2369, RFC 8058)."
     )
     in_reply_to: Annotated[Line, StringConstraints(max_length=500)] | None = None
-    references: list[Annotated[Line, StringConstraints(max_length=500)]] = Field(default_factory=list, max_length=100)
+    references: References = Field(default_factory=list, description="Message-IDs of the thread, oldest first.")
+    auto_submitted: bool = Field(
+        True, description="Write `Auto-Submitted: auto-generated` (RFC 3834); false for mail that a person caused."
+    )
 
 
 class BatchItemIn(SendIn):

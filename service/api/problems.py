@@ -83,7 +83,27 @@ def _pointer(location: Sequence[str | int], value: Any, *, keep_last: bool) -> s
     return "#" + "".join(f"/{step}" for step in steps)
 
 
+# what nodemailer and its kin call a field, where it is not just another spelling
+_ELSEWHERE = {
+    "icalEvent": "calendar",
+    "attachDataUrls": "embed_data_urls",
+    "watchHtml": "alternatives",
+    "list": "unsubscribe_url, or headers",
+    "envelope": "envelope_from; the recipients are those of to, cc and bcc",
+    "returnPath": "envelope_from",
+    "xMailer": "headers",
+    "date": "scheduled_at",
+    "cid": "content_id",
+    "contentDisposition": "disposition",
+    "personalizations": "messages of /send/batch",
+    "send_at": "scheduled_at",
+    "sendAt": "scheduled_at",
+}
+
+
 def _did_you_mean(location: Sequence[str | int], model: type[BaseModel]) -> str:
+    if (here := _ELSEWHERE.get(str(location[-1]))) is not None:
+        return f"is not known; here it is {here}"
     names = _names_at(model, [step for step in location[:-1] if isinstance(step, str)])
     near = get_close_matches(str(location[-1]), names, 1, 0.6)
     return f"is not known; did you mean {near[0]}?" if near else f"is not known; known are {', '.join(names)}"

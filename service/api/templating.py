@@ -1,5 +1,6 @@
 """Templates: look, preview, check, publish, reload, send a test."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,11 +85,11 @@ def _rendered(loaded: Loaded, rendered: Rendered) -> dict[str, Any]:
     }
 
 
-def _findings(call: Call, template: Template) -> list[Finding]:
+async def _findings(call: Call, template: Template) -> list[Finding]:
     def render(each: Template, locale: str) -> Rendered:
         return call.context.submitter.render(each, each.sample(locale), locale)
 
-    return check_template(template, render)
+    return await asyncio.to_thread(check_template, template, render)  # every language, rendered and looked through
 
 
 def _report(findings: list[Finding]) -> Mapping[str, Any]:
@@ -100,7 +101,7 @@ def _report(findings: list[Finding]) -> Mapping[str, Any]:
 
 async def check_loaded(call: Call) -> Response:
     """POST /templates/{name}/check."""
-    return json_response(_report(_findings(call, (await _loaded(call)).template)))
+    return json_response(_report(await _findings(call, (await _loaded(call)).template)))
 
 
 async def check_files(call: Call) -> Response:
@@ -109,7 +110,7 @@ async def check_files(call: Call) -> Response:
     async with json_body(call.request, context, _LARGE) as value:
         asked = validate(FilesIn, value, context.settings, context.clock.now())
         template = await context.templates.compile("draft", asked.files)
-    return json_response(_report(_findings(call, template)))
+    return json_response(_report(await _findings(call, template)))
 
 
 async def publish_template(call: Call) -> Response:
@@ -118,7 +119,7 @@ async def publish_template(call: Call) -> Response:
     async with json_body(call.request, context, _LARGE) as value:
         asked = validate(PublishIn, value, context.settings, context.clock.now())
         loaded = await context.templates.publish(name, scaffold(name) if asked.files is None else asked.files)
-    body = {**views.template(loaded), **_report(_findings(call, loaded.template))}
+    body = {**views.template(loaded), **_report(await _findings(call, loaded.template))}
     return json_response(body, 201, {"Location": f"/templates/{name}"})
 
 

@@ -91,7 +91,12 @@ class _Pages:
     async def index(self, request: Request) -> Response:
         words = request.query_params.get("q", "")
         return self._page(
-            "index.html", request, mails=self._mailbox.search(words)[:200], q=words, total=len(self._mailbox)
+            "index.html",
+            request,
+            mails=self._mailbox.search(words)[:200],
+            q=words,
+            total=len(self._mailbox),
+            origin=f"{request.url.scheme}://{request.url.netloc}",
         )
 
     async def clear(self, request: Request) -> Response:

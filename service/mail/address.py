@@ -25,7 +25,8 @@ _UTEXT = rf"\u0080-\U0010ffff{_ATEXT}"
 _UTF8_LOCAL = re.compile(rf"[{_UTEXT}]+(?:\.[{_UTEXT}]+)*")  # RFC 6532 3.2
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _LDH = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_NAMED = re.compile(r' *(?P<name>"(?:[^"\\]|\\.)*"|[^<>"]*?) *<(?P<email>[^<>]*)> *')
+_NAMED = re.compile(r'(?:(?P<quoted>"(?:[^"\\]|\\.)*") *|(?P<bare>[^<>"]*))<(?P<email>[^<>]*)>')
+_SPECIALS = re.compile(r"[,:;@()\[\]\\]")  # RFC 5322 3.2.3, but the dot of "J. Doe"
 # CR, LF, NUL and the other C0 controls, DEL, C1 (with NEL U+0085), line and paragraph separators, lone surrogates
 FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # bidirectional controls and invisible marks that make a name read as another
@@ -49,12 +50,16 @@ def parse_mailbox(value: str, pointer: str) -> Mailbox:
     """`a@b` or `Name <a@b>`; the name may stand in double quotes. Raises ValidationFailed."""
     if FORBIDDEN.search(value):
         raise _problem(pointer, "holds a control character", "control_character")
+    value = value.strip(" ")
     if "<" not in value and ">" not in value:
-        return make_mailbox(value.strip(" "), "", pointer)
+        return make_mailbox(value, "", pointer)
     found = _NAMED.fullmatch(value)
     if found is None:
         raise _problem(pointer, "must be `a@b` or `Name <a@b>`, one address")
-    return make_mailbox(found["email"], _unquote(found["name"]), pointer)
+    # a list, a group or a comment, of which one address would be read: never take part of it for a name
+    if found["bare"] and _SPECIALS.search(found["bare"]):
+        raise _problem(pointer, "must be one address; a name with , : ; @ ( ) [ ] or \\ stands in double quotes")
+    return make_mailbox(found["email"], _unquoted(found["quoted"]) if found["quoted"] else found["bare"], pointer)
 
 
 def make_mailbox(email: str, name: str, pointer: str) -> Mailbox:
@@ -80,7 +85,9 @@ def _normal(email: str, pointer: str) -> str:
         valid = _ASCII_LOCAL.fullmatch(local) is not None
     else:
         local = unicodedata.normalize("NFC", local)  # RFC 6532 3.1
-        valid = _UTF8_LOCAL.fullmatch(local) is not None and "\uff20" not in local and local.isprintable()
+        # fullwidth and small forms of @ , < and others, which a careless reader takes for these
+        plain = unicodedata.normalize("NFKC", local)
+        valid = local.isprintable() and all(_UTF8_LOCAL.fullmatch(form) is not None for form in (local, plain))
     if not valid:
         raise _problem(pointer, "the part before @ must be letters, digits and !#$%&'*+/=?^_`{|}~- between single dots")
     if len(local.encode()) > MAX_LOCAL:
@@ -113,10 +120,8 @@ def email_key(email: str) -> str:
     return unicodedata.normalize("NFKC", email).casefold()
 
 
-def _unquote(name: str) -> str:
-    if len(name) >= 2 and name.startswith('"') and name.endswith('"'):
-        return re.sub(r"\\(.)", r"\1", name[1:-1])
-    return name
+def _unquoted(quoted: str) -> str:
+    return re.sub(r"\\(.)", r"\1", quoted[1:-1])
 
 
 def _problem(pointer: str, detail: str, code: str = "invalid_address") -> ValidationFailed:

@@ -1,7 +1,9 @@
 """Leaf parts of a message: text in the smallest fitting transfer encoding (RFC 2045), attachments in base64."""
 
 import binascii
+import io
 import re
+import struct
 from mimetypes import MimeTypes
 
 import pybase64
@@ -9,65 +11,74 @@ import pybase64
 from service.errors import FieldProblem
 from service.mail.address import BIDI, FORBIDDEN
 from service.mail.draft import Alternative, Attachment
-from service.mail.headers import parameters
+from service.mail.headers import ENCODED_WORD, encode_words, fold, parameters
 
 _LINE = 76  # RFC 2045 6.7 and 6.8
 _SEVEN_BIT = re.compile(r"[\t\n\x20-\x7e]*")
 _NEWLINES = re.compile(r"\r\n|\r|\n")
+_PARAMETER = re.compile(r"([a-z0-9!#$&^_.+-]+)=([a-z0-9!#$%&'*+.^_`{|}~-]+|\"[ !#-\[\]-~]*\")", re.I)
 _TYPE = re.compile(
     r"(?P<type>[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64})"
-    r"(?P<parameters>(?:\s*;\s*[a-z0-9!#$&^_.+-]+=(?:[a-z0-9!#$%&'*+.^_`{|}~-]+|\"[^\"\\\x00-\x1f\x7f]*\"))*)",
+    rf"(?P<parameters>(?: *; *{_PARAMETER.pattern})*)",
     re.I,
 )
 _CONTENT_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,200}(?:@[A-Za-z0-9.-]{1,200})?")
 _TYPES = MimeTypes(filenames=())  # the table of the standard library only: no file of this machine is read
 _MAX_NAME = 255  # characters
+_MAX_TYPE = 250  # characters: a parameter fits a line
+_PIECE = 60  # octets of a file name in percent encoding on one line
+_PERCENT_FREE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&+-.^_`|~")  # RFC 2231 7
+
+
+# what needs quoted-printable also in plain ASCII: a line such as our boundaries, and one that old relays change
+_UNSAFE_LINE = re.compile(r"--=_|(?:\A|\n)From ")
 
 
 def text_part(subtype: str, text: str) -> tuple[str, bytes]:
     """Header fields and body of a text part. Line ends become CRLF."""
     normal = _NEWLINES.sub("\n", text) if "\r" in text else text
-    if normal.isascii() and _SEVEN_BIT.fullmatch(normal) and not _long_line(normal):
+    if normal.isascii() and _SEVEN_BIT.fullmatch(normal) and not _long_line(normal) and not _UNSAFE_LINE.search(normal):
         return _text_fields(subtype, "7bit"), normal.replace("\n", "\r\n").encode()
-    raw = normal.replace("\n", "\r\n").encode()
-    if _mostly_ascii(raw):
-        return _text_fields(subtype, "quoted-printable"), quoted_printable(normal)
-    return _text_fields(subtype, "base64"), base64_lines(raw)
+    raw = normal.encode()
+    if _mostly_ascii(len(normal), len(raw)):
+        return _text_fields(subtype, "quoted-printable"), quoted_printable(raw)
+    return _text_fields(subtype, "base64"), base64_lines(raw.replace(b"\n", b"\r\n"))
 
 
 def _text_fields(subtype: str, encoding: str) -> str:
-    return f"Content-Type: text/{subtype}; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n"
+    content_type = fold("Content-Type", [f"text/{subtype};", "charset=utf-8"])
+    return f"{content_type}Content-Transfer-Encoding: {encoding}\r\n"
 
 
 def _long_line(text: str) -> bool:
     return len(text) > 990 and any(len(line) > 990 for line in text.split("\n"))
 
 
-def _mostly_ascii(raw: bytes) -> bool:
-    """Whether quoted-printable (3 octets for each that is not ASCII) is smaller than base64 (4/3 for all)."""
-    other = len(raw) - len(raw.translate(None, _NOT_ASCII))
-    return other * 6 < len(raw)
+def _mostly_ascii(characters: int, octets: int) -> bool:
+    """Whether quoted-printable (3 octets for each that is not ASCII) is smaller than base64 (4/3 for all).
+
+    A character that is not ASCII has one to three octets more than one: about two thirds of what it is written with.
+    """
+    other = (octets - characters) * 3 / 2
+    return other * 6 < octets
 
 
-_NOT_ASCII = bytes(range(128, 256))
-
-
-def quoted_printable(text: str) -> bytes:
-    """RFC 2045 6.7, with CRLF line ends. `text` has LF line ends."""
-    encoded = binascii.b2a_qp(text.encode(), quotetabs=False, istext=True)
+def quoted_printable(raw: bytes) -> bytes:
+    """RFC 2045 6.7, with CRLF line ends. `raw` has LF line ends."""
+    encoded = b"\n" + binascii.b2a_qp(raw, quotetabs=False, istext=True)
     # a line that begins with a dot or "From " is legal, but old relays damage it
-    if b"\n." in encoded or b"\nFrom " in encoded or encoded.startswith((b".", b"From ")):
-        encoded = _rewrap(_FROM.sub(b"=46rom ", _DOT.sub(b"=2E", encoded)))
-    return encoded.replace(b"\n", b"\r\n")
+    if b"\n." in encoded or b"\nFrom " in encoded:
+        encoded = encoded.replace(b"\n.", b"\n=2E").replace(b"\nFrom ", b"\n=46rom ")
+        if _ESCAPED_TOO_LONG.search(encoded):
+            encoded = _rewrap(encoded)
+    return encoded[1:].replace(b"\n", b"\r\n")
 
 
-_DOT, _FROM = re.compile(rb"(?m)^\."), re.compile(rb"(?m)^From ")
+_ESCAPED_TOO_LONG = re.compile(rb"\n=(?:2E|46)[^\n]{74}")
 
 
 def _rewrap(encoded: bytes) -> bytes:
-    """Escaping a first character may have made a line longer than 76."""
-    if all(len(line) <= _LINE for line in encoded.split(b"\n")):
-        return encoded
+    """Lines that escaping their first character made longer than 76 are broken once more."""
     lines: list[bytes] = []
     for line in encoded.split(b"\n"):
         while len(line) > _LINE:
@@ -80,9 +91,22 @@ def _rewrap(encoded: bytes) -> bytes:
     return b"\n".join(lines)
 
 
+_LINES_AT_ONCE = 1024  # so much stays in the processor's cache between encoding, cutting and joining
+_OCTETS_AT_ONCE = _LINES_AT_ONCE * _LINE // 4 * 3
+_cut = struct.Struct(f"{_LINE}s" * _LINES_AT_ONCE).unpack
+
+
 def base64_lines(raw: bytes) -> bytes:
-    """RFC 2045 6.8: base64 in lines of 76, each ended by CRLF; two passes over memory, the second for the CR."""
-    return pybase64.encodebytes(raw).replace(b"\n", b"\r\n")
+    """RFC 2045 6.8: base64 in lines of 76, each ended by CRLF. Memory: the result, once."""
+    whole = len(raw) - len(raw) % _OCTETS_AT_ONCE
+    if whole == 0:
+        return pybase64.encodebytes(raw).replace(b"\n", b"\r\n")
+    view, out = memoryview(raw), io.BytesIO()
+    for at in range(0, whole, _OCTETS_AT_ONCE):
+        out.write(b"\r\n".join(_cut(pybase64.b64encode(view[at : at + _OCTETS_AT_ONCE]))))
+        out.write(b"\r\n")
+    out.write(pybase64.encodebytes(view[whole:]).replace(b"\n", b"\r\n"))
+    return out.getvalue()
 
 
 # --- attachments ------------------------------------------------------------------------------------------------
@@ -99,7 +123,8 @@ def check_attachment(attachment: Attachment, pointer: str) -> list[FieldProblem]
         problems.append(FieldProblem(f"{pointer}/filename", "invalid_filename", "the file name is empty"))
     if attachment.content_type is not None:
         problems += _check_type(attachment.content_type, f"{pointer}/content_type")
-    if attachment.content_id is not None and _CONTENT_ID.fullmatch(attachment.content_id) is None:
+    content_id = attachment.content_id
+    if content_id is not None and (_CONTENT_ID.fullmatch(content_id) is None or ENCODED_WORD.search(content_id)):
         detail = "must be letters, digits and dots, like `logo` or `logo@example.com`, without angle brackets"
         problems.append(FieldProblem(f"{pointer}/content_id", "invalid_content_id", detail))
     return problems
@@ -117,8 +142,11 @@ def check_alternative(alternative: Alternative, pointer: str) -> list[FieldProbl
 
 def _check_type(value: str, pointer: str) -> list[FieldProblem]:
     found = _TYPE.fullmatch(value)
-    if found is None:
+    if found is None or len(value) > _MAX_TYPE or ENCODED_WORD.search(value):
         return [FieldProblem(pointer, "invalid_content_type", "must be a media type such as `application/pdf`")]
+    names = [name.lower() for name, _ in _PARAMETER.findall(found["parameters"])]
+    if len(set(names)) < len(names):
+        return [FieldProblem(pointer, "invalid_content_type", "holds a parameter twice")]
     if found["type"].lower().startswith(("multipart/", "message/")):
         return [FieldProblem(pointer, "invalid_content_type", "multipart/* and message/* can't be attached")]
     return []
@@ -143,15 +171,21 @@ def guess_type(filename: str) -> str:
     return guessed
 
 
+def in_utf8(content_type: str) -> str:
+    """A text type with its charset, when it names none (RFC 2046 4.1.2: else readers take it for US-ASCII)."""
+    is_text = content_type.lower().startswith("text/")
+    return f"{content_type}; charset=utf-8" if is_text and "charset=" not in content_type.lower() else content_type
+
+
 def attachment_part(attachment: Attachment, filename: str) -> tuple[str, bytes]:
     """Header fields and base64 body of an attachment."""
     content_type = attachment.content_type or guess_type(filename)
     found = _TYPE.fullmatch(content_type)
     assert found is not None
-    given = found["parameters"].strip(" ;")
+    given = _PARAMETER.findall(found["parameters"])
     fields = f"Content-Type: {found['type'].lower()}"
-    fields += f";\r\n {given}" if given else ""
-    if "name=" not in given.lower():
+    fields += "".join(f";\r\n {name}={value}" for name, value in given)
+    if "name" not in {name.lower() for name, _ in given}:
         fields += name_parameter("name", filename)
     fields += "\r\nContent-Transfer-Encoding: base64\r\n"
     fields += f"Content-Disposition: {attachment.disposition}" + filename_parameter(filename) + "\r\n"
@@ -161,31 +195,27 @@ def attachment_part(attachment: Attachment, filename: str) -> tuple[str, bytes]:
 
 
 def name_parameter(name: str, value: str) -> str:
-    """`name=` for old readers: an encoded word inside quotes, which QQ, 163 and Foxmail decode (against RFC 2047 5)."""
-    if value.isascii():
+    """`name=` for old readers: encoded words inside quotes, which QQ, 163 and Foxmail decode (against RFC 2047 5)."""
+    if value.isascii() and not ENCODED_WORD.search(value):
         return parameters({name: value})
-    encoded = binascii.b2a_base64(value.encode(), newline=False).decode()
-    return parameters({name: f"=?UTF-8?B?{encoded}?="})
+    return parameters({name: "\r\n ".join(encode_words(value, f' {name}="'))})
 
 
 def filename_parameter(value: str) -> str:
     """`filename=`, or `filename*=` in percent encoding (RFC 2231 4), in continuations when long (RFC 2231 3)."""
-    if value.isascii() and len(value) <= 60:
+    if value.isascii() and len(value) <= _PIECE and not ENCODED_WORD.search(value):
         return parameters({"filename": value})
-    encoded = "".join(
-        chr(octet)
-        if chr(octet).isascii() and (chr(octet).isalnum() or chr(octet) in "!#$&+-.^_`|~")
-        else f"%{octet:02X}"
-        for octet in value.encode()
-    )
-    if len(encoded) <= 60:
-        return f";\r\n filename*=UTF-8''{encoded}"
-    pieces: list[str] = []
-    while encoded:
-        cut = min(60, len(encoded))
-        while cut < len(encoded) and "%" in encoded[cut - 2 : cut]:
-            cut -= 1
-        pieces.append(encoded[:cut])
-        encoded = encoded[cut:]
-    marked = ["UTF-8''" + pieces[0], *pieces[1:]]
-    return "".join(f";\r\n filename*{index}*={piece}" for index, piece in enumerate(marked))
+    pieces = [""]
+    for character in value:  # a piece ends between characters: some readers decode each alone
+        encoded = _percent(character)
+        if len(pieces[-1]) + len(encoded) > _PIECE:
+            pieces.append("")
+        pieces[-1] += encoded
+    pieces[0] = "UTF-8''" + pieces[0]
+    if len(pieces) == 1:
+        return f";\r\n filename*={pieces[0]}"
+    return "".join(f";\r\n filename*{index}*={piece}" for index, piece in enumerate(pieces))
+
+
+def _percent(character: str) -> str:
+    return "".join(chr(octet) if octet in _PERCENT_FREE else f"%{octet:02X}" for octet in character.encode())

@@ -13,7 +13,7 @@ from service.errors import FieldProblem, InvalidAttachment, ValidationFailed
 from service.mail import headers
 from service.mail.address import FORBIDDEN
 from service.mail.bodies import attachment_part, check_alternative, check_attachment, clean_filename, text_part
-from service.mail.draft import Attachment, Draft
+from service.mail.draft import Attachment, Calendar, Draft
 from service.mail.headers import check_custom_headers
 from service.mail.text import html_to_text
 
@@ -21,7 +21,8 @@ __all__ = ["Composed", "Notice", "check_custom_headers", "compose", "redate"]
 
 SEGMENT_FROM = 64 * 1024  # octets: larger attachment bodies are pieces of their own, so that equal ones are kept once
 _MESSAGE_ID = re.compile(r"<?([^\s<>@]{1,250}@[^\s<>@]{1,250})>?")
-_URL = re.compile(r"https://[\x21-\x3b\x3d\x3f-\x7e]{1,1500}|mailto:[\x21-\x3b\x3d\x3f-\x7e]{1,500}")
+_URL = re.compile(r"https://[\x21-\x3b\x3d\x3f-\x7e]{1,900}|mailto:[\x21-\x3b\x3d\x3f-\x7e]{1,900}")  # fits a line
+_IMPORTANCE = {"x-priority", "importance"}
 _METHOD = re.compile(r"[A-Z]{1,20}")
 
 
@@ -51,7 +52,7 @@ class _Part:
 
     fields: str
     body: list[bytes] = field(default_factory=list)
-    ended: bool = False  # the body ends with a CRLF that is not part of its content: base64
+    ended: bool = False  # the body ends with a CRLF that is not part of its content: base64, or is empty
 
 
 def compose(draft: Draft) -> Composed:
@@ -65,7 +66,8 @@ def compose(draft: Draft) -> Composed:
     fields = _fields(draft, utf8)
     block = "".join(text for _, text in fields) + "MIME-Version: 1.0\r\n" + body.fields + "\r\n"
     order = (*(name for name, _ in fields), "MIME-Version", *_field_names(body.fields))
-    segments = _merge([block.encode(), *body.body, b"" if body.ended else b"\r\n"])
+    end = b"" if body.ended or body.body[-1].endswith(b"\r\n") else b"\r\n"  # RFC 5321 4.1.1.4: the last line is ended
+    segments = _merge([block.encode(), *body.body, end])
     # bcc addresses are in no header, yet they need SMTPUTF8 as well
     smtputf8 = utf8 or not all(each.ascii for each in draft.bcc)
     return Composed(segments, order, smtputf8, tuple(notices), sum(map(len, segments)))
@@ -85,6 +87,7 @@ def _check(draft: Draft) -> None:
     problems = [
         *_check_text("#/subject", draft.subject, FORBIDDEN),
         *check_custom_headers(draft.headers),
+        *_check_importance(draft),
         *_check_ids(draft),
         *_check_unsubscribe(draft.unsubscribe_urls),
         *_check_bodies(draft),
@@ -95,10 +98,34 @@ def _check(draft: Draft) -> None:
         problem
         for index, attachment in enumerate(draft.attachments)
         for problem in check_attachment(attachment, f"#/attachments/{index}")
-    ]
+    ] + _check_content_ids(draft.attachments)
     if problems or files:
         kind = ValidationFailed if problems else InvalidAttachment
         raise kind(errors=[*problems, *files])
+
+
+def _check_importance(draft: Draft) -> list[FieldProblem]:
+    """The field writes two headers, which must not stand twice."""
+    if draft.importance is None:
+        return []
+    return [
+        FieldProblem(f"#/headers/{name}", "header_repeated", f"{name} is written by `importance`: give one of them")
+        for name, _ in draft.headers
+        if name.lower() in _IMPORTANCE
+    ]
+
+
+def _check_content_ids(attachments: Sequence[Attachment]) -> list[FieldProblem]:
+    """`cid:` in the html must mean one file (RFC 2392 2)."""
+    seen: set[str] = set()
+    problems: list[FieldProblem] = []
+    for index, each in enumerate(attachments):
+        if each.content_id is not None and each.content_id in seen:
+            pointer = f"#/attachments/{index}/content_id"
+            problems.append(FieldProblem(pointer, "content_id_repeated", f"{each.content_id} stands twice"))
+        elif each.content_id is not None:
+            seen.add(each.content_id)
+    return problems
 
 
 def _check_text(pointer: str, text: str, forbidden: re.Pattern[str]) -> list[FieldProblem]:
@@ -107,9 +134,6 @@ def _check_text(pointer: str, text: str, forbidden: re.Pattern[str]) -> list[Fie
     if len(text) > 2000:
         return [FieldProblem(pointer, "too_long", "is longer than 2000 characters")]
     return []
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _check_bodies(draft: Draft) -> list[FieldProblem]:
@@ -121,7 +145,7 @@ def _check_bodies(draft: Draft) -> list[FieldProblem]:
     problems = [
         FieldProblem(f"#/{name}", "control_character", "holds NUL or a lone surrogate")
         for name, body in bodies.items()
-        if body and ("\0" in body or (not body.isascii() and _SURROGATE.search(body)))
+        if body and ("\0" in body or not _encodable(body))
     ]
     if draft.calendar and _METHOD.fullmatch(draft.calendar.method) is None:
         problems.append(FieldProblem("#/calendar/method", "invalid_method", "must be an iTIP method such as REQUEST"))
@@ -130,21 +154,37 @@ def _check_bodies(draft: Draft) -> list[FieldProblem]:
     return problems
 
 
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True
+
+
 def _check_ids(draft: Draft) -> list[FieldProblem]:
     given = [("#/in_reply_to", draft.in_reply_to)] if draft.in_reply_to is not None else []
     given += [(f"#/references/{index}", value) for index, value in enumerate(draft.references)]
     return [
         FieldProblem(pointer, "invalid_message_id", "must be a Message-ID such as `<id@example.com>`")
         for pointer, value in given
-        if value is None or not value.isascii() or FORBIDDEN.search(value) or _MESSAGE_ID.fullmatch(value) is None
+        if value is None or not _is_message_id(value)
     ]
+
+
+def _is_message_id(value: str) -> bool:
+    plain = value.isascii() and not FORBIDDEN.search(value) and not headers.ENCODED_WORD.search(value)
+    return plain and _MESSAGE_ID.fullmatch(value) is not None
+
+
+_URL_DETAIL = "must be an https: or mailto: URL of at most 900 ASCII characters, without spaces and encoded words"
 
 
 def _check_unsubscribe(urls: Sequence[str]) -> list[FieldProblem]:
     problems = [
-        FieldProblem(_unsubscribe_place(urls, index), "invalid_url", "must be an https: or mailto: URL in ASCII")
+        FieldProblem(_unsubscribe_place(urls, index), "invalid_url", _URL_DETAIL)
         for index, url in enumerate(urls)
-        if _URL.fullmatch(url) is None
+        if _URL.fullmatch(url) is None or headers.ENCODED_WORD.search(url)
     ]
     if not problems and len({url.partition(":")[0] for url in urls}) != len(urls):
         problems.append(FieldProblem("#/unsubscribe_url", "invalid_url", "one https: URL and one mailto: at most"))
@@ -232,11 +272,12 @@ def _body(draft: Draft, names: Sequence[str]) -> _Part:
     if (calendar := draft.calendar) is not None:
         name = clean_filename(calendar.filename)
         files.append(
-            _file(Attachment(name, calendar.content.encode(), f"text/calendar; method={calendar.method}"), name)
+            _file(Attachment(name, calendar.content.encode(), f"text/calendar; {_invitation(calendar)}"), name)
         )
     part = _alternative(draft)
     if inline:
-        part = _multipart("related", [part, *inline], draft.boundary_seed, "rel")
+        subtype = f'related; type="{_media_type(part)}"'  # RFC 2387 3.1: required
+        part = _multipart(subtype, [part, *inline], draft.boundary_seed, "rel")
     if files:
         part = _multipart("mixed", [part, *files], draft.boundary_seed, "mix")
     return part
@@ -249,7 +290,7 @@ def _file(attachment: Attachment, name: str) -> _Part:
 
 def _text(subtype: str, text: str) -> _Part:
     fields, body = text_part(subtype, text)
-    return _Part(fields, [body], ended=_BASE64 in fields)
+    return _Part(fields, [body], ended=_BASE64 in fields or not body)
 
 
 _BASE64 = "Encoding: base64"
@@ -268,14 +309,20 @@ def _alternative(draft: Draft) -> _Part:
         parts.append(_text("html", draft.html))
     if draft.calendar is not None:
         invitation = _text("calendar", draft.calendar.content)
-        method = f"charset=utf-8; method={draft.calendar.method}"
-        invitation.fields = invitation.fields.replace("charset=utf-8", method, 1)
+        invitation.fields = invitation.fields.replace("charset=utf-8", _invitation(draft.calendar), 1)
         parts.append(invitation)
     return parts[0] if len(parts) == 1 else _multipart("alternative", parts, draft.boundary_seed, "alt")
 
 
+def _invitation(calendar: Calendar) -> str:
+    """RFC 5545 3.1.4: the charset must be named; 8.1: so must the method, as in the content."""
+    return f"charset=utf-8; method={calendar.method}"
+
+
 def _multipart(subtype: str, parts: Sequence[_Part], seed: str, mark: str) -> _Part:
-    """RFC 2046 5.1. `=_` occurs neither in base64 nor in quoted-printable, so the boundary can't occur in a body."""
+    """RFC 2046 5.1. `=_` occurs neither in base64 nor in quoted-printable, and a 7-bit text with `--=_` is never left as
+    it is (mail/bodies), so the boundary can't occur in a body.
+    """
     boundary = f"=_{mark}_{seed}"
     body: list[bytes] = []
     before = ""
@@ -284,6 +331,10 @@ def _multipart(subtype: str, parts: Sequence[_Part], seed: str, mark: str) -> _P
         before = "" if part.ended else "\r\n"
     body.append(f"{before}--{boundary}--".encode())
     return _Part(f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"\r\n', body)
+
+
+def _media_type(part: _Part) -> str:
+    return part.fields.removeprefix("Content-Type: ").partition(";")[0]
 
 
 def _merge(pieces: Sequence[bytes]) -> tuple[bytes, ...]:

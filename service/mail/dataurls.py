@@ -8,7 +8,7 @@ import pybase64
 from service.mail.draft import Attachment
 
 _DATA_URL = re.compile(
-    r"(?P<before><img\b[^>]{0,1000}?\ssrc\s*=\s*)(?P<quote>[\"'])data:(?P<type>image/(?:png|jpeg|gif|webp|bmp))"
+    r"(?P<before><img\b[^<>]{0,1000}?\ssrc\s*=\s*)(?P<quote>[\"'])data:(?P<type>image/(?:png|jpeg|gif|webp|bmp))"
     r";base64,(?P<data>[^\"']*)(?P=quote)",
     re.I,
 )

@@ -11,3 +11,11 @@ class Envelope:
     forward_paths: tuple[str, ...]
     size: int  # octets of the message, for SIZE= (RFC 1870)
     smtputf8: bool = False  # RFC 6531: MAIL FROM with SMTPUTF8 and BODY=8BITMIME
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a relay's EHLO reply said that decides which messages can go by it."""
+
+    smtputf8: bool  # RFC 6531
+    max_size: int | None  # octets, by SIZE (RFC 1870); None: no limit was told

@@ -16,21 +16,30 @@ from service.mail.template import TemplateFault
 N = TypeVar("N", bound=nodes.Node)
 
 _ASSIGNS = (nodes.Assign, nodes.AssignBlock)
+_MOST_NODES = 5000  # of a flattened tree; two blocks that each call the next one twice double with every step
+_DEEPEST_LOOP = 8
+_DEEPEST = 40  # statements inside of one another; Python takes no more than 100 indentations
 
 
-def flatten(file: str, sources: Mapping[str, str], environment: Environment) -> nodes.Template:
-    """The tree of `file` without extends and blocks. Raises TemplateFault with file and line."""
-    return _Flattener(file, sources, environment).run()
+def flatten(file: str, sources: Mapping[str, str], environment: Environment, *, own: str = "") -> nodes.Template:
+    """The tree of `file` without extends and blocks; `html.j2` alone means `own`, the template's default language.
+
+    Raises TemplateFault with file and line.
+    """
+    return _Flattener(file, sources, environment, own).run()
 
 
 class _Flattener:
-    def __init__(self, file: str, sources: Mapping[str, str], environment: Environment) -> None:
-        self._environment = environment
+    def __init__(self, file: str, sources: Mapping[str, str], environment: Environment, own: str) -> None:
+        self._environment, self._own = environment, own
         self._files: list[tuple[str, nodes.Template]] = []  # from the template to the outermost layout
         self._blocks: dict[str, list[tuple[str, nodes.Block]]] = {}
+        self._nodes = 0
+        self._depths = [0, 0]  # statements, loops
         next_file: str | None = file
         while next_file is not None:
             tree = check_source(next_file, sources[next_file], environment)
+            self._count(tree, next_file, 1)
             self._files.append((next_file, tree))
             for block in tree.find_all(nodes.Block):
                 self._blocks.setdefault(block.name, []).append((next_file, block))
@@ -43,6 +52,8 @@ class _Flattener:
         if extends not in tree.body or not isinstance(extends.template, nodes.Const):
             raise TemplateFault(file, extends.lineno, "extends names one file, as text, outside of every if and for")
         parent = str(extends.template.value)
+        if parent == "html.j2" and self._own:
+            parent = self._own
         if parent not in sources:
             raise TemplateFault(file, extends.lineno, f"there is no layout {parent!r}")
         if any(parent == known for known, _ in self._files):
@@ -58,6 +69,11 @@ class _Flattener:
         flat.set_environment(self._environment)
         return flat
 
+    def _count(self, node: nodes.Node, file: str, line: int) -> None:
+        self._nodes += 1 + sum(1 for _ in node.find_all(nodes.Node))
+        if self._nodes > _MOST_NODES:
+            raise TemplateFault(file, line, f"is too large: more than {_MOST_NODES} expressions and statements in all")
+
     def _statements(
         self, body: Iterable[nodes.Node], file: str, inside: tuple[tuple[str, int], ...]
     ) -> list[nodes.Node]:
@@ -72,10 +88,15 @@ class _Flattener:
         return _joined(made)
 
     def _inner(self, node: nodes.Node, file: str, inside: tuple[tuple[str, int], ...]) -> nodes.Node:
+        deeper = [1, int(isinstance(node, nodes.For))]
+        self._depths = [depth + more for depth, more in zip(self._depths, deeper, strict=True)]
+        if self._depths[0] > _DEEPEST or self._depths[1] > _DEEPEST_LOOP:
+            raise TemplateFault(file, node.lineno, f"stands too deep: at most {_DEEPEST_LOOP} loops in one another")
         for name in ("body", "elif_", "else_"):
             held = getattr(node, name, None)
             if isinstance(held, list):
                 setattr(node, name, self._statements(held, file, inside))
+        self._depths = [depth - more for depth, more in zip(self._depths, deeper, strict=True)]
         self._no_calls(node, file)
         return node
 
@@ -115,6 +136,7 @@ class _Flattener:
         where, block = found[level]
         if block.required:
             raise TemplateFault(self._files[0][0], 1, f"the block {name!r} of {where} must be filled")
+        self._count(block, file, line)
         body = self._statements([_clone(each) for each in block.body], where, (*inside, (name, level)))
         if any(isinstance(each, _ASSIGNS) or next(each.find_all(_ASSIGNS), None) is not None for each in body):
             return [nodes.Scope(body, lineno=line)]  # what a block sets ends with it

@@ -15,19 +15,28 @@ from zoneinfo import ZoneInfo
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_datetime, format_time
 from babel.lists import format_list
-from babel.numbers import format_currency, format_decimal, format_percent
+from babel.numbers import format_decimal, format_percent
+
+from service.mail.amounts import Write, amount_writer
 
 Moment = datetime  # inside of the class the name means the filter
 _STYLES = ("short", "medium", "long", "full")
+_MOST_CURRENCIES = 300
 _MOST_DIGITS = 40  # of a number; more is no amount and only costs time
+_MOST_WORK = 10_000_000  # characters written for a list
+
+
+class FormatError(ValueError):
+    """What can't be written, in words that hold no value: it may be a secret."""
 
 
 class Formats:
-    """The formats of one language and time zone. Every method raises ValueError that says what is wrong."""
+    """The formats of one language and time zone. Every method raises FormatError that says what is wrong."""
 
     def __init__(self, tag: str, timezone: str) -> None:
         self.locale = _locale(tag)
         self._zone = ZoneInfo(timezone)
+        self._amounts: dict[str, Write] = {}  # by currency
 
     def date(self, value: Any, style: str = "medium") -> str:
         """`2026-11-27`, or the day of a date-time in the time zone."""
@@ -54,20 +63,28 @@ class Formats:
     def currency(self, value: Any, code: str) -> str:
         """An amount of money; `code` is ISO 4217."""
         if not isinstance(code, str) or len(code) != 3 or not code.isascii() or not code.isupper():
-            raise ValueError(f"currency needs an ISO 4217 code such as EUR, not {str(code)[:10]!r}")
-        return format_currency(_decimal(value), code, locale=self.locale)
+            raise FormatError("currency needs an ISO 4217 code such as EUR")
+        write = self._amounts.get(code)
+        if write is None:
+            if len(self._amounts) >= _MOST_CURRENCIES:  # there are fewer; a caller may have made up others
+                self._amounts.clear()
+            write = self._amounts[code] = amount_writer(self.locale, code)
+        return write(_decimal(value))
 
     def listing(self, value: Any) -> str:
         """Several words as a list in a sentence."""
         if not isinstance(value, Sequence) or isinstance(value, str):
-            raise ValueError("listing needs a list")
-        return format_list([str(each) for each in value], locale=self.locale)
+            raise FormatError("listing needs a list")
+        words = [str(each) for each in value]
+        if sum(map(len, words)) * len(words) > _MOST_WORK:  # Babel writes all that it has anew for each word
+            raise FormatError("listing is for a sentence: this list is too long")
+        return format_list(words, locale=self.locale)
 
     def plural(self, value: Any, **words: str) -> str:
         """The word for a count: zero, one, two, few, many, other (Unicode plural rules)."""
         form = self.locale.plural_form(abs(_decimal(value)))
         if "other" not in words:
-            raise ValueError("plural needs other=")
+            raise FormatError("plural needs other=")
         return words.get(form, words["other"])
 
     def _at(self, value: Any, tz: str | None) -> Moment:
@@ -112,13 +129,13 @@ def _locale(tag: str) -> Locale:
 def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    except (ValueError, OSError, LookupError):  # ZoneInfoNotFoundError is a KeyError
-        raise ValueError(f"{str(name)[:60]!r} is no time zone of the IANA database") from None
+    except (ValueError, OSError, LookupError, TypeError):  # ZoneInfoNotFoundError is a KeyError
+        raise FormatError("tz must be a time zone of the IANA database, for example Europe/Berlin") from None
 
 
 def _style(style: str) -> Any:
     if style not in _STYLES:
-        raise ValueError(f"a style is one of {', '.join(_STYLES)}, not {str(style)[:20]!r}")
+        raise FormatError(f"a style is one of {', '.join(_STYLES)}")
     return style
 
 
@@ -130,19 +147,19 @@ def _moment(value: Any) -> date | datetime:
             return date.fromisoformat(text)
         moment = datetime.fromisoformat(text.upper())
     except ValueError:
-        raise ValueError("must be a date or a date-time of RFC 3339, for example 2026-11-27T18:00:00+08:00") from None
+        raise FormatError("must be a date or a date-time of RFC 3339, for example 2026-11-27T18:00:00+08:00") from None
     if moment.tzinfo is None:
-        raise ValueError("a date-time needs an offset, for example 2026-11-27T18:00:00+08:00")
+        raise FormatError("a date-time needs an offset, for example 2026-11-27T18:00:00+08:00")
     return moment
 
 
 def _decimal(value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | float | str) or len(str(value)) > _MOST_DIGITS:
-        raise ValueError("must be a number, or a decimal as text")
+        raise FormatError("must be a number, or a decimal as text")
     try:
         number = Decimal(str(value))
     except InvalidOperation:
-        raise ValueError("must be a number, or a decimal as text") from None
+        raise FormatError("must be a number, or a decimal as text") from None
     if not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
-        raise ValueError("must be a finite number")
+        raise FormatError("must be a finite number")
     return number

@@ -12,14 +12,16 @@ from datetime import UTC, datetime
 from service.errors import FieldProblem
 from service.mail.address import FORBIDDEN, Mailbox
 
-FOLD = 78  # RFC 5322 2.1.1: SHOULD
+FOLD = 76  # RFC 2047 2: no longer line may hold an encoded word; RFC 5322 2.1.1 would allow 78
 LIMIT = 998  # RFC 5322 2.1.1: MUST
-_WORD_BYTES = 45  # octets of text in one encoded word: 12 + 60 = 72 <= 75 (RFC 2047 section 2)
+_WORD = 75  # RFC 2047 2: longest encoded word
+_WORD_FRAME = len("=?UTF-8?B?" + "?=")
 
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 3.6.8: printable ASCII but colon
 _PLAIN = re.compile(r"[\x20-\x7e]*")
 _PHRASE_SAFE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
 _ENCODED_LOOK = re.compile(r"=\?|\?=")
+ENCODED_WORD = re.compile(r"=\?[^?]*\?[BbQq]\?")  # begins what some reader decodes wherever it stands (RFC 2047 5)
 
 _OWN_FIELD = {  # header -> the request's field that sets it
     "from": "from",
@@ -94,6 +96,8 @@ def _check_header(name: str, value: str, seen: Mapping[str, str]) -> tuple[str, 
         return "header_repeated", f"{name} stands once"
     if lowered in STRUCTURED and not value.isascii():
         return "invalid_header_value", f"{name} is a structured field: ASCII only"
+    if lowered in STRUCTURED and ENCODED_WORD.search(value):
+        return "invalid_header_value", f"{name} is a structured field: no encoded words"
     if lowered in STRUCTURED and any(len(token) > LIMIT - 80 for token in value.split(" ")):
         return "header_too_long", f"{name} holds a token that does not fit a line of {LIMIT} octets"
     if len(value.encode("utf-8", "replace")) > 16_384:
@@ -104,22 +108,35 @@ def _check_header(name: str, value: str, seen: Mapping[str, str]) -> tuple[str, 
 # --- values -----------------------------------------------------------------------------------------------------
 
 
-def encode_words(text: str) -> list[str]:
-    """Text as RFC 2047 encoded words, each <= 75 and split between characters."""
+def encode_words(text: str, before: str = "") -> list[str]:
+    """Text as RFC 2047 encoded words, each <= 75 and split between characters; the first fits a line behind `before`."""
     words: list[str] = []
-    chunk = bytearray()
-    for character in text:
-        encoded = character.encode()
-        if len(chunk) + len(encoded) > _WORD_BYTES:
-            words.append(_word(chunk))
-            chunk = bytearray()
-        chunk += encoded
-    if chunk:
-        words.append(_word(chunk))
+    raw = text.encode()
+    room = _room(FOLD - len(before) - 1) if before else _ROOM
+    if room < _SMALLEST:
+        room = _ROOM  # fold() will begin a new line
+    at = 0
+    while len(raw) - at > room:
+        end = at + room
+        while raw[end] & 0xC0 == 0x80:  # in the middle of a character (RFC 3629 3)
+            end -= 1
+        words.append(_word(raw[at:end]))
+        at, room = end, _ROOM
+    if at < len(raw):
+        words.append(_word(raw[at:]))
     return words
 
 
-def _word(chunk: bytearray) -> str:
+def _room(length: int) -> int:
+    """Octets of text that an encoded word of this length holds."""
+    return (length - _WORD_FRAME) // 4 * 3
+
+
+_ROOM = _room(_WORD)
+_SMALLEST = 6  # octets: any character in UTF-8, in whole groups of three
+
+
+def _word(chunk: bytes) -> str:
     return "=?UTF-8?B?" + binascii.b2a_base64(chunk, newline=False).decode() + "?="
 
 
@@ -129,7 +146,7 @@ def unstructured(name: str, text: str) -> str:
     # white space at either end, runs of it, and tokens too long for a line survive only inside encoded words
     if plain and text == text.strip(" ") and "  " not in text and not _has_long_token(text):
         return fold(name, text.split(" "))
-    return fold(name, encode_words(text))
+    return fold(name, encode_words(text, f"{name}:"))
 
 
 def _has_long_token(text: str) -> bool:
@@ -137,10 +154,10 @@ def _has_long_token(text: str) -> bool:
 
 
 def utf8_unstructured(name: str, text: str) -> str:
-    """The same for an internationalised message (RFC 6532): UTF-8 as it is, unless it would not survive folding."""
-    if text == text.strip(" ") and "  " not in text and not _ENCODED_LOOK.search(text) and not _has_long_token(text):
+    """The same for an internationalised message (RFC 6532): UTF-8 as it is, unless a reader would trim or refold it."""
+    if text == text.strip() and "  " not in text and not _ENCODED_LOOK.search(text) and not _has_long_token(text):
         return fold(name, text.split(" "))
-    return fold(name, encode_words(text))
+    return fold(name, encode_words(text, f"{name}:"))
 
 
 def structured(name: str, text: str) -> str:
@@ -148,16 +165,19 @@ def structured(name: str, text: str) -> str:
     return fold(name, text.split())
 
 
-def phrase(name: str, utf8: bool) -> list[str]:
-    """A display name as tokens: an atom phrase, a quoted string, or encoded words (RFC 5322 3.2.5, RFC 2047 5)."""
+def phrase(name: str, utf8: bool, before: str = "") -> list[str]:
+    """A display name as tokens: an atom phrase, a quoted string that fits a line, or encoded words.
+
+    RFC 5322 3.2.5, RFC 2047 5. What stands `before` it on the line counts for the first word.
+    """
     if not name:
         return []
     if _PHRASE_SAFE.fullmatch(name) and "  " not in name and not _ENCODED_LOOK.search(name) and len(name) < 200:
         return name.split(" ")
-    as_it_is = utf8 or name.isascii()
-    if as_it_is and not _ENCODED_LOOK.search(name) and len(name.encode()) < 200:
-        return ['"' + _quoted(name) + '"']
-    return encode_words(name)
+    quoted = '"' + _quoted(name) + '"'
+    if (utf8 or name.isascii()) and not _ENCODED_LOOK.search(name) and len(before) + 1 + len(quoted) <= FOLD:
+        return [quoted]
+    return encode_words(name, before)
 
 
 def addresses(name: str, mailboxes: Sequence[Mailbox], utf8: bool) -> str:
@@ -165,21 +185,22 @@ def addresses(name: str, mailboxes: Sequence[Mailbox], utf8: bool) -> str:
     tokens: list[str] = []
     for index, mailbox in enumerate(mailboxes):
         comma = "," if index < len(mailboxes) - 1 else ""
-        words = phrase(mailbox.name, utf8)
+        words = phrase(mailbox.name, utf8, "" if index else f"{name}:")
         tokens += words
         tokens.append((f"<{mailbox.email}>" if words else mailbox.email) + comma)
     return fold(name, tokens)
 
 
 def fold(name: str, tokens: Sequence[str]) -> str:
-    """`Name: tokens`, folded before a token that would pass column 78; a token is never split.
+    """`Name: tokens`, folded before a token that would pass column 76; a token is never split.
 
-    The first token stays on the first line, so that no line is empty but for white space (RFC 5322 4.2).
+    The first token stays on the first line, where most readers look for it, unless it is an encoded word that a
+    long field name leaves no room for.
     """
     line = f"{name}:"
     lines: list[str] = []
     for index, token in enumerate(tokens):
-        if index and len(line) + 1 + len(token) > FOLD:
+        if (index or token.startswith("=?UTF-8?B?")) and len(line) + 1 + len(token) > FOLD:
             lines.append(line)
             line = ""
         line += " " + token

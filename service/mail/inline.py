@@ -11,21 +11,26 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from html import escape
-from html.parser import HTMLParser
 from itertools import accumulate
 
 import css_inline
 from jinja2 import nodes
 
+from service.mail.tags import Attributes, TagReader, depth_of
+
 _MARK = "data-postroom-inline"
-_START_TAG = re.compile(r"<([a-zA-Z][a-zA-Z0-9-]*)((?:[^<>\"']|\"[^\"]*\"|'[^']*')*?)(/?)>")
-_COMMENT = re.compile(r"<!--.*?-->", re.S)
-_STYLE_ELEMENT = re.compile(r"<style\b[^>]*>(.*?)</style\s*>", re.I | re.S)
+# what is not closed is read to its end, once, instead of being looked for again from the next place
+_START_TAG = re.compile(r"<([a-zA-Z][a-zA-Z0-9-]*+)(?:[^<>\"'/]|/(?!>)|\"[^\"]*\"|'[^']*')*+/?(>?)")
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
+_STYLE_ELEMENT = re.compile(r"<style\b[^<>]*+>(.*?)(?:</style\s*>|\Z)", re.I | re.S)
 _STYLE_ATTRIBUTE = re.compile(r"\sstyle\s*=\s*(?:\"[^\"]*\"|'[^']*')", re.I)
 _TOKEN = re.compile(r"pRx[0-9]+x")
 _SIBLINGS = re.compile(r"[+~]|:(?:nth|first|last|only|empty|has|not)")
-_AT_RULE = re.compile(r"@[a-z-]+[^{;]*(?:;|\{(?:[^{}]|\{[^{}]*\})*\})", re.I)
+_AT_RULE = re.compile(r"@[a-z-]+[^{;@]*+(?:;|\{(?:[^{}]|\{[^{}]*\})*\})", re.I)
 _CSS_COMMENT = re.compile(r"/\*.*?\*/", re.S)
+
+_DEEPEST = 1000  # css-inline goes down a tree by recursion, and 15,000 levels end the process
+_MOST_WRITTEN = 32 * 1024 * 1024  # characters, if every rule met every tag
 
 _inliner = css_inline.CSSInliner(keep_style_tags=True, keep_at_rules=True, load_remote_stylesheets=False)
 
@@ -41,10 +46,17 @@ def _plain_rules(css: str) -> str:
 
 def inline_rendered(html: str) -> str:
     """Rendered html with its CSS inlined; the html as it was when css-inline can't read it."""
+    if _too_much(html):
+        return html
     try:
         return _inliner.inline(html)
     except (css_inline.InlineError, ValueError):
         return html
+
+
+def _too_much(html: str) -> bool:
+    css = sum(len(found[1]) for found in _STYLE_ELEMENT.finditer(html))
+    return css * html.count("<") > _MOST_WRITTEN or depth_of(html) > _DEEPEST
 
 
 @dataclass(slots=True)
@@ -73,6 +85,8 @@ def inline_ahead(tree: nodes.Template) -> Inlined:
         return Inlined(ahead=False, reason="a selector counts or looks at siblings")
     if any(_TOKEN.search(found[0]) for found in _STYLE_ELEMENT.finditer(html)):
         return Inlined(ahead=False, reason="a variable stands in a style element")
+    if _too_much(html):
+        return Inlined(ahead=False, reason="the html is nested too deeply, or too many tags meet too much CSS")
     tags = _tags(html)
     if any("<!--" in html[tag.start() : tag.end()] for tag in tags):
         return Inlined(ahead=False, reason="a statement stands inside of a tag")
@@ -123,7 +137,7 @@ def _tags(html: str) -> list[re.Match[str]]:
     """Start tags in the order of the text, comments and style elements left out."""
     blank = _COMMENT.sub(_spaces, html)
     blank = _STYLE_ELEMENT.sub(_spaces, blank)
-    return list(_START_TAG.finditer(blank))
+    return [found for found in _START_TAG.finditer(blank) if found[2]]
 
 
 def _spaces(found: re.Match[str]) -> str:
@@ -140,17 +154,16 @@ def _with_marks(html: str, tags: list[re.Match[str]]) -> str:
     return "".join([*parts, html[end:]])
 
 
-class _Reader(HTMLParser):
+class _Reader(TagReader):
     """The marked tags and the tokens between tags, in their order, and the style of each tag."""
 
     def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
+        super().__init__()
         self.order: list[str] = []
         self.styles: list[str | None] = []
         self.feed(html)
-        self.close()
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, attrs: Attributes) -> None:
         given = dict(attrs)
         if (mark := given.get(_MARK)) is not None:
             self.order.append(mark)

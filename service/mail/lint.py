@@ -8,10 +8,13 @@ the template. Never raises, whatever the html is.
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from html.parser import HTMLParser
+
+from service.mail.tags import VOID, Attributes, TagReader
 
 CLIPPED_FROM = 102 * 1024  # octets of html; Gmail shows no more and hides the rest behind a link
 SUBJECT_SHOWN = 70  # characters; phones show about half of that
+_LOOKED_AT = 256 * 1024  # characters of html; a caller's dry run may hand in megabytes
+_MOST_FINDINGS = 200  # of one html
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,6 @@ RULES: Mapping[str, tuple[str, str]] = {
     "unused-inline-image": ("warning", "An inline attachment that the html does not show appears as a stray file."),
 }  # fmt: skip
 
-_VOID = {
-    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr",
-}  # fmt: skip
 _OPTIONAL_END = {  # HTML standard 13.1.2.4
     "html", "head", "body", "p", "li", "dt", "dd", "option", "optgroup", "thead", "tbody", "tfoot", "tr", "td", "th",
     "colgroup", "caption", "rb", "rt", "rtc", "rp",
@@ -103,15 +103,12 @@ def lint_subject(subject: str, file: str = "subject") -> list[Finding]:
 def lint_html(html: str, inline: Collection[str] = (), *, file: str = "html") -> list[Finding]:
     """Findings about html, in the order of their lines."""
     reader = _Reader(file)
-    try:
-        reader.feed(html)
-        reader.close()
-    except (AssertionError, ValueError):  # html.parser on malformed declarations
-        reader.add("unclosed-tag", "the html can't be read to its end")
-    reader.finish()
+    reader.feed(html[:_LOOKED_AT])
+    if len(html) <= _LOOKED_AT:
+        reader.finish()
     findings = reader.findings + _whole(html, file, reader)
     findings += _inline_images(reader.content_ids, inline, file)
-    return sorted(findings, key=lambda finding: finding.line or 0)
+    return sorted(findings, key=lambda finding: finding.line or 0)[:_MOST_FINDINGS]
 
 
 def _whole(html: str, file: str, reader: "_Reader") -> list[Finding]:
@@ -146,11 +143,11 @@ def _finding(rule: str, file: str, line: int | None, detail: str) -> Finding:
     return Finding(rule, RULES[rule][0], file, line, detail)
 
 
-class _Reader(HTMLParser):
+class _Reader(TagReader):
     """Reads tags; comments, with them what only Outlook sees, are passed over."""
 
     def __init__(self, file: str) -> None:
-        super().__init__(convert_charrefs=True)
+        super().__init__()
         self.findings: list[Finding] = []
         self.content_ids: dict[str, int] = {}
         self.document = False  # a whole document, not a piece of html
@@ -164,19 +161,19 @@ class _Reader(HTMLParser):
         """A finding at the place of the parser, or at `line`."""
         self.findings.append(_finding(rule, self._file, line or self.getpos()[0], detail))
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_startendtag(self, tag: str, attrs: Attributes) -> None:
         self._look(tag, {name: value or "" for name, value in attrs})
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, attrs: Attributes) -> None:
         self._look(tag, {name: value or "" for name, value in attrs})
         closes = _CLOSES.get(tag, ())
         while self._open and self._open[-1][0] in closes:
             self._open.pop()
-        if tag not in _VOID:
+        if tag not in VOID:
             self._open.append((tag, self.getpos()[0]))
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in _VOID:
+        if tag in VOID:
             return
         if all(name != tag for name, _ in self._open[-200:]):
             if tag not in {"p", "html", "body"}:
@@ -189,6 +186,9 @@ class _Reader(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._open and self._open[-1][0] == "title":
             self.title += data
+
+    def handle_unclosed(self, tag: str) -> None:
+        self.add("unclosed-tag", f"<{tag} has no >")
 
     def finish(self) -> None:
         """What is still open at the end."""

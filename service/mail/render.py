@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Template as JinjaTemplate
-from jinja2.exceptions import TemplateError, UndefinedError
+from jinja2.exceptions import TemplateError
 
 from service.errors import FieldProblem, TemplateRenderError
+from service.mail.bounds import bound
 from service.mail.flatten import flatten
-from service.mail.formats import formats_for
+from service.mail.formats import FormatError, formats_for
 from service.mail.inline import Inlined, inline_ahead, inline_rendered
-from service.mail.sandbox import FORMATS, Environment, environment
+from service.mail.meter import METER, Meter, TooMuch
+from service.mail.sandbox import FORMATS, check_source, environment
 from service.mail.template import LocaleSource, TemplateFault, TemplateSource
 from service.mail.variables import Variables
 
@@ -97,14 +99,14 @@ class Template:
         data = {**variables, FORMATS: formats_for(_written_as(picked, locale), timezone)}
 
         def run(part: str, template: JinjaTemplate) -> str:
+            meter = Meter(deadline, monotonic, max_bytes)
             try:
-                return _bounded(template.generate(data), deadline, monotonic, max_bytes)
-            except _TooMuch as error:
-                raise _render_error(part, str(error)) from None
-            except UndefinedError as error:
-                raise _render_error(part, str(error.message)) from None
-            except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
-                raise _render_error(part, f"{type(error).__name__}: {str(error)[:200]}") from None
+                return _bounded(template.generate({**data, METER: meter}), meter)
+            except (TooMuch, FormatError, TemplateError, TypeError) as error:
+                raise _render_error(part, str(error)[:300]) from None
+            except (ValueError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:
+                # words that are not ours may hold a value, which may be a secret
+                raise _render_error(part, f"{type(error).__name__} in an expression") from None
 
         html = run("html", compiled.html)
         return Rendered(
@@ -123,20 +125,14 @@ def _written_as(picked: str, asked: str | None) -> str:
     return asked if same and asked is not None and len(asked) >= len(picked) else picked
 
 
-class _TooMuch(Exception):
-    pass
-
-
-def _bounded(chunks: Iterator[str], deadline: float, monotonic: Callable[[], float], max_bytes: int) -> str:
+def _bounded(chunks: Iterator[str], meter: Meter) -> str:
     parts: list[str] = []
     size = 0
     for chunk in chunks:
         size += len(chunk)
         parts.append(chunk)
-        if size > max_bytes:
-            raise _TooMuch(f"the result is larger than {max_bytes} octets (POSTROOM_MAX_RENDERED_BYTES)")
-        if monotonic() > deadline:
-            raise _TooMuch("rendering took too long (POSTROOM_RENDER_TIMEOUT)")
+        meter.fits(size)
+        meter.tick()
     return "".join(parts)
 
 
@@ -158,28 +154,37 @@ def _compile(source: TemplateSource, locale: str) -> _Compiled:
     prefix = source.name if locale == source.default_locale else f"{source.name}/locales/{locale}"
     html_file, text_file, subject_file = f"{prefix}/html.j2", f"{prefix}/text.j2", f"{prefix}/template.toml"
     default = source.locales[source.default_locale].html  # another language may extend it and fill its blocks
-    sources = {**source.layouts, f"{source.name}/html.j2": default, html_file: each.html}
-    html = environment(sources, html=True)
-    tree = flatten(html_file, sources, html)
-    inlined = inline_ahead(tree) if source.inline_css else Inlined(ahead=True)
-    plain = environment({}, html=False)
+    own = f"{source.name}/html.j2"
+    sources = {**source.layouts, own: default, html_file: each.html}
+    _check_mjml(source, locale, prefix)
+    html, inlined = _load(html_file, sources, html=True, inline_css=source.inline_css, own=own)
     return _Compiled(
-        subject=_load(subject_file, each.subject, plain),
-        html=_template(html_file, tree, html),
-        text=_load(text_file, each.text, plain) if each.text is not None else None,
+        subject=_load(subject_file, {subject_file: each.subject})[0],
+        html=html,
+        text=_load(text_file, {text_file: each.text})[0] if each.text is not None else None,
         inlined=inlined,
     )
 
 
-def _load(file: str, source: str, within: Environment) -> JinjaTemplate:
-    return _template(file, flatten(file, {file: source}, within), within)
+def _check_mjml(source: TemplateSource, locale: str, prefix: str) -> None:
+    """Faults of the Jinja in MJML are named by the lines that the author wrote. Raises TemplateFault."""
+    folder = "" if locale == source.default_locale else f"locales/{locale}/"
+    if (written := source.files.get(f"{folder}html.mjml")) is not None:
+        check_source(f"{prefix}/html.mjml", written, environment({}, html=True))
 
 
-def _template(file: str, tree: Any, within: Environment) -> JinjaTemplate:
+def _load(
+    file: str, sources: Mapping[str, str], *, html: bool = False, inline_css: bool = False, own: str = ""
+) -> tuple[JinjaTemplate, Inlined]:
+    within = environment(sources, html=html)
     try:
-        return JinjaTemplate.from_code(within, within.compile(tree, file), {})
+        tree = flatten(file, sources, within, own=own)
+        inlined = inline_ahead(tree) if inline_css else Inlined(ahead=True)
+        return JinjaTemplate.from_code(within, within.compile(bound(tree, within), file), {}), inlined
     except TemplateError as error:
         raise TemplateFault(file, getattr(error, "lineno", 1), str(error)) from None
+    except (RecursionError, SyntaxError, MemoryError):  # Python's own limits, which the code of a template meets
+        raise TemplateFault(file, 1, "is nested too deeply") from None
 
 
 def compile_template(source: TemplateSource) -> Template:

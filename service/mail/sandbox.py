@@ -2,11 +2,13 @@
 
 A template's author is trusted little and its variables not at all. Nothing that repeats or pads is allowed
 (`'x' * 10**9` and `{{ x | center(10**9) }}` are bombs of a few characters), nothing is called, and data has keys but no
-attributes. html is autoescaped; URLs in attributes pass the `url` filter, which refuses `javascript:` and its like.
+attributes. What may still grow or run long is bounded by mail/bounds. html is autoescaped; URLs in attributes pass the
+`url` filter, which refuses `javascript:` and its like. What an error says is made of the template's own words: a
+variable may be a secret.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +17,9 @@ from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from service.mail.bounds import INNER, bounded_filter, bounded_test
 from service.mail.formats import FILTERS, Formats
+from service.mail.meter import METER
 from service.mail.template import TemplateFault
 
 FORMATS = "_formats"  # the name in the context under which the language's formats stand; authors can't write it
@@ -23,9 +27,14 @@ FORMATS = "_formats"  # the name in the context under which the language's forma
 _REFUSED_NODES = (nodes.Mul, nodes.Pow, nodes.Mod, nodes.Call, nodes.ImportedName, nodes.Import, nodes.FromImport,
                   nodes.Include, nodes.Macro, nodes.CallBlock, nodes.EvalContextModifier,
                   nodes.ScopedEvalContextModifier)  # fmt: skip
-_REFUSED_FILTERS = {
-    "center", "format", "safe", "xmlattr", "indent", "wordwrap", "pprint", "tojson", "map", "attr", "batch",
+_FILTERS = {  # of Jinja's; a later Jinja's new ones are refused until somebody has looked at them
+    "abs", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "filesizeformat", "first", "float",
+    "groupby", "int", "items", "join", "last", "length", "list", "lower", "max", "min", "reject", "rejectattr",
+    "replace", "reverse", "round", "select", "selectattr", "sort", "string", "striptags", "sum", "title", "trim",
+    "truncate", "unique", "upper", "urlencode", "wordcount",
 }  # fmt: skip
+_NAMES_A_TEST = {"select": 0, "reject": 0, "selectattr": 1, "rejectattr": 1}  # filter -> which argument
+_CHEAP_TESTS = {"defined", "undefined", "none"}
 _URL_SCHEMES = {"https", "http", "mailto", "tel"}
 _PLAIN_URL = re.compile(r"https://[A-Za-z0-9.-]+(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/?#-]*)?")
 
@@ -49,6 +58,13 @@ def safe_url(value: object) -> str:
 class Environment(ImmutableSandboxedEnvironment):
     """Jinja with our rules."""
 
+    intercepted_binops = frozenset({"+"})
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.known_filters = frozenset(self.filters)
+        self.words: set[str | int] = set()  # that stand in the sources themselves, so that an error may show them
+
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Data has keys, not attributes; only Jinja's own objects (loop, self) have them."""
         return type(obj).__module__.startswith("jinja2.") and super().is_safe_attribute(obj, attr, value)
@@ -62,6 +78,27 @@ class Environment(ImmutableSandboxedEnvironment):
                 return self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)
 
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """The same for `order["items"]` and for keys that a filter is given."""
+        if type(obj).__module__.startswith("jinja2."):
+            return super().getitem(obj, argument)
+        try:
+            return obj[argument]
+        except (TypeError, LookupError, AttributeError):
+            if isinstance(argument, str | int) and argument in self.words:
+                return self.undefined(obj=obj, name=argument)  # type: ignore[arg-type]
+            return self.undefined(hint="there is nothing under a key that a variable holds")
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """`+` puts texts and lists together, so it asks first."""
+        meter = context[METER]
+        if isinstance(left, str) and isinstance(right, str):
+            meter.fits(len(left) + len(right))
+        made = super().call_binop(context, operator, left, right)
+        if isinstance(made, list | tuple):
+            meter.weigh(made)
+        return made
+
 
 def environment(sources: Mapping[str, str], *, html: bool) -> Environment:
     """For html (autoescaped) or for text."""
@@ -73,9 +110,12 @@ def environment(sources: Mapping[str, str], *, html: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters = {name: function for name, function in made.filters.items() if name not in _REFUSED_FILTERS}
+    made.filters = {name: bounded_filter(name, made.filters[name]) for name in _FILTERS}
     made.filters["url"] = safe_url
     made.filters.update({name: _with_formats(method) for name, method in FILTERS.items()})
+    made.filters.update(INNER)
+    tests: Mapping[str, Any] = made.tests
+    made.tests = {name: tests[name] if name in _CHEAP_TESTS else bounded_test(tests[name]) for name in tests}
     made.globals.clear()
     return made
 
@@ -97,24 +137,52 @@ def check_source(file: str, source: str, within: Environment) -> nodes.Template:
         tree = within.parse(source, file)
     except TemplateSyntaxError as error:
         raise TemplateFault(file, error.lineno, str(error.message)) from None
+    except RecursionError:
+        raise TemplateFault(file, 1, "is nested too deeply") from None
     for node in tree.find_all(_REFUSED_NODES):
         if not (isinstance(node, nodes.Call) and block_called(node)):
             what = type(node).__name__
             raise TemplateFault(
                 file, node.lineno, f"{what} is not allowed in templates: hand the value in as a variable"
             )
-    for each in tree.find_all(nodes.Filter):
-        if each.name in _REFUSED_FILTERS:
-            raise TemplateFault(file, each.lineno, f"the filter `{each.name}` is not allowed in templates")
-        if each.name not in within.filters:
-            raise TemplateFault(file, each.lineno, f"there is no filter `{each.name}`")
+    for loop in tree.find_all(nodes.For):
+        if loop.recursive:
+            raise TemplateFault(file, loop.lineno, "`recursive` is not allowed in templates")
+    for each in (*tree.find_all(nodes.Filter), *tree.find_all(nodes.Test)):
+        _check_use(file, each, within)
     for attribute in tree.find_all(nodes.Getattr):
         if attribute.attr.startswith("_") or attribute.attr in {"format", "format_map"}:
             raise TemplateFault(file, attribute.lineno, f"the name {attribute.attr!r} is not allowed in templates")
     for name in tree.find_all(nodes.Name):
         if name.name.startswith("_"):
             raise TemplateFault(file, name.lineno, f"the name {name.name!r} is not allowed in templates")
+    within.words.update(_words(tree))
     return tree
+
+
+def _check_use(file: str, each: Any, within: Environment) -> None:
+    """A filter or a test must exist, and which one it is stands in the source."""
+    kind, known = ("filter", within.filters) if isinstance(each, nodes.Filter) else ("test", within.tests)
+    if each.name not in known or each.name.startswith("_"):
+        why = f"there is no {kind} `{each.name}`"
+        if kind == "filter" and each.name in within.known_filters:
+            why = f"the filter `{each.name}` is not allowed in templates"
+        raise TemplateFault(file, each.lineno, why)
+    if each.dyn_args is not None or each.dyn_kwargs is not None:
+        raise TemplateFault(file, each.lineno, f"`*` is not allowed in the arguments of `{each.name}`")
+    place = _NAMES_A_TEST.get(each.name) if kind == "filter" else None
+    if place is not None and len(each.args) > place:
+        named = each.args[place]
+        if not isinstance(named, nodes.Const) or named.value not in within.tests:
+            raise TemplateFault(file, each.lineno, f"`{each.name}` needs the name of a test, as text")
+
+
+def _words(tree: nodes.Template) -> Iterator[str | int]:
+    for each in tree.find_all(nodes.Const):
+        if isinstance(each.value, int):
+            yield each.value
+        elif isinstance(each.value, str):
+            yield from (each.value, *each.value.split("."))
 
 
 def block_called(node: nodes.Node) -> str | None:

@@ -11,12 +11,15 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date, datetime, time
 from typing import Any
 
-from mjml import mjml2html
-
 from service.durations import parse_duration
+from service.mail.fault import TemplateFault
+from service.mail.mjml_source import compile_mjml
 from service.mail.variables import expand_schema
+
+__all__ = ["LocaleSource", "TemplateFault", "TemplateSource", "check_files", "digest_of", "needed_files", "parse_files"]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 LOCALE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
@@ -30,23 +33,16 @@ _HEAD_KEYS = {
     "inline_css",
 }  # fmt: skip
 _LOCALE_KEYS = {"subject", "sample"}
+_FILE = re.compile(
+    rf"(?:locales/[^/\\\x00]{{1,40}}/)?(?:template\.toml|html\.j2|html\.mjml|text\.j2)|{LAYOUTS}/[A-Za-z0-9_-][A-Za-z0-9._-]*\.j2"
+)
+_FILES = f"template.toml, html.j2, html.mjml, text.j2, the same in locales/TAG/, and {LAYOUTS}/NAME.j2"
+_MOST_OF_A_FILE = 256 * 1024  # characters; Gmail clips html over 102 KB
+_MOST_IN_ALL = 512 * 1024
+_DEEPEST_TABLE = 64
+_ATTACHMENT = re.compile(r"[^/\\.\x00-\x1f][^/\\\x00-\x1f]*")
+_LONGEST_TTL = 10**9  # seconds
 _LAYOUT_USE = re.compile(rf"{LAYOUTS}/[A-Za-z0-9._-]+")
-_MJML_TAG = re.compile(r"<\s*(mj-[a-z-]+)")
-_MJML_TAGS = {
-    "mj-accordion", "mj-accordion-element", "mj-accordion-text", "mj-accordion-title", "mj-all", "mj-attributes",
-    "mj-body", "mj-breakpoint", "mj-button", "mj-carousel", "mj-carousel-image", "mj-class", "mj-column", "mj-divider",
-    "mj-font", "mj-group", "mj-head", "mj-hero", "mj-image", "mj-navbar", "mj-navbar-link", "mj-preview", "mj-raw",
-    "mj-section", "mj-social", "mj-social-element", "mj-spacer", "mj-style", "mj-table", "mj-text", "mj-title",
-    "mj-wrapper", "mj-html-attributes", "mj-selector", "mj-html-attribute",
-}  # fmt: skip
-
-
-class TemplateFault(Exception):
-    """A template that can't be used: where and why."""
-
-    def __init__(self, file: str, line: int, why: str) -> None:
-        self.file, self.line, self.why = file, line, why
-        super().__init__(f"{file}:{line}: {why}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +91,22 @@ def needed_files(files: Mapping[str, str]) -> dict[str, str]:
     return seen
 
 
+def check_files(name: str, files: Mapping[str, str]) -> None:
+    """Each path is one that a template can have, and all are of a size that can be read in time. Raises TemplateFault."""
+    for path, text in files.items():
+        if _FILE.fullmatch(path) is None:
+            raise TemplateFault(f"{name}/{path}", 1, f"is no file of a template; these are: {_FILES}")
+        if len(text) > _MOST_OF_A_FILE:
+            raise TemplateFault(f"{name}/{path}", 1, f"has {len(text)} characters; at most {_MOST_OF_A_FILE}")
+    if (size := sum(map(len, files.values()))) > _MOST_IN_ALL:
+        raise TemplateFault(f"{name}/{_HEAD}", 1, f"all files have {size} characters; at most {_MOST_IN_ALL}")
+
+
 def parse_files(name: str, files: Mapping[str, str]) -> TemplateSource:
     """Read one template from its files (path inside the folder -> text). Raises TemplateFault."""
     if NAME.fullmatch(name) is None:
         raise TemplateFault(name, 1, "a template's name is lower-case letters, digits and hyphens, at most 64")
+    check_files(name, files)
     files = needed_files(files)
     head = _toml(files, name, _HEAD, _HEAD_KEYS)
     default_locale = _text(head, "locale", "en", f"{name}/{_HEAD}")
@@ -117,11 +125,11 @@ def parse_files(name: str, files: Mapping[str, str]) -> TemplateSource:
         locales=locales,
         default_locale=default_locale,
         layouts={path: text for path, text in files.items() if path.startswith(f"{LAYOUTS}/")},
-        sample_attachments=tuple(_plain_name(file, name) for file in head.get("sample_attachments", ())),
+        sample_attachments=_attachments(head, f"{name}/{_HEAD}"),
         ttl=_ttl(head, f"{name}/{_HEAD}"),
         priority=_choice(head, "priority", PRIORITIES, f"{name}/{_HEAD}"),
         category=_category(head, f"{name}/{_HEAD}"),
-        inline_css=bool(head.get("inline_css", "html.mjml" not in files)),  # MJML writes its styles inline itself
+        inline_css=_inline_css(head, "html.mjml" not in files, f"{name}/{_HEAD}"),  # MJML writes styles inline itself
         digest=digest_of(files),
         files=files,
     )
@@ -140,9 +148,9 @@ def _ttl(head: Mapping[str, Any], where: str) -> float | None:
         return None
     try:
         seconds = parse_duration(value) if isinstance(value, str) else float(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         seconds = 0.0
-    if seconds < 1:
+    if isinstance(value, bool) or not 1 <= seconds < _LONGEST_TTL:
         raise TemplateFault(where, 1, "`ttl` must be at least a second, for example `10m`")
     return seconds
 
@@ -168,11 +176,18 @@ def _text(head: Mapping[str, Any], key: str, default: str, where: str) -> str:
     return value
 
 
-def _plain_name(file: object, name: str) -> str:
-    text = str(file)
-    if "/" in text or "\\" in text or text.startswith("."):
-        raise TemplateFault(f"{name}/{_HEAD}", 1, "sample_attachments names files of this folder")
-    return text
+def _attachments(head: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    names = head.get("sample_attachments", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) and _ATTACHMENT.fullmatch(name) for name in names):
+        raise TemplateFault(where, 1, "sample_attachments is a list that names files of this folder")
+    return tuple(names)
+
+
+def _inline_css(head: Mapping[str, Any], default: bool, where: str) -> bool:
+    value = head.get("inline_css", default)
+    if not isinstance(value, bool):
+        raise TemplateFault(where, 1, "`inline_css` is true or false")
+    return value
 
 
 def _locale(files: Mapping[str, str], name: str, folder: str, head: Mapping[str, Any]) -> LocaleSource:
@@ -201,17 +216,6 @@ def _html(files: Mapping[str, str], name: str, folder: str) -> str:
     return files[jinja]
 
 
-def compile_mjml(file: str, source: str) -> str:
-    """MJML to html, once, with the Jinja in it untouched. Nothing is included or loaded. Raises TemplateFault."""
-    for found in _MJML_TAG.finditer(source):
-        if found[1] not in _MJML_TAGS:  # the compiler drops what it does not know without a word
-            raise TemplateFault(file, source.count("\n", 0, found.start()) + 1, f"<{found[1]}> is no MJML element")
-    try:
-        return str(mjml2html(source, disable_comments=True, fonts={}))
-    except ValueError as error:
-        raise TemplateFault(file, 1, f"MJML: {error}") from None
-
-
 def _toml(files: Mapping[str, str], name: str, path: str, known: set[str]) -> dict[str, Any]:
     where = f"{name}/{path}"
     if path not in files:
@@ -222,6 +226,23 @@ def _toml(files: Mapping[str, str], name: str, path: str, known: set[str]) -> di
         line = re.search(r"at line (\d+)", str(error))
         last = files[path].count("\n") + 1  # "at end of document"
         raise TemplateFault(where, int(line[1]) if line else last, str(error)) from None
+    except RecursionError:
+        raise TemplateFault(where, 1, "is nested too deeply") from None
     if unknown := sorted(set(head) - known):
         raise TemplateFault(where, 1, f"`{unknown[0]}` is not known here; known: {', '.join(sorted(known))}")
-    return head
+    return {key: _plain(value, where, _DEEPEST_TABLE) for key, value in head.items()}
+
+
+def _plain(value: Any, where: str, levels: int) -> Any:
+    """As JSON has it: TOML's dates become text, and numbers that JSON has not are refused. Raises TemplateFault."""
+    if levels == 0:
+        raise TemplateFault(where, 1, "is nested too deeply")
+    if isinstance(value, dict):
+        return {key: _plain(each, where, levels - 1) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each, where, levels - 1) for each in value]
+    if isinstance(value, date | datetime | time):
+        return value.isoformat()
+    if isinstance(value, int | float) and not abs(value) < 2**63:
+        raise TemplateFault(where, 1, "holds a number that JSON has not, or one that is out of range")
+    return value

@@ -57,13 +57,15 @@ def _uses(source: TemplateSource) -> Iterator[Use]:
     parser = environment({}, html=True)
     for locale, each in source.locales.items():
         prefix = source.name if locale == source.default_locale else f"{source.name}/locales/{locale}"
-        for file, text in (("template.toml", each.subject), ("html.j2", each.html), ("text.j2", each.text or "")):
+        mjml = f"{prefix}/html.mjml".removeprefix(f"{source.name}/") in source.files
+        html = "html.mjml" if mjml else "html.j2"
+        for file, text in (("template.toml", each.subject), (html, each.html), ("text.j2", each.text or "")):
             yield from _walk(parser.parse(text), {}, f"{prefix}/{file}")
     for file, text in source.layouts.items():
         yield from _walk(parser.parse(text), {}, file)
 
 
-def _walk(node: nodes.Node, known: Mapping[str, Path | None], file: str) -> Iterator[Use]:
+def _walk(node: nodes.Node, known: dict[str, Path | None], file: str) -> Iterator[Use]:
     """`known`: names of this scope and the paths they stand for; None: not from the variables."""
     if isinstance(node, nodes.For):
         yield from _walk(node.iter, known, file)
@@ -84,12 +86,19 @@ def _walk(node: nodes.Node, known: Mapping[str, Path | None], file: str) -> Iter
         yield from _children(node, known, file)
 
 
-def _children(node: nodes.Node, known: Mapping[str, Path | None], file: str) -> Iterator[Use]:
-    scope = dict(known)
-    for child in node.iter_child_nodes():
+def _children(node: nodes.Node, known: dict[str, Path | None], file: str) -> Iterator[Use]:
+    # what an if sets stays set after it; a with, a block or a template ends what stands in it
+    scope = known if isinstance(node, nodes.If | nodes.Output) else dict(known)
+    children = list(node.iter_child_nodes())
+    if isinstance(node, nodes.With):
+        for value in node.values:  # they don't see the targets
+            yield from _walk(value, known, file)
+        scope |= {target.name: None for target in node.targets if isinstance(target, nodes.Name)}
+        children = node.body
+    for child in children:
         yield from _walk(child, scope, file)
         if isinstance(child, nodes.Assign | nodes.AssignBlock):
-            scope.update({name.name: None for name in child.find_all(nodes.Name) if name.ctx == "store"})
+            scope |= {name.name: None for name in child.find_all(nodes.Name) if name.ctx == "store"}
 
 
 def _path(node: nodes.Node, known: Mapping[str, Path | None]) -> Path | None:
@@ -117,8 +126,8 @@ def _declared(schema: Mapping[str, Any], path: Path) -> bool:
             at = at.get("items")
         elif "properties" in at and step in at["properties"]:
             at = at["properties"][step]
-        elif at.get("type") == "object" or "properties" in at:
-            return at.get("additionalProperties", "properties" not in at) is not False and "properties" not in at
+        elif "properties" in at or at.get("additionalProperties") is False:
+            return at.get("additionalProperties", False) is not False or "patternProperties" in at
         else:
             return True
     return True

@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema_rs
 
 from service.errors import FieldProblem
+from service.mail.meter import MOST_CHARACTERS, MOST_VALUES, too_heavy
 
 _DECIMAL = r"^-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,9})?$"
 KINDS: Mapping[str, Mapping[str, Any]] = {
@@ -31,6 +32,8 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "currency": {"type": "string", "pattern": "^[A-Z]{3}$", "description": "ISO 4217 code, for example EUR."},
 }
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_MOST_TOLD = 1000  # faults in one answer
+_MOST_GUESSES = 20  # names for which a nearest one is looked for
 
 
 def expand_schema(given: Any) -> dict[str, Any]:
@@ -82,33 +85,47 @@ class Variables:
 
     def problems(self, variables: Mapping[str, Any], pointer: str) -> list[FieldProblem]:
         """All faults at once, each at its own pointer below `pointer`: missing, misspelt, mistyped."""
+        if too_heavy(variables, MOST_CHARACTERS):
+            detail = f"hold more than {MOST_VALUES} values or {MOST_CHARACTERS} characters"
+            return [FieldProblem(f"#{pointer}", "variables_too_large", detail)]
         if self._validator.is_valid(variables):
             return []
         found: list[FieldProblem] = []
         for error in self._validator.iter_errors(variables):
             place = "#" + pointer + "".join(f"/{_escape(str(step))}" for step in error.instance_path)
             found += self._of(error, place)
-        return sorted(found, key=lambda problem: problem.pointer)
+            if len(found) > _MOST_TOLD:
+                break
+        return sorted(found[:_MOST_TOLD], key=lambda problem: problem.pointer)
 
     def _of(self, error: jsonschema_rs.ValidationError, place: str) -> list[FieldProblem]:
         kind = error.kind.as_dict()
         if error.kind.name == "required":
             return [FieldProblem(f"{place}/{_escape(kind['property'])}", "missing", "is missing")]
-        if error.kind.name == "additionalProperties":
-            known = list(self._at(error.schema_path[:-1]).get("properties", {}))
+        if error.kind.name in {"additionalProperties", "unevaluatedProperties"}:
+            known = self._names(error)
             return [
-                FieldProblem(f"{place}/{_escape(name)}", "unknown_variable", _did_you_mean(name, known))
-                for name in kind["unexpected"]
+                FieldProblem(
+                    f"{place}/{_escape(name)}",
+                    "unknown_variable",
+                    _did_you_mean(name, known if n < _MOST_GUESSES else ()),
+                )
+                for n, name in enumerate(kind["unexpected"][:_MOST_TOLD])
             ]
-        # the library's own message shows the value; a variable may be a secret, so only the rule is told
-        rule = {key: value for key, value in kind.items() if key != "value"}
-        return [FieldProblem(place, "invalid_variable", f"must satisfy {error.kind.name}: {self._rule(error, rule)}")]
+        return [FieldProblem(place, "invalid_variable", f"must satisfy {error.kind.name}{self._rule(error)}")]
 
-    def _rule(self, error: jsonschema_rs.ValidationError, rule: Mapping[str, Any]) -> str:
+    def _names(self, error: jsonschema_rs.ValidationError) -> Sequence[str]:
         try:
-            return _short(self._at(error.schema_path))
+            return list(self._at(error.schema_path[:-1]).get("properties", {}))
+        except (LookupError, TypeError, AttributeError):  # behind a $ref
+            return ()
+
+    def _rule(self, error: jsonschema_rs.ValidationError) -> str:
+        """What the schema says there. The library's own words show the value, and a variable may be a secret."""
+        try:
+            return f": {_short(self._at(error.schema_path))}"
         except (LookupError, TypeError):  # behind a $ref
-            return _short(rule)
+            return ""
 
     def _at(self, path: Sequence[str | int]) -> Any:
         at: Any = self._schema

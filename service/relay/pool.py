@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 
 from service.clock import Clock
+from service.mail.envelope import Offer
 from service.mail.outcome import Failure, Phase
 from service.mail.seal import SenderRule
 from service.relay.config import RelayConfig
@@ -38,8 +39,9 @@ class Pool:
         self.lifetime = settings.session_lifetime
         self.max_messages = config.max_messages_per_connection
         self.pipelining = config.pipelining
-        self.smtputf8: bool | None = None
-        self._announced_size: int | None = None
+        self.endpoint = f"{config.host}:{config.port}"
+        self.offer: Offer | None = None
+        self._offered_to_us = False
         self._clock, self._ehlo_name = clock, settings.ehlo_name
         self._context = tls_context(config)
         self._slots: list[Slot] = []
@@ -58,8 +60,13 @@ class Pool:
     @property
     def max_size(self) -> int | None:
         """Octets: the least of what is configured and what SIZE announced."""
-        known = [size for size in (self.config.max_bytes, self._announced_size) if size]
+        known = [size for size in (self.config.max_bytes, self.offer and self.offer.max_size) if size]
         return min(known, default=None)
+
+    def told(self, offer: Offer) -> None:
+        """See port."""
+        if not self._offered_to_us:
+            self.offer = offer
 
     def free(self, now: int) -> int:
         """See port."""
@@ -98,8 +105,7 @@ class Pool:
     async def connect(self) -> Session:
         """A fresh session; what it learned of the relay is kept."""
         session = await open_session(self.config, self._context, self.timeouts, self._ehlo_name, self._clock.monotonic)
-        self._announced_size = session.max_size
-        self.smtputf8 = "smtputf8" in session.capabilities
+        self.offer, self._offered_to_us = Offer("smtputf8" in session.capabilities, session.max_size), True
         return session
 
     def finished(self, slot: Slot) -> None:

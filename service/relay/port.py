@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from service.mail.envelope import Envelope
+from service.mail.envelope import Envelope, Offer
 from service.mail.outcome import Failure, Phase
 from service.mail.reply import Reply
 from service.mail.seal import SenderRule
@@ -105,8 +105,15 @@ class Relay(Protocol):
         """Octets: the least of the configured limit and what EHLO's SIZE said; None when neither is known."""
 
     @property
-    def smtputf8(self) -> bool | None:
-        """Whether it offers SMTPUTF8; None until a session has told."""
+    def endpoint(self) -> str:
+        """`host:port`: what an offer is known by."""
+
+    @property
+    def offer(self) -> Offer | None:
+        """What the last session was told, or another process's; None until anything is known."""
+
+    def told(self, offer: Offer) -> None:
+        """What another process's session was told; counts until a session of our own is."""
 
     def free(self, now: int) -> int:
         """How many deliveries could start now (0 while paused, waiting or broken)."""

@@ -16,7 +16,7 @@ from service.store.port import RescuePolicy, Store
 from service.telemetry import Log, Metrics, get_logger
 
 _BATCH = 500
-_RESCUE_EVERY, _EXPIRE_EVERY, _COUNT_EVERY, _PURGE_EVERY = 1.0, 1.0, 1.0, 30.0  # seconds
+_RESCUE_EVERY, _EXPIRE_EVERY, _COUNT_EVERY, _PURGE_EVERY, _OFFERS_EVERY = 1.0, 1.0, 1.0, 30.0, 2.0  # seconds
 
 log = get_logger()
 
@@ -46,6 +46,7 @@ class Janitor:
                 (_EXPIRE_EVERY, self._expire),
                 (_COUNT_EVERY, self.count),
                 (_PURGE_EVERY, self._purge),
+                (_OFFERS_EVERY, self.exchange_offers),
             ):
                 group.create_task(self._repeat(every, work))
 
@@ -82,6 +83,16 @@ class Janitor:
             self._metrics.relay_up.labels(name).set(status.health is Health.OPEN)
             self._metrics.relay_connections.labels(name).set(status.connections)
         self._metrics.storage_healthy.set(self._store.healthy())
+
+    async def exchange_offers(self) -> None:
+        """Tell the store what our sessions learnt of relays, and the relays what other processes' sessions did."""
+        known = await self._store.offers()
+        for name in self._relays.names():
+            relay = self._relays.get(name)
+            if (offer := known.get(relay.endpoint)) is not None:
+                relay.told(offer)
+            if relay.offer is not None and relay.offer != offer:
+                await self._store.learn_offer(relay.endpoint, relay.offer, self._clock.now())
 
     async def _purge(self) -> None:
         now, settings = self._clock.now(), self._settings

@@ -284,6 +284,7 @@ def _draft(submission: Submission, content: _Content, id: str, date: int) -> Dra
         references=submission.references,
         unsubscribe_urls=submission.unsubscribe_urls,
         importance=submission.importance,
+        auto_submitted=submission.auto_submitted,
         message_id=f"{ulid}@{submission.from_.email.rpartition('@')[2]}",
         date=date,
         boundary_seed=ulid,
@@ -299,7 +300,7 @@ async def _compose(draft: Draft) -> Composed:
 def _incapable(relay: Relay, size: int, smtputf8: bool) -> str | None:
     if relay.max_size is not None and size > relay.max_size:
         return f"relay {relay.name} takes at most {relay.max_size} octets, the message has {size}"
-    if smtputf8 and relay.smtputf8 is False:
+    if smtputf8 and relay.offer is not None and not relay.offer.smtputf8:
         return f"relay {relay.name} does not offer SMTPUTF8 (RFC 6531), which an address of this message needs"
     return None
 

@@ -4,16 +4,11 @@ A template comes from a folder (`POSTROOM_TEMPLATES_DIR`) or is published throug
 the folder. Every form that is loaded or published is kept in the store under its digest and gets a number, the same in
 all processes: `welcome` is the current one, `welcome@3` stays what it was. A bad template is refused with file and line
 while the old one stays.
-
-templates/NAME/template.toml   subject, description, [variables], [sample], ttl, priority, unsubscribe, sample_attachments
-templates/NAME/html.j2         or html.mjml; text.j2 beside it is optional
-templates/NAME/locales/zh-CN/  the same of another language; template.toml has subject and [sample]
-templates/_layouts/            layouts that html.j2 extends as "_layouts/NAME.j2"
 """
 
 import asyncio
+import contextlib
 import json
-import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,15 +20,16 @@ from service.clock import Clock
 from service.errors import ConfigurationError, FieldProblem, TemplateManagedByFiles, TemplateNotFound, TemplateRefused
 from service.mail.draft import Attachment
 from service.mail.render import Template, TemplateFault, compile_template
-from service.mail.template import LAYOUTS, NAME, digest_of, needed_files, parse_files
+from service.mail.template import NAME, check_files, needed_files, parse_files
+from service.spool.folder import Folder, read_layouts
 from service.store.port import Store, TemplateVersion
 from service.telemetry import Log, get_logger
 
 log = get_logger()
 
-_SUFFIXES = (".j2", ".mjml", ".toml")
 _OLD_VERSIONS = 64  # compiled versions that are kept beside the current ones
 _NUMBER = "0123456789"
+_SHORTEST_DIGEST = 8  # characters of a digest that stand for a version
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,69 +51,6 @@ class Reloaded:
 
     loaded: Sequence[Loaded]
     faults: Sequence[TemplateFault]
-
-
-class Folder:
-    """The folder on disk: read and compiled as a whole."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.templates: dict[str, Template] = {}
-        self._signature: object = None
-
-    def read(self) -> list[TemplateFault]:
-        """Compile what changed; what is bad is refused and its old form stays. Returns the faults."""
-        self._signature = self._sign()
-        try:
-            layouts = _files(self.path / LAYOUTS, f"{LAYOUTS}/")
-        except TemplateFault as fault:
-            return [fault]
-        faults: list[TemplateFault] = []
-        fresh: dict[str, Template] = {}
-        for name in self._names():
-            old = self.templates.get(name)
-            try:
-                files = needed_files({**_files(self.path / name, ""), **layouts})
-                same = old is not None and old.digest == digest_of(files)
-                fresh[name] = old if same and old is not None else compile_template(parse_files(name, files))
-            except TemplateFault as fault:
-                faults.append(fault)
-                if old is not None:
-                    fresh[name] = old
-        self.templates = fresh  # in one step: a reader sees the old set or the new one
-        return faults
-
-    def changed(self) -> bool:
-        """Whether a file was added, removed or written since the last read."""
-        return self._signature != self._sign()
-
-    def _names(self) -> list[str]:
-        return sorted(entry.name for entry in self.path.iterdir() if entry.is_dir() and NAME.fullmatch(entry.name))
-
-    def _sign(self) -> object:
-        found: list[tuple[str, int, int]] = []
-        for base, _, names in os.walk(self.path):
-            for name in names:
-                path = f"{base}/{name}"
-                try:
-                    stat = os.stat(path)
-                except FileNotFoundError:  # an editor's temporary file
-                    continue
-                found.append((path, stat.st_mtime_ns, stat.st_size))
-        return sorted(found)
-
-
-def _files(folder: Path, prefix: str) -> dict[str, str]:
-    """The template files below a folder: path inside of it -> text. Raises TemplateFault."""
-    found: dict[str, str] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in _SUFFIXES and path.is_file():
-            inside = f"{prefix}{path.relative_to(folder).as_posix()}"
-            try:
-                found[inside] = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise TemplateFault(f"{folder.name}/{inside}", 1, f"can't be read: {error}") from None
-    return found
 
 
 class TemplateLibrary:
@@ -188,7 +121,8 @@ class TemplateLibrary:
         if self._store is not None:
             for version in await self._store.published_templates():
                 if version.name not in found:
-                    found[version.name] = await self._version(version.name, version.number)
+                    with contextlib.suppress(TemplateRefused):  # by rules that became stricter; its own use says so
+                        found[version.name] = await self._version(version.name, version.number)
         return [found[name] for name in sorted(found)]
 
     async def get(self, use: str) -> Loaded:
@@ -231,9 +165,11 @@ class TemplateLibrary:
         if self._store is None or NAME.fullmatch(name) is None or not version:
             return None
         if len(version) < 10 and not version.strip(_NUMBER):
-            return await self._version_or_none(name, int(version))
+            found = await self._version_or_none(name, int(version))
+            if found is not None or len(version) < _SHORTEST_DIGEST:
+                return found
         for each in await self._store.template_versions(name, 1000):
-            if len(version) >= 8 and each.digest.startswith(version):
+            if len(version) >= _SHORTEST_DIGEST and each.digest.startswith(version):
                 return await self._version_or_none(name, each.number)
         return None
 
@@ -265,11 +201,15 @@ class TemplateLibrary:
 
     async def compile(self, name: str, files: Mapping[str, str]) -> Template:
         """Compile files that are not kept; layouts of the folder may be extended. Raises TemplateRefused."""
-        layouts = _files(self._folder.path / LAYOUTS, f"{LAYOUTS}/")
+
+        def work() -> Template:
+            check_files(name, files)
+            return compile_template(parse_files(name, needed_files({**read_layouts(self._folder.path), **files})))
+
         try:
-            return await asyncio.to_thread(lambda: compile_template(parse_files(name, {**layouts, **files})))
+            return await asyncio.to_thread(work)
         except TemplateFault as fault:
-            raise TemplateRefused(errors=[fault_problem(fault)]) from None
+            raise TemplateRefused(errors=[fault_problem(fault, inside=f"{name}/")]) from None
 
     async def publish(self, name: str, files: Mapping[str, str]) -> Loaded:
         """Make these files the current version of `name`. Raises TemplateRefused, TemplateManagedByFiles."""
@@ -305,14 +245,15 @@ class TemplateLibrary:
 
 
 def _means(version: str, loaded: Loaded) -> bool:
-    return version == str(loaded.number) or (len(version) >= 8 and loaded.template.digest.startswith(version))
+    by_digest = len(version) >= _SHORTEST_DIGEST and loaded.template.digest.startswith(version)
+    return by_digest or (loaded.number is not None and version == str(loaded.number))
 
 
 def _not_found(detail: str) -> TemplateNotFound:
     return TemplateNotFound(errors=[FieldProblem("#/template/name", TemplateNotFound.code, detail)])
 
 
-def fault_problem(fault: TemplateFault) -> FieldProblem:
-    """A fault as the API tells it: the file as pointer, the line in the sentence."""
-    place = fault.file.replace("~", "~0").replace("/", "~1")
+def fault_problem(fault: TemplateFault, *, inside: str = "") -> FieldProblem:
+    """A fault as the API tells it: the file as pointer (without `inside`), the line in the sentence."""
+    place = fault.file.removeprefix(inside).replace("~", "~0").replace("/", "~1")
     return FieldProblem(f"#/files/{place}", TemplateRefused.code, f"line {fault.line}: {fault.why}")

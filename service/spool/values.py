@@ -69,6 +69,7 @@ class Submission:
     unsubscribe_urls: tuple[str, ...] = ()
     in_reply_to: str | None = None
     references: tuple[str, ...] = ()
+    auto_submitted: bool = True
     idempotency_key: str | None = None  # of an item in a batch
     fingerprint: bytes = b""  # of that item
 

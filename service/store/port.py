@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from service.durations import Rate
+from service.mail.envelope import Offer
 from service.mail.lifecycle import Event, State
 
 # --- accept ------------------------------------------------------------------------------------------------------
@@ -475,6 +476,13 @@ class Store(Protocol):
 
     async def template_files(self, name: str, number: int) -> str | None:
         """The files of one version, as JSON."""
+
+    # what relays offer
+    async def learn_offer(self, endpoint: str, offer: Offer, now: int) -> None:
+        """Keep what a relay's EHLO said to a session of ours, for processes that open none."""
+
+    async def offers(self) -> Mapping[str, Offer]:
+        """What is known of relays, by endpoint."""
 
     # keys and limits
     async def find_key(self, prefix: str) -> ApiKey | None: ...

@@ -19,6 +19,7 @@ COLD = {
     "add_key: any",
     "published_templates: all",
     "stats: counters",
+    "offers: all",
     "purge_log: states",  # the rows of one message
     "rescue: holders",  # a partial index that holds only open attempts
 }

@@ -34,6 +34,8 @@ class Sink:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     port: int = 0
     replies: dict[str, str] = field(default_factory=dict)  # recipient -> reply to RCPT
+    smtputf8: bool = True
+    size_limit: int = 64 * 1024 * 1024
     data_replies: list[str] = field(
         default_factory=list
     )  # to the first contents, in order; "drop" loses the connection; then 250
@@ -59,8 +61,8 @@ class Sink:
                     auth_exclude_mechanism=exclude,
                     require_starttls=starttls is not None,
                     tls_context=starttls,
-                    enable_SMTPUTF8=True,
-                    data_size_limit=64 * 1024 * 1024,
+                    enable_SMTPUTF8=self.smtputf8,
+                    data_size_limit=self.size_limit,
                     loop=asyncio.get_running_loop(),
                 )
 

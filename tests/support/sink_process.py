@@ -2,22 +2,34 @@
 
 `python -m tests.support.sink_process PORT_FILE LOG_FILE [DELAY_MS]` listens on a free port and appends one line for each
 message it has taken: the Message-ID. The line is written before the 250 leaves. DELAY_MS waits before that reply.
+
+When it is told to end it lints the last messages that it took and writes what is wrong beside LOG_FILE: not before, so
+that it stays fast.
 """
 
 import asyncio
 import re
+import signal
 import subprocess
 import sys
 import time
+from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tests.support.rfc_lint import lint
+
 _MESSAGE_ID = re.compile(rb"(?im)^message-id:\s*<([^>]+)>")
+_KEPT = 500  # messages to be linted
+_KEPT_OCTETS = 1024 * 1024  # of one
+Kept = deque[tuple[bytes, bool]]  # content as it came over the wire, and whether it came with SMTPUTF8
 
 
 class _Sink(asyncio.Protocol):
-    def __init__(self, log: Any, delay: float) -> None:
-        self._log, self._delay = log, delay
+    def __init__(self, log: Any, delay: float, kept: Kept) -> None:
+        self._log, self._delay, self._kept = log, delay, kept
+        self._utf8 = False
         self._buffer = b""
         self._content: list[bytes] | None = None
 
@@ -46,6 +58,8 @@ class _Sink(asyncio.Protocol):
         found = _MESSAGE_ID.search(content)
         self._log.write((found[1] if found else b"none") + b"\n")
         self._log.flush()
+        if len(content) < _KEPT_OCTETS:
+            self._kept.append((content, self._utf8))
         reply = b"250 2.0.0 taken\r\n"
         if self._delay:
             asyncio.get_running_loop().call_later(self._delay, self._transport.write, reply)
@@ -55,6 +69,9 @@ class _Sink(asyncio.Protocol):
     def _command(self, line: bytes) -> None:
         if line.startswith(b"EHLO"):
             self._transport.write(b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n")
+        elif line.startswith(b"MAIL"):
+            self._utf8 = b" SMTPUTF8" in line
+            self._transport.write(b"250 2.1.0 ok\r\n")
         elif line == b"DATA":
             self._content = []
             self._buffer = b"\r\n" + self._buffer
@@ -66,12 +83,24 @@ class _Sink(asyncio.Protocol):
             self._transport.write(b"250 2.0.0 ok\r\n")
 
 
+def _faults(kept: Iterable[tuple[bytes, bool]]) -> list[str]:
+    """What the linter says of the messages, their dots unstuffed (RFC 5321 4.5.2)."""
+    messages = ((content.replace(b"\r\n.", b"\r\n")[2:] + b"\r\n", utf8) for content, utf8 in kept)
+    return [f"{fault} in {raw[:2000]!r}" for raw, utf8 in messages for fault in lint(raw, eai=utf8)]
+
+
 async def _main(port_file: Path, log_file: Path, delay: float) -> None:
+    kept: Kept = deque(maxlen=_KEPT)
+    loop = asyncio.get_running_loop()
     with log_file.open("ab", buffering=0) as log:
-        server = await asyncio.get_running_loop().create_server(lambda: _Sink(log, delay), "127.0.0.1", 0)
+        server = await loop.create_server(lambda: _Sink(log, delay, kept), "127.0.0.1", 0)
+        ended = asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, ended.set)
         port_file.with_suffix(".tmp").write_text(str(server.sockets[0].getsockname()[1]))
         port_file.with_suffix(".tmp").rename(port_file)
-        await server.serve_forever()
+        await ended.wait()
+        server.close()
+    log_file.with_suffix(".faults").write_text("\n".join(_faults(kept)))
 
 
 class SinkProcess:
@@ -105,9 +134,11 @@ class SinkProcess:
     def __enter__(self) -> "SinkProcess":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         self.process.terminate()
         self.process.wait()
+        if failure is None:
+            assert self._log.with_suffix(".faults").read_text() == ""
 
 
 if __name__ == "__main__":

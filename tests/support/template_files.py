@@ -1,9 +1,9 @@
-"""The files of the starter templates, as the composer's input."""
+"""The files of the starter templates and of small ones, and what they come to."""
 
 from pathlib import Path
 from typing import Any
 
-from service.mail.render import Template, compile_template
+from service.mail.render import Rendered, Template, compile_template
 from service.mail.template import parse_files
 
 ROOT = Path(__file__).resolve().parents[2] / "templates"
@@ -21,13 +21,21 @@ def starter_files(name: str) -> dict[str, str]:
     return files | {f"_layouts/{path.name}": path.read_text() for path in (ROOT / "_layouts").glob("*.j2")}
 
 
-def template_of(head: str = "", html: str = "<p>x</p>", **files: Any) -> Template:
-    """A template from a few words. `head` is added to a template.toml that has a subject."""
-    made = {"template.toml": 'subject = "s"\n' + head, "html.j2": html}
+def template_of(head: str = "", html: str | None = "<p>x</p>", **files: Any) -> Template:
+    """A template from a few words. `head` is added to a template.toml that has a subject; html None: give another."""
+    made = {"template.toml": 'subject = "s"\n' + head} | ({} if html is None else {"html.j2": html})
     return compile_template(parse_files("t", made | {name.replace("__", "/"): text for name, text in files.items()}))
 
 
-def render(template: Template, variables: dict[str, Any] | None = None, locale: str | None = None) -> Any:
+def write(folder: Path, name: str, files: dict[str, str]) -> None:
+    """Put a template's files below a templates folder."""
+    for path, text in files.items():
+        file = folder / name / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+
+def render(template: Template, variables: dict[str, Any] | None = None, locale: str | None = None) -> Rendered:
     """Rendered without limits that matter."""
     values = template.sample(locale) if variables is None else variables
     return template.render(values, locale, deadline=9, monotonic=lambda: 0.0, max_bytes=10**7)

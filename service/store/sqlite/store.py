@@ -10,6 +10,7 @@ import apsw
 from service.clock import Clock
 from service.errors import StorageUnavailable
 from service.mail.address import email_key
+from service.mail.envelope import Offer
 from service.mail.lifecycle import State
 from service.store.port import (
     Accept,
@@ -335,6 +336,18 @@ class SQLiteStore:
         """See port."""
         row = self._read(lambda reader: reader.one("template_files: by number", (name, number)))
         return row[0] if row else None
+
+    # --- what relays offer ----------------------------------------------------------------------------------------
+
+    async def learn_offer(self, endpoint: str, offer: Offer, now: int) -> None:
+        """See port."""
+        row = (endpoint, int(offer.smtputf8), offer.max_size, now)
+        await self._write(lambda transaction: transaction.run("learn_offer: keep", row).fetchall())
+
+    async def offers(self) -> Mapping[str, Offer]:
+        """See port."""
+        rows = self._read(lambda reader: reader.run("offers: all").fetchall())
+        return {endpoint: Offer(bool(smtputf8), max_size) for endpoint, smtputf8, max_size in rows}
 
     # --- keys ----------------------------------------------------------------------------------------------------
 

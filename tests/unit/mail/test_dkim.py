@@ -16,7 +16,7 @@ from service.mail.dkim_keys import DkimKey, DkimRing, generate, is_selector, loa
 from service.mail.draft import Attachment
 from service.mail.seal import SenderRule, seal
 from tests.support.dkim_verifiers import Verify, by_dkimpy, mailauth
-from tests.unit.mail.test_compose import draft
+from tests.support.drafts import draft
 
 AT = 1_764_000_000_123
 RSA = DkimKey("163.com", "pr2026", load_private(generate("rsa")))

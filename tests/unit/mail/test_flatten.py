@@ -1,6 +1,5 @@
 """Inheritance resolved at load gives what Jinja gives when it resolves it at every rendering."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ from jinja2 import Template as JinjaTemplate
 
 from service.mail.flatten import flatten
 from service.mail.formats import formats_for
+from service.mail.meter import METER, Meter
 from service.mail.sandbox import FORMATS, environment
 from service.mail.template import TemplateFault, parse_files
 from tests.support.template_files import STARTERS, starter_files
@@ -16,7 +16,8 @@ from tests.support.template_files import STARTERS, starter_files
 def both(sources: dict[str, str], file: str, variables: dict[str, Any]) -> tuple[str, str]:
     """(flattened, Jinja's own)."""
     within = environment(sources, html=True)
-    flat = JinjaTemplate.from_code(within, within.compile(flatten(file, sources, within), file), {})
+    flat = JinjaTemplate.from_code(within, within.compile(flatten(file, sources, within, own="html.j2"), file), {})
+    variables = {**variables, METER: Meter(1, lambda: 0, 10**6)}
     return flat.render(variables), within.get_template(file).render(variables)
 
 
@@ -26,7 +27,7 @@ def test_the_starter_templates_come_out_as_jinja_renders_them(name: str, locale:
     source = parse_files(name, starter_files(name))
     each = source.locales[locale]
     file = f"{name}/html.j2" if locale == "en" else f"{name}/locales/{locale}/html.j2"
-    sources = {**source.layouts, f"{name}/html.j2": source.locales["en"].html, file: each.html}
+    sources = {**source.layouts, "html.j2": source.locales["en"].html, file: each.html}
     flat, own = both(sources, file, {**each.sample, FORMATS: formats_for(locale, "UTC")})
     assert flat == own
     assert len(flat) > 1000
@@ -106,7 +107,26 @@ def test_what_can_not_be_resolved_is_refused_with_its_reason(text: str, why: str
     assert caught.value.file == "t.j2"
 
 
-def test_an_endless_circle_of_layouts_is_refused(tmp_path: Path) -> None:
+def test_blocks_that_multiply_one_another_are_refused() -> None:
+    laughs = "".join(
+        f"{{% block b{n} %}}{{{{ self.b{n + 1}() }}}}{{{{ self.b{n + 1}() }}}}{{% endblock %}}" for n in range(40)
+    )
+    sources = {"t.j2": laughs + "{% block b40 %}ha{% endblock %}"}
+    with pytest.raises(TemplateFault, match="too large"):
+        flatten("t.j2", sources, environment(sources, html=True))
+
+
+def test_layouts_that_multiply_one_another_are_refused() -> None:
+    sources = {"l0.j2": "{% block a %}ha{% endblock %}"}
+    for n in range(1, 40):
+        sources[f"l{n}.j2"] = (
+            f'{{% extends "l{n - 1}.j2" %}}{{% block a %}}{{{{ super() }}}}{{{{ super() }}}}{{% endblock %}}'
+        )
+    with pytest.raises(TemplateFault, match="too large"):
+        flatten("l39.j2", sources, environment(sources, html=True))
+
+
+def test_an_endless_circle_of_layouts_is_refused() -> None:
     sources = {"a.j2": '{% extends "b.j2" %}', "b.j2": '{% extends "a.j2" %}'}
     with pytest.raises(TemplateFault, match="extends itself"):
         flatten("a.j2", sources, environment(sources, html=True))

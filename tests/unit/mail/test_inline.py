@@ -1,5 +1,6 @@
 """CSS inlined at load gives each element the style that css-inline gives it in the rendered html."""
 
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -106,3 +107,34 @@ def test_at_rules_alone_need_no_inlining() -> None:
 def test_inlining_can_be_refused() -> None:
     html = f"{STYLE}<p class='a'>x</p>"
     assert render(template_of("inline_css = false", html)).html == html
+
+
+@pytest.mark.parametrize("piece", ['<a "', "<!--", "<style>", "<style ", "<a '", "<p"])
+def test_what_is_not_closed_is_looked_at_once(piece: str) -> None:
+    began = time.process_time()
+    template_of("", STYLE + piece * (200_000 // len(piece)))
+    assert time.process_time() - began < 3
+
+
+@pytest.mark.parametrize("css", ["@a" * 60_000, "@a{" * 40_000, "a{" * 60_000, "/*" * 60_000])
+def test_style_sheets_that_are_not_closed_are_looked_at_once(css: str) -> None:
+    began = time.process_time()
+    template_of("", f"<style>p {{ color: red }} {css}</style><p>x</p>")
+    assert time.process_time() - began < 3
+
+
+def test_html_that_is_too_deep_for_css_inline_is_left_as_it_is() -> None:
+    """css-inline ends the process by a stack overflow at some 15,000 levels."""
+    deep = STYLE + "<div>" * 2000 + "<p class='a'>x</p>"
+    template = template_of("", deep)
+    assert "too deeply" in template.inlined("en").reason
+    assert render(template, {}).html == deep
+    by_data = template_of("", STYLE + "<style>p:first-child { top: 1px }</style>{% for x in l %}<div>{% endfor %}")
+    assert render(by_data, {"l": list(range(40_000))}).html.endswith("<div>" * 40_000)
+
+
+def test_few_rules_can_not_become_much_html() -> None:
+    html = "<style>p { " + "margin: 1px 2px 3px 4px; " * 2000 + "}</style>" + "<p>x</p>" * 10_000
+    template = template_of("", html)
+    assert "too much CSS" in template.inlined("en").reason
+    assert len(render(template, {}).html) == len(html)

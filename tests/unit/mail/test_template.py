@@ -35,6 +35,27 @@ GOOD = {"template.toml": 'subject = "s"', "html.j2": "<p>x</p>"}
         ({"locales/zh-CN/template.toml": "ttl = '5m'", "locales/zh-CN/html.j2": "x"}, "`ttl` is not known here"),
         ({"html.j2": "<p>\n{{ x|safe }}"}, "t/html.j2:2: the filter `safe` is not allowed"),
         ({"html.j2": "<p>\n\n{{ x|uper }}"}, "t/html.j2:3: there is no filter `uper`"),
+        ({"html.j2": None, "html.mjml": "<mjml><mj-body>\n<mj-section><mj-column><mj-text>{{ x|safe }}</mj-text></mj-column></mj-section></mj-body></mjml>"}, "t/html.mjml:2: the filter `safe`"),
+        ({"html.j2": None, "html.mjml": "<mjml><mj-body>" + "<mj-section>" * 5000 + "</mj-section>" * 5000 + "</mj-body></mjml>"}, "nested deeper than 64"),
+        ({"html.j2": None, "html.mjml": "<mjml><mj-body><mj-section><mj-column><mj-text>" + "<div>" * 5000 + "</div>" * 5000 + "</mj-text></mj-column></mj-section></mj-body></mjml>"}, "nested deeper than 64"),
+        ({"html.j2": None, "html.mjml": "<mjml><mj-head><mj-attributes><mj-all css-class='" + "x" * 100_000 + "'/></mj-attributes></mj-head><mj-body><mj-section><mj-column>" + "<mj-text>a</mj-text>" * 2000 + "</mj-column></mj-section></mj-body></mjml>"}, "the head is too large"),
+        ({"html.j2": None, "html.mjml": "<mjml><mj-body>" + "<mj-section><mj-column><mj-text>a</mj-text></mj-column></mj-section>" * 3000 + "</mj-body></mjml>"}, "characters of html; at most"),
+        ({"template.toml": "subject = 's'\nx = " + "[" * 5000}, "t/template.toml:1: is nested too deeply"),
+        ({"template.toml": "subject = 's'\n[sample]\nx." + "a." * 500 + "b = 1"}, "is nested too deeply"),
+        ({"template.toml": "subject = 's'\n[sample]\nx = nan"}, "a number that JSON has not"),
+        ({"template.toml": "subject = 's'\n[sample]\nx = 99999999999999999999"}, "a number that JSON has not"),
+        ({"template.toml": "subject = 's'\nttl = true"}, "`ttl` must be at least a second"),
+        ({"template.toml": "subject = 's'\nttl = 1e300"}, "a number that JSON has not"),
+        ({"template.toml": "subject = 's'\nttl = 1e12"}, "`ttl` must be at least a second"),
+        ({"template.toml": "subject = 's'\ninline_css = 'no'"}, "`inline_css` is true or false"),
+        ({"template.toml": "subject = 's'\nsample_attachments = 'a.pdf'"}, "is a list"),
+        ({"template.toml": "subject = 's'\nsample_attachments = ['a\\u0000b']".replace("'a", '"a').replace("b']", 'b"]')}, "names files of this folder"),
+        ({"template.toml": "subject = 's'\nsample_attachments = ['.env']"}, "names files of this folder"),
+        ({"locales/zh-CN/htm.j2": "x"}, "t/locales/zh-CN/htm.j2:1: is no file of a template"),
+        ({"htm.j2": "x"}, "t/htm.j2:1: is no file of a template"),
+        ({"a.j2": "x" * 100, "html.j2": "y"}, "is no file of a template"),
+        ({"text.j2": "x" * 200_000, "html.j2": "y" * 200_000, "_layouts/a.j2": "z" * 200_000}, "all files have 600"),
+        ({"locales/zh-CN/template.toml": "subject = 's'", "locales/zh-CN/html.j2": "{% extends 'html.j2' %}\n{% block a %}\n{{ x|safe }}{% endblock %}"}, "t/locales/zh-CN/html.j2:3: the filter"),
     ],
 )  # fmt: skip
 def test_a_fault_names_file_and_line(change: dict[str, str | None], message: str) -> None:
@@ -44,6 +65,39 @@ def test_a_fault_names_file_and_line(change: dict[str, str | None], message: str
     with pytest.raises(TemplateFault) as caught:
         compile_template(parse_files("t", files))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../x", "/etc/passwd", "a/../../b", "html.j2/../../x", "html.j2\0", "..\\x", "locales/../template.toml", "locales/../../html.j2", "locales/a/b/html.j2",
+     "_layouts/../html.j2", "_layouts/../../x.j2", "_layouts/.j2", "_layouts/a\\b.j2", "./html.j2", "", ".", "C:/html.j2", "HTML.J2", "html.j2\n"],
+)  # fmt: skip
+def test_a_path_that_leads_elsewhere_is_no_file_of_a_template(path: str) -> None:
+    with pytest.raises(TemplateFault):
+        parse_files("t", {**GOOD, path: "x"})
+
+
+def test_dates_of_toml_are_dates_of_json() -> None:
+    made = template_of(
+        "sample = { day = 2026-11-27, at = 2026-11-27T10:00:00Z }\n[variables]\nday = 'date'\nat = 'datetime'"
+    )
+    assert made.sample() == {"day": "2026-11-27", "at": "2026-11-27T10:00:00+00:00"}
+    assert made.check(made.sample()) == []
+
+
+def test_another_language_extends_the_first_under_any_name() -> None:
+    files = {
+        **GOOD,
+        "html.j2": "<p>{% block a %}first{% endblock %}</p>",
+        "locales/de/template.toml": "subject = 's'",
+        "locales/de/html.j2": "{% extends 'html.j2' %}{% block a %}{{ super() }} zweite{% endblock %}",
+    }
+    from service.mail.render import compile_template
+
+    for name in ("one", "two"):
+        assert render(compile_template(parse_files(name, files)), {}, "de").html == "<p>first zweite</p>"
+    with pytest.raises(TemplateFault, match=r"t/html\.j2:1: .*extends itself"):
+        template_of("", "{% extends 'html.j2' %}")
 
 
 def test_the_short_form_becomes_json_schema() -> None:

@@ -385,6 +385,16 @@ DELETE FROM suppressions WHERE account = :account AND address_key = :key AND (:r
     AND (:category IS NULL OR category = :category)
 RETURNING reason;
 
+-- learn_offer: keep --
+-- What a relay offers now. Primary key.
+INSERT INTO relay_offers (endpoint, smtputf8, max_size, learned_at) VALUES (?, ?, ?, ?)
+ON CONFLICT (endpoint) DO UPDATE
+SET smtputf8 = excluded.smtputf8, max_size = excluded.max_size, learned_at = excluded.learned_at;
+
+-- offers: all --
+-- A row for each relay that was ever spoken to. Whole table.
+SELECT endpoint, smtputf8, max_size FROM relay_offers;
+
 -- publish_template: known --
 -- The number that these files have already. template_versions_by_digest.
 SELECT number FROM template_versions WHERE name = ? AND digest = ?;

@@ -1,0 +1,84 @@
+"""Fields of POST /send that users of other mailers know: each does what they expect, or says what it is called here."""
+
+import base64
+import email
+import email.policy
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.running import ARTICLE, running
+
+PNG = base64.b64encode(b"\x89PNG").decode()
+
+
+async def composed(folder: Path, **given: Any) -> EmailMessage:
+    """The stored bytes of a message with these fields."""
+    async with running(folder, hold=True) as (client, _):
+        answer = await client.post("/send", json={**ARTICLE, **given})
+        assert answer.status_code == 202, answer.text
+        raw = (await client.get(f"{answer.headers['location']}/raw")).content
+    message = email.message_from_bytes(raw, policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+async def refused(folder: Path, **given: Any) -> dict[str, str]:
+    """The faults of a request with these fields: pointer -> sentence."""
+    async with running(folder, hold=True) as (client, _):
+        answer = await client.post("/send", json={**ARTICLE, **given})
+        assert answer.status_code == 422, answer.text
+        assert (await client.get("/messages")).json()["data"] == []
+    return {each["pointer"]: each["detail"] for each in answer.json()["errors"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"), [("a.txt", None), ("a.csv", "text/csv"), ("a.md", "text/markdown; charset=UTF-8")]
+)
+async def test_a_file_given_as_text_says_that_it_is_utf8(tmp_path: Path, name: str, content_type: str | None) -> None:
+    message = await composed(
+        tmp_path, attachments=[{"filename": name, "text": "héllo 你好", "content_type": content_type}]
+    )
+    (part,) = message.iter_attachments()
+    assert part.get_content() == "héllo 你好"
+    assert str(part["content-type"]).lower().count("charset") == 1
+
+
+async def test_one_message_id_is_as_good_as_a_list_of_one(tmp_path: Path) -> None:
+    message = await composed(tmp_path, references="<a@x.example>", in_reply_to="a@x.example")
+    assert message["references"] == message["in-reply-to"] == "<a@x.example>"
+
+
+async def test_mail_that_a_person_caused_can_say_so(tmp_path: Path) -> None:
+    assert (await composed(tmp_path))["auto-submitted"] == "auto-generated"
+    assert (await composed(tmp_path / "b", auto_submitted=False))["auto-submitted"] is None
+
+
+async def test_two_files_of_one_content_id_are_refused(tmp_path: Path) -> None:
+    file = {"filename": "a.png", "content": PNG, "content_id": "logo"}
+    assert await refused(tmp_path, attachments=[file, file]) == {"#/attachments/1/content_id": "logo stands twice"}
+
+
+async def test_importance_is_written_once(tmp_path: Path) -> None:
+    faults = await refused(tmp_path, importance="high", headers={"X-Priority": "2"})
+    assert list(faults) == ["#/headers/X-Priority"]
+    assert (await composed(tmp_path / "b", headers={"X-Priority": "2"}))["x-priority"] == "2"
+
+
+@pytest.mark.parametrize("value", [5, {"a": "b"}, [], ["a", 5]])
+async def test_a_header_of_another_kind_is_one_sentence(tmp_path: Path, value: Any) -> None:
+    assert await refused(tmp_path, headers={"X-A": value}) == {
+        "#/headers/X-A": "must be text, or a list of 1 to 20 texts"
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "here"),
+    [("icalEvent", "calendar"), ("replyTo", "reply_to"), ("attachDataUrls", "embed_data_urls"), ("inReplyTo", "in_reply_to"),
+     ("list", "unsubscribe_url"), ("envelope", "envelope_from"), ("date", "scheduled_at"), ("xMailer", "headers")],
+)  # fmt: skip
+async def test_the_name_that_another_mailer_gives_a_field_is_translated(tmp_path: Path, field: str, here: str) -> None:
+    faults = await refused(tmp_path, **{field: "x"})
+    assert here in faults[f"#/{field}"]
