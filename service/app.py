@@ -7,6 +7,7 @@ turns SIGTERM into that order.
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -263,6 +264,8 @@ async def serve(settings: Settings, *, capture: bool = False, ready: "asyncio.Fu
             timeout_keep_alive=75,  # seconds; longer than the usual proxy's 60, so that it is the proxy that closes
         )
         server = _Server(config)
+        gc.collect()
+        gc.freeze()  # what was loaded stays: a collection that looks through it again holds up the loop for tens of ms
         _on_signals(server, service, settings)
         log.info(Log.LISTENING, host=settings.host, port=port)
         if ready is not None:

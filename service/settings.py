@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     )
     templates_watch: bool = Field(False, description="Look for changed template files before each use (`dev` does).")
     templates_refresh: Seconds = Field(2, description="How long a published template is used without asking the store.")
-    render_timeout: Seconds = Field(2, description="Rendering of one message.")
+    render_timeout: Seconds = Field(0.5, description="Rendering of one message; it holds up other requests.")
     max_rendered_bytes: int = Field(2 * MEBIBYTE, gt=0, description="Rendered html or text of one message.")
 
     auth: Literal["keys", "none"] = Field("keys", description="`none`: anybody who reaches the port may send.")

@@ -17,9 +17,9 @@ from service.errors import FieldProblem, NotFound, TemplateNotFound, ValidationF
 from service.mail.lint import Finding
 from service.mail.render import Rendered, Template
 from service.mail.template import NAME
-from service.spool.check import check_template
+from service.spool.check import check_template, fault_problem
 from service.spool.scaffold import scaffold
-from service.spool.templates import Loaded, fault_problem
+from service.spool.templates import Loaded
 from service.spool.values import Submission, TemplateUse
 
 _LARGE = 4 * 1024 * 1024  # octets: a template with its layouts and languages

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 from jinja2 import Environment, Undefined, nodes, pass_context
-from jinja2.filters import FILTERS as JINJAS
 from jinja2.runtime import Context, markup_join, str_join
 from jinja2.visitor import NodeTransformer
 from markupsafe import escape
@@ -248,4 +247,3 @@ _BEFORE: Mapping[str, Callable[..., Any]] = {
     "selectattr": _before_select,
     "rejectattr": _before_select,
 }
-assert set(_BEFORE) <= set(JINJAS)

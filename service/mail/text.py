@@ -1,7 +1,9 @@
 """A readable text part from html, when the caller gave none."""
 
 import re
-from html.parser import HTMLParser
+from collections import Counter
+
+from service.mail.tags import TagReader
 
 _BLOCKS = {
     "address", "article", "aside", "blockquote", "center", "dd", "div", "dl", "dt", "figure", "footer", "form", "h1",
@@ -13,11 +15,12 @@ _HIDDEN = re.compile(r"display\s*:\s*none", re.I)
 _VOID = {"br", "hr", "img", "meta", "link", "input", "col", "area", "base", "wbr", "source", "embed", "track", "param"}
 
 
-class _Extractor(HTMLParser):
+class _Extractor(TagReader):
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
+        super().__init__()
         self.out: list[str] = []
         self._silent: list[str] = []  # open tags since the first one that is not shown
+        self._silent_tags: Counter[str] = Counter()  # how often each of them is open
         self._links: list[tuple[str, int]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -26,6 +29,7 @@ class _Extractor(HTMLParser):
         if self._silent or hidden:
             if tag not in _VOID:
                 self._silent.append(tag)
+                self._silent_tags[tag] += 1
             return
         if tag == "br":
             self.out.append("\n")
@@ -38,13 +42,17 @@ class _Extractor(HTMLParser):
         elif tag in _BLOCKS:
             self.out.append("\n\n" if tag in _PARAGRAPHS else "\n")
         if tag == "a":
+            if self._links:  # HTML standard 13.2.6.4.7: a link begins, so the one before has ended
+                self._close_link(*self._links.pop())
             self._links.append((given.get("href") or "", len(self.out)))
 
     def handle_endtag(self, tag: str) -> None:
         if self._silent:
-            if tag in self._silent:
-                while self._silent and self._silent.pop() != tag:
-                    pass
+            while self._silent_tags[tag]:
+                last = self._silent.pop()
+                self._silent_tags[last] -= 1
+                if last == tag:
+                    break
             return
         if tag == "a" and self._links:
             self._close_link(*self._links.pop())

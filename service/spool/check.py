@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from service.errors import TemplateRenderError
+from service.errors import FieldProblem, TemplateRefused, TemplateRenderError
 from service.mail.lint import Finding, lint_html, lint_subject
 from service.mail.render import Rendered, Template
 from service.mail.template import TemplateFault
@@ -41,3 +41,9 @@ def _shown_ids(html: str) -> set[str]:
 def fault_finding(fault: TemplateFault) -> Finding:
     """A template that can't be compiled, as a finding."""
     return Finding("template-fault", "error", fault.file, fault.line, fault.why)
+
+
+def fault_problem(fault: TemplateFault, *, inside: str = "") -> FieldProblem:
+    """A fault as the API tells it: the file as pointer (without `inside`), the line in the sentence."""
+    place = fault.file.removeprefix(inside).replace("~", "~0").replace("/", "~1")
+    return FieldProblem(f"#/files/{place}", TemplateRefused.code, f"line {fault.line}: {fault.why}")

@@ -41,6 +41,7 @@ from service.store.port import NewMessage, NewRecipient, Store
 from service.telemetry import Log, get_logger
 
 _THREAD_FROM = 512 * 1024  # octets of attachments; encoding more than that would hold up the loop for over 5 ms
+_WORDS_WEIGH = 16  # a character of html or text is read and encoded in about the time of so many octets of a file
 
 log = get_logger()
 
@@ -199,6 +200,7 @@ class Preparer:
         due_at = max(now, submission.scheduled_at or 0)
         defaults = content.source
         ttl = submission.ttl or (defaults and defaults.ttl) or self._settings.default_ttl
+        ttl = min(ttl, self._settings.max_ttl)
         priority = submission.priority or (defaults and defaults.priority) or "normal"
         sender = submission.from_.email if self._relays.sender_decides() else ""
         return NewMessage(
@@ -292,7 +294,8 @@ def _draft(submission: Submission, content: _Content, id: str, date: int) -> Dra
 
 
 async def _compose(draft: Draft) -> Composed:
-    if sum(len(each.content) for each in draft.attachments) > _THREAD_FROM:
+    words = len(draft.html or "") + len(draft.text or "") + len(draft.amp or "")
+    if sum(len(each.content) for each in draft.attachments) + words * _WORDS_WEIGH > _THREAD_FROM:
         return await asyncio.to_thread(compose, draft)
     return compose(draft)
 

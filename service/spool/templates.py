@@ -21,6 +21,7 @@ from service.errors import ConfigurationError, FieldProblem, TemplateManagedByFi
 from service.mail.draft import Attachment
 from service.mail.render import Template, TemplateFault, compile_template
 from service.mail.template import NAME, check_files, needed_files, parse_files
+from service.spool.check import fault_problem
 from service.spool.folder import Folder, read_layouts
 from service.store.port import Store, TemplateVersion
 from service.telemetry import Log, get_logger
@@ -174,10 +175,9 @@ class TemplateLibrary:
         return None
 
     async def _version_or_none(self, name: str, number: int) -> Loaded | None:
-        try:
+        with contextlib.suppress(LookupError):
             return await self._version(name, number)
-        except LookupError:
-            return None
+        return None
 
     async def _version(self, name: str, number: int) -> Loaded:
         """A version of the store, compiled. Raises LookupError."""
@@ -251,9 +251,3 @@ def _means(version: str, loaded: Loaded) -> bool:
 
 def _not_found(detail: str) -> TemplateNotFound:
     return TemplateNotFound(errors=[FieldProblem("#/template/name", TemplateNotFound.code, detail)])
-
-
-def fault_problem(fault: TemplateFault, *, inside: str = "") -> FieldProblem:
-    """A fault as the API tells it: the file as pointer (without `inside`), the line in the sentence."""
-    place = fault.file.removeprefix(inside).replace("~", "~0").replace("/", "~1")
-    return FieldProblem(f"#/files/{place}", TemplateRefused.code, f"line {fault.line}: {fault.why}")
