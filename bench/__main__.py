@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 import psutil
 
-from bench import composing
+from bench import composing, wire
 from tests.support.process import ServiceProcess
 from tests.support.sink_process import SinkProcess
 
@@ -211,7 +211,7 @@ def main() -> None:
     """All of it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="fewer messages and rounds")
-    parser.add_argument("--only", choices=("compose", "service"), help="a part of it")
+    parser.add_argument("--only", choices=("compose", "wire", "service"), help="a part of it")
     chosen = parser.parse_args()
     quick = chosen.quick
     count, rounds = (1500, 2) if quick else (6000, 5)
@@ -219,11 +219,15 @@ def main() -> None:
     print(
         f"{platform.machine()}, {cpus} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
     )
-    if chosen.only != "service":
+    if chosen.only not in ("service", "wire"):
         composing.run(300 if quick else 2000, 3 if quick else 7)
     if chosen.only == "compose":
         return
     with tempfile.TemporaryDirectory() as folder, sink(Path(folder)) as (relay_url, what):
+        if chosen.only != "service":
+            wire.run(int(relay_url.partition("127.0.0.1:")[2].partition("?")[0]), what, quick=quick)
+        if chosen.only == "wire":
+            return
         accepting(relay_url, count, rounds)
         end_to_end(relay_url, what, count, rounds)
         asyncio.run(_split(relay_url, 300 if quick else 1000))

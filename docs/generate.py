@@ -1,7 +1,8 @@
 """Write the generated parts of the docs anew, each from the code that it tells of.
 
 The state diagram from mail/lifecycle, the settings table from settings, and for template authors the filters of mail/sandbox,
-what those of mail/formats write, and the rules of mail/lint. Run as `make docs`. A test fails when what is committed differs.
+what those of mail/formats write, and the rules of mail/lint; what
+replies mean from relay/policy.toml. Run as `make docs`. A test fails when what is committed differs.
 """
 
 import re
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from docs.replies import policy_table
 from service.mail.lifecycle import INITIAL, OPEN, TRANSITIONS, State
 from service.mail.lint import RULES
 from service.mail.render import compile_template
@@ -130,6 +132,11 @@ def filters_list() -> str:
     return textwrap.fill(", ".join(f"`{name}`" for name in names) + ".", 120) + "\n"
 
 
+def relays(text: str) -> str:
+    """docs/relays.md with the reply policy."""
+    return between(text, "replies", "service/relay/policy.toml", policy_table())
+
+
 def between(text: str, name: str, source: str, table: str) -> str:
     """`text` with what stands between the marks of `name` replaced by `table`."""
     start, end = (mark.format(name, source) for mark in _MARKS)
@@ -153,11 +160,12 @@ def templates(text: str) -> str:
 
 def documents() -> dict[Path, str]:
     """Every generated file and its text."""
-    front, authors = ROOT / "README.md", ROOT / "docs" / "templates.md"
+    front, authors, providers = ROOT / "README.md", ROOT / "docs" / "templates.md", ROOT / "docs" / "relays.md"
     return {
         ROOT / "docs" / "lifecycle.md": lifecycle(),
         front: readme(front.read_text(encoding="utf-8")),
         authors: templates(authors.read_text(encoding="utf-8")),
+        providers: relays(providers.read_text(encoding="utf-8")),
     }
 
 

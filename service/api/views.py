@@ -17,7 +17,7 @@ from service.spool.values import PRIORITIES, ItemResult, Prepared, Preview
 from service.store.port import ApiKey, EventView, MessageView, RecipientView, Suppression, TemplateVersion
 
 _PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
-_TIMES = {"next_attempt_at", "scheduled_at"}  # members of an event's data that are moments
+_TIMES = {"next_attempt_at", "relay_paused_until", "scheduled_at"}  # members of an event's data that are moments
 
 
 def accepted(prepared: Prepared) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """THE POLICY: what a reply or a failure means for a recipient, and who is at fault.
 
 A session detects (phase, reply or failure) and knows nothing of consequences; this file decides the event for the
-state machine, the scope of the fault, and whether the recipient is charged an attempt. Only a fault of the message or
-recipient charges it. RULES is read top down, the first match wins; a provider's own habits are rows before the
-general ones. The next step is spool/dispatch, which turns a Verdict into one settlement.
+state machine, the scope of the fault and what follows. The rows are data (relay/policy.toml, and rows of the user's own
+before them); a Policy holds those of one relay, and the first row that matches decides. Only a fault of the message or
+recipient charges it an attempt. What depends on earlier attempts is mail/retry's; spool/settling writes it all down.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from service.mail.lifecycle import Event
@@ -30,6 +30,10 @@ class Phase(StrEnum):
     DOT = "dot"  # the final dot is out; its reply decides
 
 
+BEFORE_MAIL = frozenset({Phase.CONNECT, Phase.GREETING, Phase.TLS, Phase.EHLO, Phase.AUTH})
+"""Nothing of a message was said yet: whatever a relay answers here says nothing about any message."""
+
+
 class Failure(StrEnum):
     """Why there is no reply."""
 
@@ -40,6 +44,7 @@ class Failure(StrEnum):
     TLS = "tls"  # handshake or certificate
     PROTOCOL = "protocol"  # the peer's bytes are no SMTP
     CAPABILITY = "capability"  # the relay lacks what the message needs (SIZE, SMTPUTF8, AUTH mechanism)
+    LEFT_OUT = "left-out"  # not in this transaction: the relay takes fewer recipients at once
     SHUTDOWN = "shutdown"  # we are stopping, nothing was sent
     INTERNAL = "internal"  # our own bug, caught
 
@@ -54,6 +59,35 @@ class Scope(StrEnum):
     RELAY = "relay"
 
 
+class Action(StrEnum):
+    """What is done about it, in the words of the delivery log."""
+
+    SENT = "SENT"
+    PERM = "PERM"  # this recipient or message is refused for good
+    TEMP = "TEMP"  # again by the schedule
+    RECONN = "RECONN"  # again over a new connection; free once per message and hour, then charged
+    RATE = "RATE"  # the relay rests
+    AUTH = "AUTH"  # the account's breaker opens; one connection probes
+    CONFIG = "CONFIG"  # somebody must look; one connection probes
+    QUOTA = "QUOTA"  # the relay rests until the provider's reset
+    SPLIT = "SPLIT"  # fewer recipients in one transaction, at once
+    FAILED = "FAILED"  # ours to mend; nobody is bounced
+    DOUBT = "DOUBT"  # as the message's `delivery` says
+    BACK = "BACK"  # given back, nothing was done
+
+
+class Lesson(StrEnum):
+    """What a relay learns from a reply."""
+
+    CONNECTIONS = "connections"  # fewer at once
+    MESSAGES = "messages"  # fewer on one connection
+    RECIPIENTS = "recipients"  # fewer in one transaction
+
+
+UNTIL_RESET = float("inf")
+"""Among pauses: until the provider counts anew (its midnight)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What follows for one recipient, and for the relay."""
@@ -61,103 +95,132 @@ class Verdict:
     event: Event
     scope: Scope
     kind: str  # the class in the delivery log, e.g. "bad-address"
+    action: Action
     charged: bool
     wait: float = 0.0  # seconds, at least
-    pause: float = 0.0  # seconds the relay takes no mail
-    broken: bool = False  # the relay needs a probe
+    times: int | None = None  # TEMP: as often, in a row, before `then`
+    then: Action | None = None  # PERM after TEMP, AUTH after RECONN
+    at_expiry: bool = False  # TEMP: refused when no further attempt fits before the expiry
+    pauses: tuple[float, ...] = ()  # seconds the relay takes no mail: the first time, the second time, ...
+    probe: bool = False  # the relay takes mail again only after a probe
+    learn: Lesson | None = None
     suppress: bool = False  # the address enters the suppression list
+    alert: int = 0  # somebody is told: 1 each time, n when it is the n-th time in a row for the relay
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row. Empty conditions match anything; `text` is searched in the reply's text, any case."""
+    """One row. Empty conditions match anything; `text` and `unless` are searched in the reply's words, any case."""
 
+    name: str
     verdict: Verdict
     phases: frozenset[Phase] = frozenset()
-    codes: range | None = None
+    codes: frozenset[int] = frozenset()
     enhanced: re.Pattern[str] | None = None  # fullmatch on the enhanced code, "" when there is none
     text: re.Pattern[str] | None = None
+    unless: re.Pattern[str] | None = None
+    presets: frozenset[str] = frozenset()
+    why: str = ""
 
-    def matches(self, phase: Phase, reply: Reply) -> bool:
-        """Whether this row speaks about that reply."""
+    def matches(self, reply: Reply, words: str) -> bool:
+        """Whether this row speaks about that reply, in a phase that it names."""
         return (
-            (not self.phases or phase in self.phases)
-            and (self.codes is None or reply.code in self.codes)
+            (not self.codes or reply.code in self.codes)
             and (self.enhanced is None or self.enhanced.fullmatch(reply.enhanced) is not None)
-            and (self.text is None or self.text.search(reply.text) is not None)
+            and (self.text is None or self.text.search(words) is not None)
+            and (self.unless is None or self.unless.search(words) is None)
         )
 
 
-_SESSION_PHASES = frozenset({Phase.CONNECT, Phase.GREETING, Phase.TLS, Phase.EHLO})
-_2YZ, _4YZ, _5YZ = range(200, 300), range(400, 500), range(500, 600)
-_NO_SUCH_USER = re.compile(
-    r"\b(user|recipient|mailbox|account)\b.*\b(unknown|not found|not exist)|no such (user|recipient|mailbox)", re.I
+class Policy:
+    """The rows that hold for one relay, in order."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = tuple(rules)
+        self._by_phase = {phase: tuple(_in_phase(self.rules, phase)) for phase in Phase}
+
+    def rule_for(self, phase: Phase, reply: Reply) -> Rule | None:
+        """The first row that matches."""
+        words = words_of(reply.text)
+        return next((rule for rule in self._by_phase[phase] if rule.matches(reply, words)), None)
+
+
+def _in_phase(rules: Iterable[Rule], phase: Phase) -> Iterable[Rule]:
+    """The rows that speak in a phase. Before MAIL no row can blame a message, a recipient or a used connection."""
+    for rule in rules:
+        if rule.phases and phase not in rule.phases:
+            continue
+        if phase not in BEFORE_MAIL:
+            yield rule
+        elif rule.verdict.scope is Scope.RELAY:
+            yield replace(rule, verdict=replace(rule.verdict, event=Event.NOT_STARTED))
+
+
+_BRACKETED = re.compile(r"<[^<>]*>")
+_READ = 500  # characters of a reply that are matched: what matters is said first, and a pattern may look at each twice
+
+
+def words_of(text: str) -> str:
+    """A reply's text without the addresses in it: `user.unknown@example.org` says nothing of an unknown user."""
+    if "<" not in text and "@" not in text:
+        return text[:_READ]
+    return " ".join("<>" if "@" in word else word for word in _BRACKETED.sub("<>", text).split())[:_READ]
+
+
+_SENT = Verdict(Event.ACCEPTED, Scope.NONE, "sent", Action.SENT, charged=True)
+_UNEXPECTED = Verdict(Event.DEFER, Scope.CONNECTION, "protocol", Action.RECONN, charged=False)
+_NO_SESSION = Verdict(Event.NOT_STARTED, Scope.RELAY, "refused", Action.CONFIG, False, pauses=(60, 300), probe=True)
+
+
+def judge_reply(policy: Policy, phase: Phase, reply: Reply) -> Verdict:
+    """The verdict on a reply: the first row that matches. What no row knows is a broken dialogue."""
+    if phase is Phase.DOT and reply.positive:
+        return _SENT
+    # a positive reply that arrives here answers something else than what was asked
+    rule = None if reply.positive or reply.intermediate else policy.rule_for(phase, reply)
+    if rule is not None:
+        return rule.verdict
+    return _NO_SESSION if phase in BEFORE_MAIL else _UNEXPECTED
+
+
+def judge(policy: Policy, phase: Phase, reply: Reply | None, failure: Failure | None) -> Verdict:
+    """The verdict on what ended a dialogue, a reply or none."""
+    if reply is not None:
+        return judge_reply(policy, phase, reply)
+    return judge_failure(phase, failure or Failure.INTERNAL)
+
+
+def doubling(first: float, most: float) -> tuple[float, ...]:
+    """Pauses (seconds) that double from `first` up to `most`."""
+    steps = [first]
+    while steps[-1] < most:
+        steps.append(min(steps[-1] * 2, most))
+    return tuple(steps)
+
+
+_NETWORK = Verdict(
+    Event.NOT_STARTED, Scope.RELAY, "network", Action.CONFIG, False, pauses=doubling(5, 600), probe=True, alert=3
 )
-
-_SENT = Verdict(Event.ACCEPTED, Scope.NONE, "sent", charged=True)
-_AUTH_TEMPORARY = Verdict(Event.NOT_STARTED, Scope.RELAY, "auth-temporary", charged=False, pause=60)
-_AUTH_REFUSED = Verdict(Event.NOT_STARTED, Scope.RELAY, "auth-refused", charged=False, pause=60, broken=True)
-_GREETING_TEMPORARY = Verdict(Event.NOT_STARTED, Scope.RELAY, "refused-for-now", charged=False, pause=30)
-_GREETING_REFUSED = Verdict(Event.NOT_STARTED, Scope.RELAY, "refused", charged=False, pause=60, broken=True)
-_CLOSING = Verdict(Event.DEFER, Scope.CONNECTION, "closing", charged=False, wait=1)
-_PROTOCOL = Verdict(Event.DEFER, Scope.CONNECTION, "protocol", charged=True)
-_BAD_ADDRESS = Verdict(Event.REFUSED, Scope.RECIPIENT, "bad-address", charged=True, suppress=True)
-_MAILBOX_FULL = Verdict(Event.DEFER, Scope.RECIPIENT, "mailbox-full", charged=True, wait=3600)
-_RECIPIENT_TEMPORARY = Verdict(Event.DEFER, Scope.RECIPIENT, "temporary", charged=True)
-_RECIPIENT_PERMANENT = Verdict(Event.REFUSED, Scope.RECIPIENT, "permanent", charged=True)
-_TEMPORARY = Verdict(Event.DEFER, Scope.MESSAGE, "temporary", charged=True)
-_PERMANENT = Verdict(Event.REFUSED, Scope.MESSAGE, "permanent", charged=True)
-
-_RCPT = frozenset({Phase.RCPT})
-RULES: tuple[Rule, ...] = (
-    Rule(_SENT, frozenset({Phase.DOT}), _2YZ),
-    Rule(_AUTH_TEMPORARY, frozenset({Phase.AUTH}), _4YZ),
-    Rule(_AUTH_REFUSED, frozenset({Phase.AUTH})),
-    Rule(_GREETING_TEMPORARY, _SESSION_PHASES, _4YZ),
-    Rule(_GREETING_REFUSED, _SESSION_PHASES),
-    # RFC 5321 3.8: 421 closes the channel; it speaks of the connection, not of the message
-    Rule(_CLOSING, frozenset({Phase.MAIL, Phase.RCPT, Phase.DATA}), range(421, 422)),
-    # RFC 5321 4.3.2: 503 bad sequence, 500 and 502 unknown command: the dialogue is broken, not the message
-    Rule(_PROTOCOL, frozenset(), range(500, 501)),
-    Rule(_PROTOCOL, frozenset(), range(502, 504)),
-    # RFC 3463 3.2: x.1.1 bad mailbox, x.1.6 moved; RFC 7505: 5.1.10 null MX. Never x.7.z, 5.1.7, 5.1.8
-    Rule(_BAD_ADDRESS, _RCPT, _5YZ, re.compile(r"5\.1\.(1|6|10)")),
-    Rule(_BAD_ADDRESS, _RCPT, _5YZ, re.compile(r""), _NO_SUCH_USER),
-    Rule(_MAILBOX_FULL, _RCPT, _4YZ, re.compile(r"4\.2\.2")),
-    Rule(_RECIPIENT_TEMPORARY, _RCPT, _4YZ),
-    Rule(_RECIPIENT_PERMANENT, _RCPT, _5YZ),
-    Rule(_TEMPORARY, frozenset(), _4YZ),
-    Rule(_PERMANENT, frozenset(), _5YZ),
-)
-
-_UNEXPECTED = Verdict(Event.DEFER, Scope.CONNECTION, "protocol", charged=True)
-
-
-def judge_reply(phase: Phase, reply: Reply, rules: Sequence[Rule] = RULES) -> Verdict:
-    """The verdict on a reply: the first rule that matches; a reply outside 2yz, 4yz and 5yz is a broken dialogue."""
-    return next((rule.verdict for rule in rules if rule.matches(phase, reply)), _UNEXPECTED)
-
-
 _BY_FAILURE: dict[Failure, Verdict] = {
-    Failure.DNS: Verdict(Event.NOT_STARTED, Scope.RELAY, "network", charged=False, pause=5, broken=True),
-    Failure.REFUSED: Verdict(Event.NOT_STARTED, Scope.RELAY, "network", charged=False, pause=5, broken=True),
-    Failure.TLS: Verdict(Event.NOT_STARTED, Scope.RELAY, "tls", charged=False, pause=60, broken=True),
-    Failure.SHUTDOWN: Verdict(Event.NOT_STARTED, Scope.NONE, "shutdown", charged=False),
-    Failure.CAPABILITY: Verdict(Event.FAULT, Scope.MESSAGE, "no-relay", charged=True),
-    Failure.INTERNAL: Verdict(Event.DEFER, Scope.MESSAGE, "internal", charged=True),
+    Failure.DNS: _NETWORK,
+    Failure.REFUSED: _NETWORK,
+    Failure.TLS: replace(_NETWORK, kind="tls", pauses=doubling(60, 600), alert=1),
+    Failure.SHUTDOWN: Verdict(Event.NOT_STARTED, Scope.NONE, "shutdown", Action.BACK, charged=False),
+    Failure.CAPABILITY: Verdict(Event.FAULT, Scope.MESSAGE, "no-relay", Action.FAILED, charged=True, alert=1),
+    Failure.LEFT_OUT: Verdict(Event.DEFER, Scope.MESSAGE, "too-many-recipients", Action.SPLIT, charged=False),
+    Failure.INTERNAL: Verdict(Event.DEFER, Scope.MESSAGE, "internal", Action.TEMP, charged=True, alert=1),
 }
-_NO_SESSION = Verdict(Event.NOT_STARTED, Scope.RELAY, "network", charged=False, pause=5, broken=True)
-# The message is charged here: a peer that drops each connection at this very message must not be asked for ever.
-_BROKEN_OFF = Verdict(Event.DEFER, Scope.CONNECTION, "broken-off", charged=True)
-_LOST_AFTER_DOT = Verdict(Event.IN_DOUBT, Scope.MESSAGE, "in-doubt", charged=True)
+# A peer that drops each connection at this very message must not be asked for ever: free once an hour, then charged.
+_BROKEN_OFF = Verdict(Event.DEFER, Scope.CONNECTION, "broken-off", Action.RECONN, charged=False)
+_LOST_AFTER_DOT = Verdict(Event.IN_DOUBT, Scope.MESSAGE, "in-doubt", Action.DOUBT, charged=True)
 
 
 def judge_failure(phase: Phase, failure: Failure) -> Verdict:
     """The verdict where there is no reply: before MAIL it is the relay's fault, after the final dot it is in doubt."""
     if phase is Phase.DOT:
         return _LOST_AFTER_DOT
+    if failure is Failure.CAPABILITY and phase in BEFORE_MAIL:  # no login mechanism in common: no message's fault
+        return replace(_NETWORK, kind="no-mechanism", pauses=doubling(60, 600), alert=1)
     if (verdict := _BY_FAILURE.get(failure)) is not None:
         return verdict
-    if phase in _SESSION_PHASES or phase is Phase.AUTH:
-        return _NO_SESSION
-    return _BROKEN_OFF
+    return _NETWORK if phase in BEFORE_MAIL else _BROKEN_OFF

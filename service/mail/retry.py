@@ -1,9 +1,46 @@
-"""When to try again: the retry schedule with full jitter, and the wait after an attempt in doubt."""
+"""When to try again, and how often: the retry schedule with full jitter, and what earlier attempts make of a verdict."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from service.mail.lifecycle import Event
+from service.mail.outcome import Action, Scope, Verdict
 
 SCHEDULE: tuple[float, ...] = (5, 30, 120, 300, 900, 1800, 3600)
 """Seconds after the first, second, ... charged attempt; the last repeats until `ttl`."""
+
+FREE_AGAIN = 3600.0
+"""Seconds after which a message may have another new connection for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a recipient went through before this attempt."""
+
+    kind: str = ""  # the class of its last charged attempt
+    count: int = 0  # how many charged attempts in a row ended with it
+    reconnected_at: int | None = None  # ms; when it last had a new connection for nothing
+
+
+def follow(verdict: Verdict, history: History, now: int, expires_at: int) -> Verdict:
+    """The verdict in the light of earlier attempts and of the time that is left (ms)."""
+    if verdict.action is Action.RECONN:
+        return _reconnect(verdict, history, now)
+    if verdict.action is not Action.TEMP:
+        return verdict
+    often = verdict.times is not None and history.kind == verdict.kind and history.count >= verdict.times
+    late = verdict.at_expiry and now + int(verdict.wait * 1000) >= expires_at
+    return replace(verdict, event=Event.REFUSED, action=Action.PERM) if often or late else verdict
+
+
+def _reconnect(verdict: Verdict, history: History, now: int) -> Verdict:
+    """Free once an hour; then the account is asked what is wrong, or else the message pays for each further one."""
+    last = history.reconnected_at
+    if last is None or now - last >= FREE_AGAIN * 1000:
+        return verdict
+    if verdict.then is Action.AUTH:
+        return replace(verdict, scope=Scope.RELAY, action=Action.AUTH, probe=True)
+    return replace(verdict, charged=True)
 
 
 def base_delay(charged: int, schedule: Sequence[float] = SCHEDULE) -> float:

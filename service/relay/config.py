@@ -6,19 +6,23 @@ ConfigurationError that names the relay and the key, and no secret is ever part 
 
 import ipaddress
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import SecretStr
 
 from service.durations import Rate, parse_rate
 from service.errors import ConfigurationError, PostroomError
 from service.mail.address import make_mailbox, parse_domain
+from service.mail.outcome import Policy, Rule
 from service.mail.seal import SenderRule
+from service.relay.policy import parse_rules, policy_for
+from service.relay.port import Pipelining
 from service.relay.presets import Preset, load_presets, preset_for
 from service.settings import Settings
 
@@ -52,6 +56,8 @@ _KEYS = {
     "max_bytes",
     "pipelining",
     "dkim",
+    "timezone",
+    "rules",
 }
 
 
@@ -76,7 +82,9 @@ class RelayConfig:
     max_bytes: int | None = None
     auth: tuple[str, ...] = ()
     ca_file: str | None = None
-    pipelining: bool = True
+    pipelining: Pipelining = Pipelining.FULL
+    timezone: str = ""  # at whose midnight its quotas begin anew
+    policy: Policy = field(default_factory=lambda: policy_for(""))
 
 
 def load_relays(settings: Settings, extra_url: str | None = None) -> list[RelayConfig]:
@@ -97,10 +105,11 @@ def _from_file(file: Path) -> list[RelayConfig]:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"POSTROOM_RELAYS_FILE: {file}: {error}") from None
-    tables = data.get("relays")
-    if not isinstance(tables, dict) or not tables or set(data) != {"relays"}:
-        raise ConfigurationError(f"POSTROOM_RELAYS_FILE: {file}: must hold tables named [relays.NAME], and only these")
-    return [relay_from(name, values, f"POSTROOM_RELAYS_FILE: {file}: relays.{name}") for name, values in tables.items()]
+    tables, where = data.get("relays"), f"POSTROOM_RELAYS_FILE: {file}"
+    if not isinstance(tables, dict) or not tables or set(data) - {"relays", "rules"}:
+        raise ConfigurationError(f"{where}: must hold tables named [relays.NAME], perhaps [[rules]], and only these")
+    rules = parse_rules(data.get("rules", []), where)
+    return [relay_from(name, values, f"{where}: relays.{name}", rules) for name, values in tables.items()]
 
 
 def _read(file: Path, what: str) -> str:
@@ -110,8 +119,8 @@ def _read(file: Path, what: str) -> str:
         raise ConfigurationError(f"{what}: {file}: {error.strerror}") from None
 
 
-def relay_from(name: str, values: Mapping[str, Any], where: str) -> RelayConfig:
-    """One relay from its table. `where` begins each sentence of complaint."""
+def relay_from(name: str, values: Mapping[str, Any], where: str, rules: Sequence[Rule] = ()) -> RelayConfig:
+    """One relay from its table. `where` begins each sentence of complaint; `rules` hold for all relays of the user."""
     if not isinstance(values, Mapping) or "url" not in values:
         raise ConfigurationError(f"{where}: needs `url`")
     if unknown := set(values) - _KEYS:
@@ -157,7 +166,9 @@ def relay_from(name: str, values: Mapping[str, Any], where: str) -> RelayConfig:
         else preset.max_bytes,
         auth=tuple(options.get("auth", preset.auth)),
         ca_file=options.get("ca_file"),
-        pipelining=_flag(options.get("pipelining", True)),
+        pipelining=_pipelining(options.get("pipelining", "full"), where),
+        timezone=_zone(options.get("timezone", preset.timezone), where),
+        policy=policy_for(preset.name, (*parse_rules(values.get("rules", []), where), *rules)),
     )
 
 
@@ -198,6 +209,22 @@ def _quota(value: object, where: str) -> Rate:
         raise ConfigurationError(f"{where}: quotas: {value!r} {error}") from None
 
 
+def _pipelining(value: object, where: str) -> Pipelining:
+    try:
+        return Pipelining[str(value).upper()]
+    except KeyError:
+        raise ConfigurationError(f"{where}: pipelining: must be full, envelope or off") from None
+
+
+def _zone(value: object, where: str) -> str:
+    try:
+        if value != "":
+            ZoneInfo(str(value))
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ConfigurationError(f"{where}: timezone: {value!r} is no time zone, such as Asia/Shanghai") from None
+    return str(value)
+
+
 def _flag(value: object) -> bool:
     return value if isinstance(value, bool) else str(value).lower() in {"1", "true", "yes", "on"}
 
@@ -227,7 +254,7 @@ class _Url:
         tls = _SCHEMES[parts.scheme]
         options = {key: given[-1] for key, given in parse_qs(parts.query, keep_blank_values=True).items()}
         plaintext = options.pop("plaintext", "")
-        if unknown := set(options) - (_KEYS - {"url", "secret_file", "preset", "from", "quotas", "auth"}):
+        if unknown := set(options) - (_KEYS - {"url", "secret_file", "preset", "from", "quotas", "auth", "rules"}):
             raise ConfigurationError(f"{where}: url: unknown option {', '.join(sorted(unknown))}")
         if tls is Tls.NONE and not (is_loopback(parts.hostname) and plaintext == "allow"):
             raise ConfigurationError(

@@ -12,19 +12,21 @@ from collections.abc import Callable
 
 from service.clock import Clock
 from service.mail.envelope import Offer
-from service.mail.outcome import Failure, Phase
+from service.mail.lifecycle import Event
+from service.mail.outcome import Action, Failure, Lesson, Phase, Policy, Scope, Verdict, judge
 from service.mail.seal import SenderRule
+from service.relay.backoff import Backoff, Width
 from service.relay.config import RelayConfig
 from service.relay.hints import hint_for
-from service.relay.port import CheckStep, Health, Outgoing, RelayStatus, Report
+from service.relay.port import CheckStep, Health, Outgoing, Pipelining, RelayStatus, Report
 from service.relay.session import Session, SessionFailure, Timeouts, open_session, tls_context
-from service.relay.slot import Slot
+from service.relay.slot import Job, Slot, give_back
 from service.settings import Settings
 from service.telemetry import Log, get_logger
 
 log = get_logger()
 
-_PROBE_AFTER_MAX = 600.0  # seconds
+_AHEAD_FOR = 5.0  # seconds for which a delivery waits for a busy slot before it is given back
 
 
 class Pool:
@@ -46,10 +48,17 @@ class Pool:
         self._context = tls_context(config)
         self._slots: list[Slot] = []
         self._idle: list[Slot] = []
+        self._ahead: list[tuple[float, Job]] = []  # one for each busy slot at most, most urgent first; since when
+        self._ahead_timer: asyncio.TimerHandle | None = None
+        self._stuck = False  # none of the busy slots has finished since one waited too long
         self._capacity: list[Callable[[], None]] = []
         self._health, self._reason = Health.OPEN, ""
         self._until: int | None = None
-        self._backoff = 0.0
+        self.policy: Policy = config.policy
+        self.max_recipients: int | None = None
+        self._backoff, self._width = Backoff(config.timezone), Width(config.max_connections)
+        self._trouble: Verdict | None = None  # what the probe is for
+        self._rests_until = 0  # ms: a probe that succeeds before does not end a pause for rate or quota
         self._timer: asyncio.Task[None] | None = None
         self._sent = 0
         self._last_reply = self._last_error = ""
@@ -72,22 +81,61 @@ class Pool:
         """See port."""
         if self._health is not Health.OPEN or self._closing:
             return 0
-        return self.config.max_connections - (len(self._slots) - len(self._idle))
+        return max(self._width.now_at_most - self._busy, 0)
+
+    def ahead(self, now: int) -> int:
+        """See port."""
+        if self._health is not Health.OPEN or self._closing or self._stuck:
+            return 0
+        return max(min(self._busy, self._width.now_at_most) - len(self._ahead), 0)
+
+    @property
+    def _busy(self) -> int:
+        return len(self._slots) - len(self._idle)
 
     def start(self, outgoing: Outgoing, done: Callable[[Report], None]) -> None:
         """See port."""
-        if self._idle:
-            slot = self._idle.pop()
+        job = Job(outgoing, lambda report: self._note(report, done))
+        if self._busy >= self._width.now_at_most:
+            self._wait_ahead(job)
+        elif self._idle:
+            self._idle.pop().start(job)
         else:
-            slot = Slot(self)
-            self._slots.append(slot)
-        slot.start(outgoing, lambda report: self._note(report, done))
+            self._slots.append(slot := Slot(self))
+            slot.start(job)
+
+    def _wait_ahead(self, job: Job) -> None:
+        at = next(
+            (n for n, (_, each) in enumerate(self._ahead) if each.outgoing.priority > job.outgoing.priority),
+            len(self._ahead),
+        )
+        self._ahead.insert(at, (self.monotonic(), job))
+        if self._ahead_timer is None:
+            self._ahead_timer = asyncio.get_running_loop().call_later(_AHEAD_FOR, self._waited)
+
+    def _waited(self) -> None:
+        """Give back what waited too long: another relay may take it, and its lease must not run out here."""
+        self._ahead_timer = None
+        oldest = self.monotonic() - _AHEAD_FOR
+        for entry in [entry for entry in self._ahead if entry[0] <= oldest]:
+            self._stuck = True
+            self._ahead.remove(entry)
+            give_back(entry[1], "no connection became free")
+        if self._ahead:
+            self._ahead_timer = asyncio.get_running_loop().call_later(1.0, self._waited)
+
+    def _give_back_ahead(self, why: str) -> None:
+        waiting, self._ahead = self._ahead, []
+        for _, job in waiting:
+            give_back(job, why)
 
     def _note(self, report: Report, done: Callable[[Report], None]) -> None:
         for result in report.results:
             if result.reply is not None:
                 self._last_reply = str(result.reply)
-                self._sent += result.phase is Phase.DOT and result.reply.positive
+                if result.phase is Phase.DOT and result.reply.positive:
+                    self._sent += 1
+                    self._succeeded()
             elif result.failure is not None:
                 self._last_error = f"{result.phase}: {result.failure}: {result.detail}"
         done(report)
@@ -108,9 +156,27 @@ class Pool:
         self.offer, self._offered_to_us = Offer("smtputf8" in session.capabilities, session.max_size), True
         return session
 
+    def next_ahead(self) -> Job | None:
+        """See slot.Owner."""
+        if self._health is not Health.OPEN or not self._ahead or self._ahead[0][1].outgoing.at_most_once:
+            return None
+        _, job = self._ahead.pop(0)
+        self._tell()
+        return job
+
+    def desynced(self) -> None:
+        """See slot.Owner: less goes out at once from here on."""
+        if self.pipelining > Pipelining.OFF:
+            self.pipelining = Pipelining(self.pipelining - 1)
+            log.warning(Log.RELAY_PIPELINING, relay=self.name, level=self.pipelining.name.lower())
+
     def finished(self, slot: Slot) -> None:
         """A slot is free."""
-        self._idle.append(slot)
+        self._stuck = False
+        if self._ahead and self._busy <= self._width.now_at_most and self._health is Health.OPEN and not self._closing:
+            slot.start(self._ahead.pop(0)[1])
+        else:
+            self._idle.append(slot)
         self._tell()
 
     def _tell(self) -> None:
@@ -119,15 +185,53 @@ class Pool:
 
     # --- health --------------------------------------------------------------------------------------------------
 
+    def blame(self, verdict: Verdict, report: Report, reason: str) -> int | None:
+        """See port."""
+        now = self._clock.now()
+        if report.renew is not None and (verdict.scope is Scope.CONNECTION or verdict.then is Action.AUTH):
+            report.renew()
+        self._learn(verdict, report, now)
+        if verdict.scope is not Scope.RELAY:
+            return None
+        seconds = self._backoff.blame(verdict.kind, verdict.pauses, now)
+        if verdict.probe and self._health is not Health.BROKEN:
+            self._trouble = verdict
+        self.pause_for(seconds, reason, broken=verdict.probe)
+        if verdict.alert and self._backoff.times(verdict.kind) >= verdict.alert:
+            log.warning(Log.ALERT_RELAY, relay=self.name, kind=verdict.kind, detail=reason)
+        return self._until
+
+    def _learn(self, verdict: Verdict, report: Report, now: int) -> None:
+        """What the relay takes less of than was thought."""
+        if verdict.learn is Lesson.CONNECTIONS:
+            self._width.halve(now, verdict.pauses[0] if verdict.pauses else 0)
+        elif verdict.learn is Lesson.MESSAGES and report.served:
+            self.max_messages = max(1, min(self.max_messages, report.served - 1))
+        elif verdict.learn is Lesson.RECIPIENTS:
+            refused = sum(result.phase is Phase.RCPT for result in report.results)
+            took = len(report.results) - refused or len(report.results) // 2
+            most = took if refused else len(report.results) // 2
+            self.max_recipients = max(1, min(self.max_recipients or most, most))
+
+    def _succeeded(self) -> None:
+        now = self._clock.now()
+        self._backoff.succeeded(now)
+        self._width.succeeded(now)
+
     def pause_for(self, seconds: float, reason: str, *, broken: bool = False) -> None:
-        """See port. While broken already, a further report of the same trouble changes nothing."""
-        if self._health is Health.PAUSED or (self._health is Health.BROKEN and not broken):
+        """Take no mail for `seconds`, or until a probe succeeds when `broken`; the longest wait wins."""
+        if self._health is Health.PAUSED:
             return
-        if self._health is Health.BROKEN and self._timer is not None:
+        until = self._clock.now() + int(seconds * 1000)
+        if not broken:
+            self._rests_until = max(self._rests_until, until)
+        if self._health is Health.BROKEN or (
+            self._health is Health.WAITING and not broken and until <= (self._until or 0)
+        ):
             return
+        self._give_back_ahead(f"the relay is paused: {reason}")
         self._health = Health.BROKEN if broken else Health.WAITING
         self._reason = reason
-        self._backoff = max(self._backoff, seconds)
         self._wait(seconds)
 
     def _wait(self, seconds: float) -> None:
@@ -139,25 +243,36 @@ class Pool:
     async def _go_on_after(self, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
-            if self._health is not Health.BROKEN or await self._probe():
+            if self._health is Health.BROKEN and (failure := await self._probe()) is not None:
+                seconds = self._after(failure)
+            elif (left := self._rests_until - self._clock.now()) > 0:
+                self._health, seconds = Health.WAITING, left / 1000
+            else:
                 break
-            self._backoff = min(max(self._backoff, 1.0) * 2, _PROBE_AFTER_MAX)
-            seconds = self._backoff * (0.5 + self._clock.jitter() / 2)
             self._until = self._clock.now() + int(seconds * 1000)
         self._timer = None
         self._open()
 
-    async def _probe(self) -> bool:
-        """One connection, authenticated and ended; no mail."""
+    async def _probe(self) -> SessionFailure | None:
+        """One connection, authenticated and ended; no mail. What it did not disprove stays known."""
         try:
             session = await self.connect()
         except SessionFailure as failure:
-            self._last_error = self._reason = str(failure)
-            log.warning(Log.ALERT_RELAY, relay=self.name, detail=str(failure))
-            return False
+            return failure
         await session.quit()
-        self._backoff = 0.0
-        return True
+        if self._trouble is not None and self._trouble.event is Event.NOT_STARTED:
+            self._backoff.forget(self._trouble.kind)
+        self._trouble = None
+        return None
+
+    def _after(self, failure: SessionFailure) -> float:
+        """Seconds until the next probe."""
+        self._last_error = self._reason = str(failure)
+        verdict = self._trouble = judge(self.policy, failure.phase, failure.reply, failure.failure)
+        seconds = self._backoff.blame(verdict.kind, verdict.pauses, self._clock.now())
+        if self._backoff.times(verdict.kind) >= verdict.alert > 0:
+            log.warning(Log.ALERT_RELAY, relay=self.name, kind=verdict.kind, detail=str(failure))
+        return seconds * (1 + self._clock.jitter() / 4)
 
     def _open(self) -> None:
         self._health, self._reason, self._until = Health.OPEN, "", None
@@ -168,6 +283,7 @@ class Pool:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._give_back_ahead(f"the relay is paused: {reason}")
         self._health, self._reason, self._until = Health.PAUSED, reason, None
 
     def resume(self) -> None:
@@ -175,7 +291,7 @@ class Pool:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._backoff = 0.0
+        self._backoff, self._rests_until = Backoff(self.config.timezone), 0
         self._open()
 
     def status(self, now: int) -> RelayStatus:
@@ -238,8 +354,10 @@ class Pool:
     async def close(self, grace: float) -> None:
         """See port."""
         self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._give_back_ahead("the sender is stopping")
+        for timer in (self._timer, self._ahead_timer):
+            if timer is not None:
+                timer.cancel()
         idle = asyncio.Event()
         self.on_capacity(lambda: idle.set() if len(self._idle) == len(self._slots) else None)
         if len(self._idle) < len(self._slots):

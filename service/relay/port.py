@@ -5,11 +5,11 @@ A relay reports phase and reply; it does not judge them. mail/outcome.py decides
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Protocol
 
 from service.mail.envelope import Envelope, Offer
-from service.mail.outcome import Failure, Phase
+from service.mail.outcome import Failure, Phase, Policy, Verdict
 from service.mail.reply import Reply
 from service.mail.seal import SenderRule
 
@@ -22,7 +22,8 @@ class Outgoing:
     envelope: Envelope
     content: Sequence[bytes]
     priority: int = 1
-    on_content: Callable[[], Awaitable[None]] | None = None  # awaited before the content when at_most_once
+    at_most_once: bool = False  # nothing else is in flight with it
+    on_content: Callable[[], Awaitable[None]] | None = None  # awaited before the content
     may_proceed: Callable[[], bool] | None = (
         None  # asked right before the content: False (lease lost) drops the connection
     )
@@ -47,6 +48,16 @@ class Report:
     content_started: bool  # the content's last block, holding the final dot, was handed to the transport
     session: str = ""  # e.g. "smtp.163.com:465 TLSv1.3 AUTH PLAIN, 3rd message"
     timings: Mapping[str, float] = field(default_factory=dict)  # milliseconds by phase
+    served: int = 0  # how many messages its session has carried, this one included; 0: not known
+    renew: Callable[[], None] | None = None  # what follows on that session goes over a new connection
+
+
+class Pipelining(IntEnum):
+    """How much goes out in one write; lowered for a relay whose replies no longer fit the commands."""
+
+    OFF = 0
+    ENVELOPE = 1  # MAIL, RCPT, DATA
+    FULL = 2  # and the next envelope with the content
 
 
 class Health(StrEnum):
@@ -118,11 +129,22 @@ class Relay(Protocol):
     def free(self, now: int) -> int:
         """How many deliveries could start now (0 while paused, waiting or broken)."""
 
+    def ahead(self, now: int) -> int:
+        """How many more may wait, one for each busy slot: their envelopes go out with the content before them."""
+
     def start(self, outgoing: Outgoing, done: Callable[[Report], None]) -> None:
         """Send on a free slot; `done` is called once, always, on the loop, with the report. Never raises."""
 
-    def pause_for(self, seconds: float, reason: str, *, broken: bool = False) -> None:
-        """Take no mail for `seconds`; `broken` asks for a probe by one connection afterwards."""
+    @property
+    def policy(self) -> Policy:
+        """What its replies mean."""
+
+    @property
+    def max_recipients(self) -> int | None:
+        """The most recipients it was found to take in one transaction; None while it took all."""
+
+    def blame(self, verdict: Verdict, report: Report, reason: str) -> int | None:
+        """Do to the relay or connection what a verdict on it says; answers until when (ms) it takes no mail."""
 
     def hold(self, reason: str) -> None:
         """An operator's pause; only `resume` ends it."""

@@ -26,6 +26,7 @@ class Preset:
     quotas: tuple[str, ...] = ()
     max_bytes: int | None = None
     rewritten_fields: tuple[str, ...] = ()  # lower-case names of header fields that the provider writes anew
+    timezone: str = ""  # at whose midnight its quotas begin anew; empty: not known
     note: str = ""
 
 
@@ -52,6 +53,7 @@ def _preset(name: str, values: Mapping[str, Any]) -> Preset:
         tuple(values.get("quotas", ())),
         values["max_mib"] * _MIB if "max_mib" in values else None,
         tuple(values.get("rewritten_fields", ())),
+        values.get("timezone", ""),
         values.get("note", ""),
     )
 

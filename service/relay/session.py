@@ -19,7 +19,7 @@ from service.errors import ConfigurationError
 from service.mail.outcome import Failure, Phase
 from service.mail.reply import Reply, decode, make_reply
 from service.relay.config import RelayConfig, Tls
-from service.relay.transaction import Conversation
+from service.relay.conversation import Conversation
 from service.settings import Settings
 
 
@@ -73,6 +73,10 @@ class Session:
         """What SIZE announced (RFC 1870), None when nothing or 0."""
         value = self.capabilities.get("size", "")
         return int(value) or None if value.isascii() and value.isdigit() else None
+
+    def renew(self) -> None:
+        """Take it for worn out: what follows goes over a new connection."""
+        self.opened = float("-inf")
 
     async def quit(self, timeout: float = 5) -> None:
         """QUIT politely, then close."""

@@ -1,4 +1,9 @@
-"""A slot: one long-lived session and the worker that sends on it, one delivery after the other."""
+"""A slot: one long-lived session and the worker that sends on it, one delivery after the other.
+
+Under load a delivery's envelope goes out with the content of the one before it (relay/transaction). What was opened so
+far ahead is charged nothing and is in no doubt until its own content is written: if the session ends first, it goes
+by a fresh one.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -6,12 +11,21 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.mail.outcome import Failure, Phase
-from service.relay.port import Outgoing, RecipientResult, Report
+from service.relay.port import Outgoing, Pipelining, RecipientResult, Report
 from service.relay.session import Session, SessionFailure, Timeouts
 from service.relay.transaction import Transaction
 
 _LAST_QUIT = 0.5  # seconds for the reply to QUIT when the process stops
-Done = Callable[[Report], None]
+_BROKEN_DIALOGUE = (500, 502, 503)  # RFC 5321 4.2.4, 4.3.2: the commands came in an order that the relay did not follow
+
+
+@dataclass(slots=True)
+class Job:
+    """One delivery to send; `done` is called once."""
+
+    outgoing: Outgoing
+    done: Callable[[Report], None]
+    again: bool = False  # an idle session turned out to be closed; the next failure is told
 
 
 class Owner(Protocol):
@@ -21,7 +35,7 @@ class Owner(Protocol):
     idle_timeout: float
     lifetime: float
     max_messages: int
-    pipelining: bool
+    pipelining: Pipelining
 
     async def connect(self) -> Session:
         """A fresh session. Raises SessionFailure."""
@@ -29,14 +43,23 @@ class Owner(Protocol):
     def monotonic(self) -> float:
         """Seconds."""
 
+    def next_ahead(self) -> Job | None:
+        """A waiting delivery that may go with the content of another: never an at_most_once one."""
+
+    def desynced(self) -> None:
+        """Replies and commands of a session no longer fit."""
+
     def finished(self, slot: "Slot") -> None:
         """The slot is free again."""
 
 
 @dataclass(slots=True)
-class _Job:
-    outgoing: Outgoing
-    done: Done
+class _Opened:
+    """A job whose envelope was handed to a session."""
+
+    job: Job
+    session: Session
+    transaction: Transaction
 
 
 class Slot:
@@ -44,17 +67,17 @@ class Slot:
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self._job: _Job | None = None
+        self._job: Job | None = None
         self._given = asyncio.Event()
         self._stopping = False
         self.session: Session | None = None
         self.busy = False
         self.task = asyncio.create_task(self._work())
 
-    def start(self, outgoing: Outgoing, done: Done) -> None:
-        """Send; `done` is called once."""
+    def start(self, job: Job) -> None:
+        """Send it."""
         self.busy = True
-        self._job = _Job(outgoing, done)
+        self._job = job
         self._given.set()
 
     async def _work(self) -> None:
@@ -64,10 +87,14 @@ class Slot:
             job, self._job = self._job, None
             self._given.clear()
             if job is not None:
-                await self._serve(job)
+                await self._carry(job)
+                self.busy = False
+                self._owner.finished(self)
 
     async def _wait(self) -> bool:
         """Wait for a job; an idle session is ended with QUIT. False: nothing to do yet."""
+        if self._given.is_set():
+            return True
         if self.session is None:
             await self._given.wait()
             return True
@@ -79,32 +106,116 @@ class Slot:
             return False
         return True
 
-    async def _serve(self, job: _Job) -> None:
+    # --- one delivery, and those that follow it without a pause ------------------------------------------------------
+
+    async def _carry(self, job: Job) -> None:
+        next_job: Job | None = job
+        while next_job is not None:
+            opened = await self._open(next_job)
+            next_job = None
+            while opened is not None:
+                opened, next_job = await self._finish(opened)
+
+    async def _open(self, job: Job) -> _Opened | None:
+        """The envelope handed over; None when there is no session, or the message can't go by it: that is told."""
         try:
-            report = await self._send(job.outgoing)
+            session = await self._ready()
         except SessionFailure as failure:
-            result = RecipientResult(failure.phase, failure.reply, failure.failure, failure.detail)
-            report = _not_started(job.outgoing, result)
+            _tell(job, RecipientResult(failure.phase, failure.reply, failure.failure, failure.detail))
+            return None
         except asyncio.CancelledError:
             self._stopping = True
-            result = RecipientResult(Phase.CONNECT, failure=Failure.SHUTDOWN, detail="the sender is stopping")
-            report = _not_started(job.outgoing, result)
+            give_back(job, _STOPPING)
+            return None
         except Exception as error:  # our own fault must not leave a delivery without a report
-            result = RecipientResult(Phase.CONNECT, failure=Failure.INTERNAL, detail=f"{type(error).__name__}: {error}")
-            report = _not_started(job.outgoing, result)
-        self.busy = False
-        self._owner.finished(self)
-        job.done(report)
+            detail = f"{type(error).__name__}: {error}"
+            _tell(job, RecipientResult(Phase.CONNECT, failure=Failure.INTERNAL, detail=detail))
+            return None
+        transaction = self._transaction(session, job)
+        if not transaction.fits():
+            job.done(transaction.report())
+            return None
+        transaction.begin()
+        return _Opened(job, session, transaction)
 
-    async def _send(self, outgoing: Outgoing) -> Report:
-        session = await self._ready()
-        reused = session.served > 0
-        report = await self._transact(session, outgoing)
-        if reused and _stale(report):
+    def _transaction(self, session: Session, job: Job) -> Transaction:
+        owner = self._owner
+        return Transaction(
+            session.conversation,
+            session.capabilities,
+            job.outgoing,
+            owner.timeouts,
+            pipelining=owner.pipelining >= Pipelining.ENVELOPE,
+            monotonic=owner.monotonic,
+        )
+
+    async def _finish(self, opened: _Opened) -> tuple[_Opened | None, Job | None]:
+        """Carry an opened one to its end; gives the one that was opened with it, or a job that needs a fresh session."""
+        session = opened.session
+        followed: list[_Opened] = []
+
+        def follow() -> Transaction | None:
+            if self._may_follow(opened) and (other := self._next_ahead(session)) is not None:
+                followed.append(other)
+                return other.transaction
+            return None
+
+        if await opened.transaction.envelope():
+            await opened.transaction.content(follow)
+        again = self._told(opened)
+        ahead = followed[0] if followed else None
+        if ahead is not None and session.conversation.ended is None:
+            return ahead, None
+        if session.conversation.usable:
+            return None, None
+        session.abort()
+        self.session = None
+        left = again or (ahead.job if ahead is not None else None)
+        if left is not None and self._stopping:
+            give_back(left, _STOPPING)
+            left = None
+        return None, left
+
+    def _may_follow(self, opened: _Opened) -> bool:
+        """Whether another delivery's envelope may go out with this one's content."""
+        owner, session = self._owner, opened.session
+        return (
+            not self._stopping
+            and owner.pipelining is Pipelining.FULL
+            and "pipelining" in session.capabilities
+            and session.served + 2 <= owner.max_messages
+            and owner.monotonic() - session.opened < owner.lifetime
+            and not opened.job.outgoing.at_most_once
+        )
+
+    def _next_ahead(self, session: Session) -> _Opened | None:
+        """The next waiting delivery that the session can carry; what it can't is told at once."""
+        while (job := self._owner.next_ahead()) is not None:
+            transaction = self._transaction(session, job)
+            if transaction.fits():
+                return _Opened(job, session, transaction)
+            job.done(transaction.report())
+        return None
+
+    def _told(self, opened: _Opened) -> Job | None:
+        """Tell what became of a job; or give it back, when only an idle session was found closed."""
+        session, job = opened.session, opened.job
+        report = opened.transaction.report()
+        if session.served and not job.again and _stale(report):
             # the relay had ended the idle connection: that says nothing about the message, so nothing is charged
-            session = await self._ready()
-            report = await self._transact(session, outgoing)
-        return report
+            job.again = True
+            return job
+        session.served += 1
+        report.session = f"{session.words}, message {session.served}"
+        report.served, report.renew = session.served, session.renew
+        if session.served == 1:
+            report.timings = {**session.timings, **report.timings}
+        if any(map(_out_of_step, report.results)):
+            self._owner.desynced()
+        job.done(report)
+        return None
+
+    # --- the session -------------------------------------------------------------------------------------------------
 
     async def _ready(self) -> Session:
         session = self.session
@@ -118,20 +229,6 @@ class Slot:
     def _worn(self, session: Session) -> bool:
         age = self._owner.monotonic() - session.opened
         return session.served >= self._owner.max_messages or age >= self._owner.lifetime
-
-    async def _transact(self, session: Session, outgoing: Outgoing) -> Report:
-        transaction = Transaction(
-            session.conversation, session.capabilities, outgoing, self._owner.timeouts, self._owner.pipelining
-        )
-        report = await transaction.run(self._owner.monotonic)
-        session.served += 1
-        report.session = f"{session.words}, message {session.served}"
-        if session.served == 1:
-            report.timings = {**session.timings, **report.timings}
-        if not session.conversation.usable:
-            session.abort()
-            self.session = None
-        return report
 
     async def _quit(self, seconds: float = 5) -> None:
         session, self.session = self.session, None
@@ -148,13 +245,22 @@ class Slot:
         await asyncio.gather(self.task, return_exceptions=True)
         if (job := self._job) is not None:
             self._job = None
-            result = RecipientResult(Phase.CONNECT, failure=Failure.SHUTDOWN, detail="the sender is stopping")
-            job.done(_not_started(job.outgoing, result))
+            give_back(job, _STOPPING)
         await self._quit(_LAST_QUIT)
 
 
-def _not_started(outgoing: Outgoing, result: RecipientResult) -> Report:
-    return Report([result] * len(outgoing.envelope.forward_paths), mail_started=False, content_started=False)
+_STOPPING = "the sender is stopping"
+
+
+def give_back(job: Job, why: str) -> None:
+    """Report a delivery that was never begun."""
+    _tell(job, RecipientResult(Phase.CONNECT, failure=Failure.SHUTDOWN, detail=why))
+
+
+def _tell(job: Job, result: RecipientResult) -> None:
+    """The same result for everybody, before MAIL FROM."""
+    results = [result] * len(job.outgoing.envelope.forward_paths)
+    job.done(Report(results, mail_started=False, content_started=False))
 
 
 def _stale(report: Report) -> bool:
@@ -164,3 +270,9 @@ def _stale(report: Report) -> bool:
     first = report.results[0]
     closing = first.reply is not None and first.reply.code == 421
     return first.phase is Phase.MAIL and (closing or first.failure is Failure.LOST)
+
+
+def _out_of_step(result: RecipientResult) -> bool:
+    if result.reply is not None:
+        return result.reply.code in _BROKEN_DIALOGUE and result.phase is not Phase.DOT
+    return result.failure is Failure.PROTOCOL

@@ -7,7 +7,7 @@ mail/outcome.py do. Hints only make it quick; the poll keeps it right.
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,14 +15,14 @@ from service.clock import Clock
 from service.errors import PostroomError, SenderNotAccepted
 from service.mail.envelope import Envelope
 from service.mail.lifecycle import Event
-from service.mail.outcome import Scope, Verdict
+from service.mail.outcome import Failure, Phase, Scope, Verdict
 from service.mail.route import Route
 from service.mail.seal import Sealed, seal
-from service.relay.port import Outgoing, Relay, Relays, Report
+from service.relay.port import Outgoing, RecipientResult, Relay, Relays, Report
 from service.settings import Settings
 from service.spool.due import DueLanes, share
 from service.spool.health import Readiness
-from service.spool.settling import AT_MOST_ONCE, Settler
+from service.spool.settling import AT_MOST_ONCE, Settler, judge_all
 from service.spool.signals import Signals
 from service.spool.signing import Signing
 from service.store.port import Delivery, Settlement, Store, Want
@@ -113,16 +113,16 @@ class Dispatcher:
     def _wants(self, peek: bool = False) -> Sequence[Want]:
         """What could start this instant. Asked by the store as its transaction begins; `peek` only looks."""
         now = self._clock.now()
-        free: dict[str, int] = {}
-        for name in self._relays.names():
-            if (slots := self._relays.get(name).free(now)) > 0:
-                free[name] = slots
-        if not free:
+        relays = {name: self._relays.get(name) for name in self._relays.names()}
+        slots = {name: relay.free(now) for name, relay in relays.items()}
+        room = {name: slots[name] + relay.ahead(now) for name, relay in relays.items()}
+        room = {name: count for name, count in room.items() if count > 0}
+        if not room:
             return []
-        routes = [(route, self._open_relays(route, free)) for route in self._lanes.routes(now)]
+        routes = [(route, self._open_relays(route, room)) for route in self._lanes.routes(now)]
         wants = [
-            replace(want, sealed_as=self._relays.get(want.relay).rule.id)
-            for want in share(free, [(route, relays) for route, relays in routes if relays])
+            replace(want, slots=slots[want.relay], sealed_as=relays[want.relay].rule.id)
+            for want in share(room, [(route, open_relays) for route, open_relays in routes if open_relays])
         ]
         if not peek:
             self._asked = {}
@@ -188,6 +188,7 @@ class Dispatcher:
         relay = self._relays.get(delivery.relay)
         at_most_once = delivery.delivery == AT_MOST_ONCE
 
+        # a claim ahead is no sign that it began: after a kill only what is marked is in doubt
         async def commit_content_started() -> None:
             if not await self._store.start_content(delivery.attempt, self._clock.now()):
                 raise LeaseLost
@@ -197,42 +198,54 @@ class Dispatcher:
                 key=delivery.attempt,
                 envelope=Envelope(
                     sealed.envelope_from,
-                    tuple(recipient.email for recipient in delivery.recipients),
+                    tuple(recipient.email for recipient in delivery.recipients[: relay.max_recipients]),
                     sum(map(len, sealed.segments)),
                     delivery.smtputf8,
                 ),
                 content=sealed.segments,
                 priority=delivery.priority,
-                on_content=commit_content_started if at_most_once else None,
+                at_most_once=at_most_once,
+                on_content=commit_content_started if at_most_once or delivery.ahead else None,
                 may_proceed=lambda: self._clock.monotonic() < max(claimed + self._settings.lease, self._lease_until),
             ),
             lambda report: self._done(relay, delivery, sealed, report),
         )
 
     def _done(self, relay: Relay, delivery: Delivery, sealed: Sealed, report: Report) -> None:
-        settled = self._settler.settle(delivery, report, sealed)
-        if (verdict := settled.relay_verdict) is not None:
-            self._blame(relay, verdict, settled.settlement)
-        self._count(delivery, settled.settlement, report)
-        self._spawn(self._commit(delivery, settled.settlement))
+        left_out = len(delivery.recipients) - len(report.results)
+        results = [*report.results, *[_LEFT_OUT] * left_out]
+        verdicts = judge_all(relay.policy, delivery, results, self._clock.now())
+        until = self._blame(relay, delivery, verdicts, report)
+        settlement = self._settler.settle(delivery, replace(report, results=results), sealed, verdicts, until)
+        self._count(delivery, settlement, report)
+        self._spawn(self._commit(delivery, settlement, self._store.settle(settlement)))
 
-    def _blame(self, relay: Relay, verdict: Verdict, settlement: Settlement) -> None:
-        assert verdict.scope is Scope.RELAY
-        text = next((each.text for each in settlement.recipients if each.text), verdict.kind)
-        relay.pause_for(verdict.pause, f"{verdict.kind}: {text}", broken=verdict.broken)
-        log.warning(Log.RELAY_PAUSED, relay=relay.name, kind=verdict.kind, seconds=verdict.pause, text=text)
+    def _blame(self, relay: Relay, delivery: Delivery, verdicts: Sequence[Verdict], report: Report) -> int | None:
+        """What the verdicts say of the relay and the connection is done to them; answers until when the relay rests."""
+        until = None
+        for verdict, result in dict(zip(verdicts, report.results, strict=False)).items():
+            text = str(result.reply or result.detail or result.failure)
+            if verdict.scope in (Scope.RELAY, Scope.CONNECTION) or verdict.learn is not None:
+                until = relay.blame(verdict, report, f"{verdict.kind}: {text}") or until
+            if verdict.scope is Scope.RELAY:
+                log.warning(Log.RELAY_PAUSED, relay=relay.name, kind=verdict.kind, until=until, text=text)
+            elif verdict.alert == 1:
+                name = Log.ALERT_SENDER_MISMATCH if verdict.kind == "sender-mismatch" else Log.ALERT_REPLY
+                log.error(name, id=delivery.id, relay=relay.name, kind=verdict.kind, detail=text)
+        return until
 
     def _end(self, delivery: Delivery, event: Event, kind: str, text: str) -> None:
         self._spawn(self._commit(delivery, self._settler.all_alike(delivery, event, kind, text)))
 
-    async def _commit(self, delivery: Delivery, settlement: Settlement) -> None:
+    async def _commit(self, delivery: Delivery, settlement: Settlement, queued: Awaitable[int] | None = None) -> None:
         """Make a result durable; while the store is away, keep trying for as long as the lease may hold."""
         while True:
             try:
-                rows = await self._store.settle(settlement)
+                rows = await (queued or self._store.settle(settlement))
                 break
             except PostroomError:
                 # a result that can't be recorded is never dropped silently: the rescuer closes it as in doubt if we die
+                queued = None
                 await asyncio.sleep(self._settings.poll_interval)
         if rows == 0:
             self._metrics.leases_lost.inc()
@@ -278,6 +291,13 @@ class Dispatcher:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+_LEFT_OUT = RecipientResult(
+    Phase.MAIL,
+    failure=Failure.LEFT_OUT,
+    detail="left for the next transaction: the relay takes fewer recipients at once",
+)
 
 
 class LeaseLost(Exception):

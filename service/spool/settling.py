@@ -1,37 +1,36 @@
 """From a report to a settlement: each recipient's result is judged, and what follows is written down once.
 
-A relay reported phases and replies; mail/outcome.py judges them; this file adds what only the spool knows (schedule,
-attempts before, the message's wish about doubt) and names the events. store.settle commits it all.
+A relay reported phases and replies; its policy (mail/outcome.py) judges them; this file adds what only the spool knows
+(schedule, attempts before, the message's wish about doubt) and names the events. store.settle commits it all.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from service.clock import Clock
 from service.mail.lifecycle import Event
-from service.mail.outcome import Failure, Phase, Scope, Verdict, judge_failure, judge_reply
-from service.mail.retry import next_due
+from service.mail.outcome import Action, Failure, Phase, Policy, Scope, Verdict, judge
+from service.mail.retry import follow, next_due
 from service.mail.seal import Sealed
 from service.relay.port import RecipientResult, Report
 from service.settings import Settings
 from service.store.port import Delivery, DueRecipient, RecipientSettlement, Settlement
 
 AT_MOST_ONCE = "at_most_once"
+_WITHOUT_RELAY = {Event.FAULT: Action.FAILED, Event.PARK: Action.DOUBT, Event.NOT_STARTED: Action.BACK}
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A settlement, and the gravest verdict on the relay in it (or None)."""
-
-    settlement: Settlement
-    relay_verdict: Verdict | None
-
-
-def judge(result: RecipientResult) -> Verdict:
-    """The policy's verdict on one recipient's result."""
-    if result.reply is not None:
-        return judge_reply(result.phase, result.reply)
-    return judge_failure(result.phase, result.failure or Failure.INTERNAL)
+def judge_all(policy: Policy, delivery: Delivery, results: Sequence[RecipientResult], now: int) -> list[Verdict]:
+    """The verdict for each recipient, in the light of what each went through before."""
+    sent_to = sum(result.failure is not Failure.LEFT_OUT for result in results)
+    verdicts = []
+    for recipient, result in zip(delivery.recipients, results, strict=True):
+        verdict = judge(policy, result.phase, result.reply, result.failure)
+        if verdict.action is Action.SPLIT and sent_to == 1 and result.reply is not None:
+            # one recipient can't be split; without a charge it would be asked for ever
+            verdict = replace(verdict, action=Action.TEMP, charged=True)
+        verdicts.append(follow(verdict, recipient.history, now, delivery.expires_at))
+    return verdicts
 
 
 class Settler:
@@ -40,31 +39,36 @@ class Settler:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
 
-    def settle(self, delivery: Delivery, report: Report, sealed: Sealed) -> Settled:
-        """The settlement of a whole delivery; `report.results` stand in the order of its recipients."""
+    def settle(
+        self,
+        delivery: Delivery,
+        report: Report,
+        sealed: Sealed,
+        verdicts: Sequence[Verdict],
+        relay_until: int | None = None,
+    ) -> Settlement:
+        """The settlement of a whole delivery; results and verdicts stand in the order of its recipients.
+
+        relay_until: until when (ms) the relay takes no mail, where a verdict was about it.
+        """
         now = self._clock.now()
-        pairs = list(zip(delivery.recipients, report.results, strict=True))
-        verdicts = [judge(result) for _, result in pairs]
         recipients = [
-            self._recipient(delivery, recipient, result, verdict, now)
-            for (recipient, result), verdict in zip(pairs, verdicts, strict=True)
+            self._recipient(delivery, *each, now, relay_until)
+            for each in zip(delivery.recipients, report.results, verdicts, strict=True)
         ]
-        details = [result.detail for _, result in pairs if result.detail]
-        return Settled(
-            Settlement(
-                attempt=delivery.attempt,
-                id=delivery.id,
-                account=delivery.account,
-                now=now,
-                result=_result([each.event for each in recipients]),
-                recipients=recipients,
-                sealed_as=sealed.rule_id,
-                signed_by=sealed.signed_by,
-                session=report.session,
-                timings=report.timings,
-                detail=details[0] if details else "",
-            ),
-            _gravest(verdicts),
+        details = [result.detail for result in report.results if result.detail]
+        return Settlement(
+            attempt=delivery.attempt,
+            id=delivery.id,
+            account=delivery.account,
+            now=now,
+            result=_result([each.event for each in recipients]),
+            recipients=recipients,
+            sealed_as=sealed.rule_id,
+            signed_by=sealed.signed_by,
+            session=report.session,
+            timings=report.timings,
+            detail=details[0] if details else "",
         )
 
     def all_alike(self, delivery: Delivery, event: Event, kind: str, text: str) -> Settlement:
@@ -85,6 +89,8 @@ class Settler:
                     charged=False,
                     due_at=now if event is Event.NOT_STARTED else None,
                     text=text,
+                    scope=Scope.MESSAGE.value,
+                    action=_WITHOUT_RELAY[event].value,
                 )
                 for recipient in delivery.recipients
             ],
@@ -92,7 +98,13 @@ class Settler:
         )
 
     def _recipient(
-        self, delivery: Delivery, recipient: DueRecipient, result: RecipientResult, verdict: Verdict, now: int
+        self,
+        delivery: Delivery,
+        recipient: DueRecipient,
+        result: RecipientResult,
+        verdict: Verdict,
+        now: int,
+        relay_until: int | None,
     ) -> RecipientSettlement:
         if verdict.event is Event.IN_DOUBT:
             verdict = self._doubt(delivery, recipient, verdict)
@@ -110,6 +122,10 @@ class Settler:
             text=reply.text if reply else result.detail,
             provider_message_id=reply.text[:200] if reply and verdict.event is Event.ACCEPTED else None,
             suppress="bad_address" if verdict.suppress else None,
+            scope=verdict.scope.value,
+            action=verdict.action.value,
+            relay_until=relay_until if verdict.scope is Scope.RELAY else None,
+            reconnected=verdict.action is Action.RECONN and not verdict.charged,
         )
 
     def _doubt(self, delivery: Delivery, recipient: DueRecipient, verdict: Verdict) -> Verdict:
@@ -123,6 +139,10 @@ class Settler:
             return now
         if verdict.event not in (Event.DEFER, Event.IN_DOUBT):
             return None
+        if (
+            not verdict.charged
+        ):  # another relay or connection may take it at once; a relay at fault holds it by its pause
+            return min(now + int(verdict.wait * 1000), delivery.expires_at)
         return next_due(
             now,
             recipient.attempts + verdict.charged,
@@ -144,8 +164,3 @@ def _result(events: Sequence[Event]) -> str:
     if Event.FAULT in events:
         return "failed"
     return "deferred" if Event.DEFER in events else "refused"
-
-
-def _gravest(verdicts: Sequence[Verdict]) -> Verdict | None:
-    relay_faults = [verdict for verdict in verdicts if verdict.scope is Scope.RELAY and verdict.pause > 0]
-    return max(relay_faults, key=lambda verdict: verdict.pause, default=None)

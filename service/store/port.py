@@ -7,13 +7,14 @@ answers how many rows it changed, and zero is an answer, not an error. Any metho
 The conformance suite in tests/conformance runs the same sentences against every implementation.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from service.durations import Rate
 from service.mail.envelope import Offer
 from service.mail.lifecycle import Event, State
+from service.mail.retry import History
 
 # --- accept ------------------------------------------------------------------------------------------------------
 
@@ -135,6 +136,7 @@ class Want:
     route: str
     relay: str
     limit: int
+    slots: int = 2**31  # free slots of that relay: what is claimed beyond them waits for a busy one, ahead
     sealed_as: str = ""  # that relay's sender rule: kept with the attempt before MAIL FROM, whoever dies
 
 
@@ -146,6 +148,7 @@ class DueRecipient:
     email: str
     attempts: int  # charged before this one
     in_doubt: int  # attempts in doubt before this one
+    history: History = field(default_factory=History)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,7 @@ class Delivery:
     """All due recipients of one message on one route, claimed: `attempt` is the opened attempt and the fence."""
 
     attempt: int
+    ahead: bool  # waits for a busy slot: its content is marked (start_content) before it starts
     relay: str
     id: str
     account: str
@@ -188,6 +192,10 @@ class RecipientSettlement:
     text: str = ""
     provider_message_id: str | None = None
     suppress: str | None = None  # reason with which the address enters the suppression list
+    scope: str = ""  # who was at fault
+    action: str = ""  # what was done about it
+    relay_until: int | None = None  # ms; until when the relay rests for it
+    reconnected: bool = False  # it has a new connection for nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,8 +408,11 @@ class Store(Protocol):
     async def start_content(self, attempt: int, now: int) -> int:
         """Commit `content_started` of an at_most_once delivery; 0 means that the lease is lost: do not send."""
 
-    async def settle(self, settlement: Settlement) -> int:
-        """Close an attempt; answers the number of recipients changed (0: the lease was lost)."""
+    def settle(self, settlement: Settlement) -> Awaitable[int]:
+        """Close an attempt; answers the number of recipients changed (0: the lease was lost).
+
+        It is queued by the call, not by awaiting it: no claim and no mark asked for later is durable before it.
+        """
 
     async def heartbeat(self, holder: str, now: int, lease: float) -> int:
         """Renew the leases of `holder`'s open attempts."""

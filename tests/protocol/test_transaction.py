@@ -5,46 +5,10 @@ import asyncio
 import pytest
 
 from service.clock import SYSTEM
-from service.mail.envelope import Envelope
 from service.mail.outcome import Failure, Phase
-from service.relay.config import relay_from
-from service.relay.pool import Pool
-from service.relay.port import Outgoing, Report
-from service.settings import load
+from service.relay.port import Report
+from tests.support.relaying import MAIL, PIPELINED, codes, outgoing, pool_for, run, send
 from tests.support.smtp_script import Peer, Script, ScriptedServer
-
-PIPELINED = (b"PIPELINING", b"SIZE 1000000")
-BODY = (b"Subject: x\r\n\r\nhello\r\n",)
-MAIL = b"MAIL FROM:<me@example.com> SIZE=21\r\n"
-
-
-def outgoing(*to: str, content: tuple[bytes, ...] = BODY, **given: object) -> Outgoing:
-    size = sum(map(len, content))
-    smtputf8 = bool(given.pop("smtputf8", False))
-    return Outgoing(1, Envelope("me@example.com", to or ("a@b.example",), size, smtputf8), content, **given)  # type: ignore[arg-type]
-
-
-def pool_for(port: int, **settings: float) -> Pool:
-    config = relay_from("r", {"url": f"smtp://127.0.0.1:{port}?plaintext=allow&max_connections=1"}, "test")
-    return Pool(config, load(**settings), SYSTEM)
-
-
-async def send(pool: Pool, message: Outgoing) -> Report:
-    done: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
-    pool.start(message, done.set_result)
-    return await asyncio.wait_for(done, 10)
-
-
-async def run(script: Script, message: Outgoing, *more: Script, **settings: float) -> tuple[Report, ScriptedServer]:
-    async with ScriptedServer(script, *more) as server:
-        pool = pool_for(server.port, **settings)
-        report = await send(pool, message)
-        await pool.close(0)
-    return report, server
-
-
-def codes(report: Report) -> list[tuple[Phase, int | None, Failure | None]]:
-    return [(each.phase, each.reply.code if each.reply else None, each.failure) for each in report.results]
 
 
 async def test_with_pipelining_the_envelope_is_one_write() -> None:

@@ -30,6 +30,7 @@ class _Sink(asyncio.Protocol):
     def __init__(self, log: Any, delay: float, kept: Kept) -> None:
         self._log, self._delay, self._kept = log, delay, kept
         self._utf8 = False
+        self._holding = False
         self._buffer = b""
         self._content: list[bytes] | None = None
 
@@ -39,7 +40,10 @@ class _Sink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        while True:
+        self._read()
+
+    def _read(self) -> None:
+        while not self._holding:  # replies come in the order of the commands (RFC 2920 3.2)
             if self._content is not None:
                 end = self._buffer.find(b"\r\n.\r\n")
                 if end < 0:
@@ -62,9 +66,15 @@ class _Sink(asyncio.Protocol):
             self._kept.append((content, self._utf8))
         reply = b"250 2.0.0 taken\r\n"
         if self._delay:
-            asyncio.get_running_loop().call_later(self._delay, self._transport.write, reply)
+            self._holding = True
+            asyncio.get_running_loop().call_later(self._delay, self._release, reply)
         else:
             self._transport.write(reply)
+
+    def _release(self, reply: bytes) -> None:
+        self._transport.write(reply)
+        self._holding = False
+        self._read()
 
     def _command(self, line: bytes) -> None:
         if line.startswith(b"EHLO"):

@@ -23,8 +23,8 @@ class TestAuthority:
         certificate = authority.sign(self._key, hashes.SHA256())
         self.ca_file = folder / "ca.pem"
         self.ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        self._chain = folder / "server.pem"
-        self._chain.write_bytes(self._server(host))
+        self.chain = folder / "server.pem"  # certificate and key
+        self.chain.write_bytes(self._server(host))
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
@@ -54,5 +54,5 @@ class TestAuthority:
     def server_context(self) -> ssl.SSLContext:
         """For a server."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._chain)
+        context.load_cert_chain(self.chain)
         return context

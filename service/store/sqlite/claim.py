@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from service.mail.lifecycle import Event, State, apply
+from service.mail.retry import History
 from service.store.port import Delivery, DueRecipient, Want
 from service.store.sqlite.accept import SPAN
 from service.store.sqlite.contents import content_of
@@ -23,15 +24,10 @@ _ENDED_WITH_CLAIM = 200  # messages that end instead of being handed out; the ja
 
 
 def claim(
-    transaction: Transaction,
-    wants: Callable[[], Sequence[Want]],
-    holder: str,
-    now: Callable[[], int],
-    lease: float,
+    transaction: Transaction, asked: Sequence[Want], holder: str, now: Callable[[], int], lease: float
 ) -> list[Delivery]:
     """See Store.claim."""
-    asked = wants()
-    claiming = _Claiming(transaction, holder, now(), lease)
+    claiming = _Claiming(transaction, holder, now(), lease, {want.relay: want.slots for want in asked})
     left = [want.limit for want in asked]
     claimed: list[Delivery] = []
     for priority in PRIORITIES:
@@ -51,6 +47,7 @@ class _Claiming:
     holder: str
     now: int
     lease: float  # seconds
+    slots: dict[str, int]  # free slots by relay; what is claimed beyond them is ahead
     octets: int = _CONTENT_WITH_CLAIM
     ends: int = _ENDED_WITH_CLAIM
 
@@ -80,8 +77,11 @@ class _Claiming:
             self.ends -= 1
             close(self.transaction, seq, self.now)
             return None
+        ahead = self.slots[want.relay] <= 0
+        self.slots[want.relay] -= 1
         return Delivery(
-            attempt=self._open_attempt(seq, want, due),
+            attempt=self._open_attempt(seq, want, due, ahead),
+            ahead=ahead,
             relay=want.relay,
             id=id,
             account=account,
@@ -97,37 +97,37 @@ class _Claiming:
             smtputf8=bool(smtputf8),
             size=size,
             sealed_as=self._sealed_as(seq, due),
-            recipients=tuple(DueRecipient(rid % SPAN, email, tried, doubt) for rid, email, tried, doubt, _ in due),
+            recipients=tuple(recipient for recipient, _ in due),
             content=self._content(seq, size),
         )
 
-    def _sendable(self, seq: int, whose: dict[str, str], route: str) -> list[tuple[int, str, int, int, State]]:
-        """(rid, email, attempts, in doubt, state) of due recipients; those that must not be sent any more end here."""
+    def _sendable(self, seq: int, whose: dict[str, str], route: str) -> list[tuple[DueRecipient, State]]:
+        """Due recipients; those that must not be sent any more end here."""
         transaction, now = self.transaction, self.now
-        due: list[tuple[int, str, int, int, State]] = []
+        due: list[tuple[DueRecipient, State]] = []
         rows = transaction.run("claim: recipients", {"first": seq * SPAN, "now": now, "route": route}).fetchall()
-        for rid, email, key, attempts, in_doubt, expires_at, state in rows:
+        for rid, email, key, attempts, in_doubt, expires_at, state, *history in rows:
             if expires_at <= now:
                 end_waiting(transaction, rid, State(state), Event.EXPIRE, "ttl is over", now)
             elif (row := transaction.one("suppressed: by address", {**whose, "key": key})) is not None:
                 end_waiting(transaction, rid, State(state), Event.SUPPRESS, row[0], now)
             else:
-                due.append((rid, email, attempts, in_doubt, State(state)))
+                due.append((DueRecipient(rid % SPAN, email, attempts, in_doubt, History(*history)), State(state)))
         return due
 
-    def _open_attempt(self, seq: int, want: Want, due: Sequence[tuple[int, str, int, int, State]]) -> int:
+    def _open_attempt(self, seq: int, want: Want, due: Sequence[tuple[DueRecipient, State]], ahead: bool) -> int:
         transaction, now, relay = self.transaction, self.now, want.relay
         until = now + int(self.lease * 1000)
-        transaction.run("claim: attempt", (seq, relay, want.sealed_as or None, self.holder, now, until))
+        transaction.run("claim: attempt", (seq, relay, want.sealed_as or None, self.holder, now, until, int(ahead)))
         attempt = transaction.inserted()
-        for rid, _, _, _, state in due:
+        for recipient, state in due:
             leased = apply(state, Event.CLAIM)
-            transaction.run("claim: lease", (leased.value, attempt, relay, now, rid))
+            transaction.run("claim: lease", (leased.value, attempt, relay, now, seq * SPAN + recipient.n))
             transaction.move(state, leased)
         return attempt
 
-    def _sealed_as(self, seq: int, due: Sequence[tuple[int, str, int, int, State]]) -> str | None:
-        if not any(in_doubt for _, _, _, in_doubt, _ in due):
+    def _sealed_as(self, seq: int, due: Sequence[tuple[DueRecipient, State]]) -> str | None:
+        if not any(recipient.in_doubt for recipient, _ in due):
             return None
         row = self.transaction.one("claim: sealed as", (seq,))
         return row[0] if row else None

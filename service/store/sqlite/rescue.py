@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from service.mail.lifecycle import Event, State
+from service.mail.outcome import Action, Scope
 from service.store.port import RecipientSettlement, RescuePolicy, Settlement
 from service.store.sqlite.accept import SPAN
 from service.store.sqlite.settle import close, end_waiting, settle
@@ -27,9 +28,9 @@ def rescue(
 
 
 def _rescue_attempt(transaction: Transaction, orphan: tuple[Any, ...], now: int, policy: RescuePolicy) -> None:
-    attempt, seq, content_started_at, id, account, delivery, kills, expires_at = orphan
+    attempt, seq, content_started_at, ahead, id, account, delivery, kills, expires_at = orphan
     transaction.run("rescue: kill", (seq,))
-    untouched = delivery == "at_most_once" and content_started_at is None
+    untouched = (delivery == "at_most_once" or ahead) and content_started_at is None
     poison = kills + 1 >= policy.max_kills
     due_at = min(now + int(policy.in_doubt_delay * 1000), expires_at)
     results: list[RecipientSettlement] = []
@@ -37,15 +38,19 @@ def _rescue_attempt(transaction: Transaction, orphan: tuple[Any, ...], now: int,
     for rid, in_doubt, _ in rows:
         n, kind, text = rid % SPAN, "in-doubt", "the sender died or lost its lease before the result was recorded"
         if poison:
-            results.append(
-                RecipientSettlement(n, Event.FAULT, "poison", "rescue", True, None, not untouched, text=text)
-            )
+            event, action, charged, due, doubt = Event.FAULT, Action.FAILED, True, None, not untouched
+            kind = "poison"
         elif untouched:
-            results.append(RecipientSettlement(n, Event.NOT_STARTED, "not-started", "rescue", False, now, text=text))
+            event, action, charged, due, doubt = Event.NOT_STARTED, Action.BACK, False, now, False
+            kind = "not-started"
         elif delivery == "at_most_once" or in_doubt >= policy.max_in_doubt:
-            results.append(RecipientSettlement(n, Event.PARK, kind, "rescue", True, None, True, text=text))
+            event, action, charged, due, doubt = Event.PARK, Action.DOUBT, True, None, True
         else:
-            results.append(RecipientSettlement(n, Event.IN_DOUBT, kind, "rescue", True, due_at, True, text=text))
+            event, action, charged, due, doubt = Event.IN_DOUBT, Action.DOUBT, True, due_at, True
+        whose, done = Scope.MESSAGE.value, action.value
+        results.append(
+            RecipientSettlement(n, event, kind, "rescue", charged, due, doubt, text=text, scope=whose, action=done)
+        )
     result = "not_started" if untouched and not poison else "in_doubt"
     settle(transaction, Settlement(attempt, id, account, now, result, results, detail="rescued"))
 

@@ -54,6 +54,8 @@ def _settle_recipient(
             each.text,
             each.kind,
             settlement.now,
+            *(each.kind if each.charged else None,) * 2,
+            settlement.now if each.reconnected else None,
             seq * SPAN + each.n,
             settlement.attempt,
         ),
@@ -80,6 +82,12 @@ def _settle_recipient(
 
 def _event_data(settlement: Settlement, relay: str, each: RecipientSettlement) -> dict[str, Any]:
     data: dict[str, Any] = {"relay": relay, "class": each.kind, "phase": each.phase, "charged": each.charged}
+    if each.scope:
+        data["scope"] = each.scope
+    if each.action:
+        data["action"] = each.action
+    if each.relay_until is not None:
+        data["relay_paused_until"] = each.relay_until
     if each.code is not None:
         data["code"] = each.code
     if each.enhanced:

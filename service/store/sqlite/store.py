@@ -1,7 +1,7 @@
 """The Store on SQLite: one file, one writing connection with group commit, short reads beside it."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -153,7 +153,12 @@ class SQLiteStore:
         self, wants: Callable[[], Sequence[Want]], holder: str, now: Callable[[], int], lease: float
     ) -> Sequence[Delivery]:
         """See port."""
-        return await self._write(lambda transaction: claim.claim(transaction, wants, holder, now, lease))
+        asked: list[Want] = []
+        deliveries: list[Delivery] = await self._writer.submit(
+            lambda transaction: claim.claim(transaction, asked, holder, now, lease),
+            prepare=lambda: asked.extend(wants()),
+        )
+        return deliveries
 
     async def delivery_content(self, id: str) -> tuple[bytes, ...] | None:
         """See port."""
@@ -165,9 +170,9 @@ class SQLiteStore:
             lambda transaction: len(transaction.run("start_content: mark", (now, attempt)).fetchall())
         )
 
-    async def settle(self, settlement: Settlement) -> int:
+    def settle(self, settlement: Settlement) -> Awaitable[int]:
         """See port."""
-        return await self._write(lambda transaction: settle.settle(transaction, settlement))
+        return self._writer.submit(lambda transaction: settle.settle(transaction, settlement))
 
     async def heartbeat(self, holder: str, now: int, lease: float) -> int:
         """See port."""

@@ -97,6 +97,7 @@ class _Operation:
     future: "asyncio.Future[Any]"
     size: int
     large: bool
+    prepare: Callable[[], None] | None = None
     result: Any = None
     error: Exception | None = None
 
@@ -142,16 +143,23 @@ class Writer:
             os.close(self._lock)
             self._lock = -1
 
-    def submit(self, work: Callable[[Transaction], Any], size: int = 0, largest: int = 0) -> "asyncio.Future[Any]":
+    def submit(
+        self,
+        work: Callable[[Transaction], Any],
+        size: int = 0,
+        largest: int = 0,
+        prepare: Callable[[], None] | None = None,
+    ) -> "asyncio.Future[Any]":
         """Run `work` (a function, or a generator function: see Steps) in the next group; done after the commit.
 
-        size: octets that it writes in all. largest: octets of the largest message among them.
+        size: octets that it writes in all. largest: octets of the largest message among them. prepare: called when the
+        group is formed: what it learns is as old as the group, in which all that was queued before stands.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if not self.healthy or self._stopping:
             future.set_exception(_unavailable("the store is closing" if self._stopping else "it is being reopened"))
             return future
-        self._queue.append(_Operation(work, future, size, largest > _LARGE))
+        self._queue.append(_Operation(work, future, size, largest > _LARGE, prepare))
         self._arrived.set()
         return future
 
@@ -181,6 +189,8 @@ class Writer:
                 break
             operation = self._queue.popleft()
             if not operation.future.cancelled():
+                if operation.prepare is not None:
+                    operation.prepare()
                 group.append(operation)
                 size += operation.size
         return group

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from service.mail.lifecycle import Event, State
-from service.store.port import DueRoute, RescuePolicy, Store, Suppression, Want
+from service.store.port import Delivery, DueRoute, RescuePolicy, Store, Suppression, Want
 from tests.support.clock import EPOCH
 from tests.support.store_data import (
     HOUR,
@@ -289,10 +289,50 @@ async def test_the_sender_rule_of_an_attempt_in_doubt_is_handed_to_the_next_one(
 async def test_the_sender_rule_is_written_down_when_the_attempt_opens(store: Store) -> None:
     """So that it is known of a sender that was killed."""
     await store.accept(accept_of(new_message()))
-    await store.claim(lambda: [Want(ROUTE, "r", 1, "rule-b")], "me", lambda: EPOCH + HOUR, 1)
+    await store.claim(lambda: [Want(ROUTE, "r", 1, sealed_as="rule-b")], "me", lambda: EPOCH + HOUR, 1)
     await store.rescue(EPOCH + 2 * HOUR, POLICY)
     (again,) = await claim_all(store, at=EPOCH + 3 * HOUR)
     assert again.sealed_as == "rule-b"
+
+
+async def claim_with_slots(store: Store, limit: int, slots: int) -> list[Delivery]:
+    wants = [Want(ROUTE, "r", limit, slots)]
+    return list(await store.claim(lambda: wants, "me", lambda: EPOCH + HOUR, 1))
+
+
+async def test_what_is_claimed_beyond_the_free_slots_is_ahead_and_the_urgent_are_not(store: Store) -> None:
+    urgent = new_message(4, priority=0)
+    await store.accept(accept_of(new_message(1), new_message(2), new_message(3), urgent))
+    found = {each.id: each.ahead for each in await claim_with_slots(store, 4, 2)}
+    assert found == {urgent.id: False, new_message(1).id: False, new_message(2).id: True, new_message(3).id: True}
+
+
+async def test_a_claim_ahead_is_in_doubt_only_when_its_content_was_marked(store: Store) -> None:
+    """A killed sender leaves no more in doubt than it had connections, however far it claimed ahead."""
+    await store.accept(accept_of(new_message(1), new_message(2), new_message(3)))
+    begun, marked, waiting = await claim_with_slots(store, 3, 1)
+    assert await store.start_content(marked.attempt, EPOCH + HOUR) == 1
+    await store.rescue(EPOCH + 2 * HOUR, POLICY)
+    doubts = {}
+    for delivery in (begun, marked, waiting):
+        view = await store.get_message("acme", delivery.id)
+        assert view is not None
+        doubts[delivery.id] = [(each.state, each.in_doubt, each.attempts) for each in view.recipients]
+    assert doubts == {
+        begun.id: [(State.DEFERRED, 1, 1)],
+        marked.id: [(State.DEFERRED, 1, 1)],
+        waiting.id: [(State.QUEUED, 0, 0)],
+    }
+
+
+async def test_a_settlement_is_queued_by_the_call(store: Store) -> None:
+    """Whatever is claimed or marked after the call is durable no sooner than it."""
+    await store.accept(accept_of(new_message(1), new_message(2)))
+    (first,) = await claim_all(store, limit=1)
+    settling = store.settle(settlement_of(first, Event.ACCEPTED))
+    await claim_all(store, limit=1)
+    assert await states(store, first.id) == [State.SENT]
+    assert await settling == 1
 
 
 async def test_a_delivery_says_what_its_date_is(store: Store) -> None:

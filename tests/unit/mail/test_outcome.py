@@ -1,47 +1,180 @@
-"""The policy: what a reply or a failure means, row by row, with the near misses."""
+"""The policy: what a reply or a failure means, row by row, with the near misses (replies.tsv)."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from service.mail.lifecycle import Event, State, apply
-from service.mail.outcome import Failure, Phase, Scope, judge_failure, judge_reply
-from service.mail.reply import make_reply
+from service.mail.lifecycle import Event, State, apply, target
+from service.mail.outcome import (
+    BEFORE_MAIL,
+    Action,
+    Failure,
+    Phase,
+    Policy,
+    Scope,
+    judge_failure,
+    judge_reply,
+    words_of,
+)
+from service.mail.reply import Reply, make_reply
+from service.relay.policy import builtin_rules, policy_for
+from service.relay.presets import load_presets
+
+PRESETS = ("", *load_presets())
+POLICIES = {name: policy_for(name) for name in PRESETS}
+ROWS = [rule.name for rule in builtin_rules()]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One line of replies.tsv."""
+
+    kind: str
+    phase: Phase
+    preset: str
+    near: tuple[str, ...]
+    who: str
+    text: str
+
+    @property
+    def reply(self) -> Reply:
+        lines = self.text.split("\\n")
+        return make_reply(int(lines[0][:3]), [line[4:] for line in lines])
+
+    @property
+    def policy(self) -> Policy:
+        return POLICIES[self.preset]
+
+
+def _read() -> list[Example]:
+    lines = (Path(__file__).parent / "replies.tsv").read_text(encoding="utf-8").splitlines()
+    columns = [line.split("\t") for line in lines if not line.startswith("#")]
+    return [
+        Example(kind, Phase(phase), preset, tuple(filter(None, near.split(","))), who, text)
+        for kind, phase, preset, near, who, text in columns
+    ]
+
+
+EXAMPLES = _read()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.phase} {example.text[:60]}")
+def test_a_reply_means_what_it_means_and_not_what_it_looks_like(example: Example) -> None:
+    verdict = judge_reply(example.policy, example.phase, example.reply)
+    assert verdict.kind == example.kind
+    assert verdict.suppress == (example.kind == "bad-address"), "nothing else takes an address out of use"
+    rule = example.policy.rule_for(example.phase, example.reply)
+    assert rule is not None
+    assert rule.name not in example.near
+
+
+def test_the_corpus_is_large_real_and_full_of_near_misses() -> None:
+    real = [example for example in EXAMPLES if example.who != "made up"]
+    assert len({example.text for example in real}) >= 200
+    assert sum(bool(example.near) for example in real) * 2 >= len(real)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_row_has_an_example_and_a_near_miss(row: str) -> None:
+    matched = [each for each in EXAMPLES if (rule := each.policy.rule_for(each.phase, each.reply)) and rule.name == row]
+    assert matched, "no reply of the corpus is decided by this row"
+    assert any(row in example.near for example in EXAMPLES), "no reply of the corpus only looks like this row"
+
+
+def test_the_corpus_names_rows_that_exist() -> None:
+    assert {name for example in EXAMPLES for name in example.near} <= set(ROWS)
+
+
+RELAYS_FAULT = {"auth-throttle", "auth-temporary", "auth-refused", "account-disabled", "auth-lost", "relay-denied",
+                "concurrency", "rate", "quota", "connection-limit", "stale", "ip-blocked", "protocol", "refused",
+                "refused-for-now"}  # fmt: skip
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.text[:60])
+def test_what_is_the_relays_fault_ends_no_message_and_charges_none(example: Example) -> None:
+    verdict = judge_reply(example.policy, example.phase, example.reply)
+    if example.kind in RELAYS_FAULT:
+        assert verdict.event in (Event.DEFER, Event.NOT_STARTED)
+        assert not verdict.charged
+        assert verdict.scope in (Scope.RELAY, Scope.CONNECTION)
+    if verdict.scope is Scope.RELAY:
+        assert verdict.pauses, "without a pause it would be tried again at once, for ever"
+
+
+def test_one_row_suppresses_and_it_speaks_of_refused_recipients_only() -> None:
+    rules = [rule for rule in builtin_rules() if rule.verdict.suppress]
+    assert {rule.verdict.kind for rule in rules} == {"bad-address"}
+    for rule in rules:
+        assert rule.phases == {Phase.RCPT}
+        assert min(rule.codes) >= 500
+
+
+TEXTS = st.one_of(
+    st.sampled_from([example.text[4:] for example in EXAMPLES]),
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=200),
+)
+
+
+@given(st.sampled_from(list(Phase)), st.integers(200, 599), TEXTS, st.sampled_from(PRESETS))
+def test_every_reply_in_every_phase_leads_out_of_sending(phase: Phase, code: int, text: str, preset: str) -> None:
+    verdict = judge_reply(POLICIES[preset], phase, make_reply(code, [text]))
+    apply(State.SENDING, verdict.event)
+    assert (verdict.event is Event.ACCEPTED) == (phase is Phase.DOT and code < 300), code
+    assert not verdict.suppress or (phase is Phase.RCPT and code >= 500)
+
+
+@given(st.sampled_from(sorted(BEFORE_MAIL)), st.integers(200, 599), TEXTS, st.sampled_from(PRESETS))
+def test_before_mail_no_reply_says_anything_of_a_message(phase: Phase, code: int, text: str, preset: str) -> None:
+    verdict = judge_reply(POLICIES[preset], phase, make_reply(code, [text]))
+    assert (verdict.event, verdict.scope, verdict.charged) == (Event.NOT_STARTED, Scope.RELAY, False)
+    assert verdict.pauses
+
+
+@given(st.integers(400, 499), TEXTS, st.sampled_from([Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DOT]))
+def test_a_temporary_refusal_ends_a_message_only_where_the_sender_is_at_fault(
+    code: int, text: str, phase: Phase
+) -> None:
+    for policy in POLICIES.values():
+        verdict = judge_reply(policy, phase, make_reply(code, [text]))
+        if target(verdict.event) is not State.DEFERRED:
+            assert (verdict.kind, verdict.action) in {("sender-mismatch", Action.FAILED), ("malformed", Action.FAILED)}
+
+
+@pytest.mark.parametrize("code", [503, 421, 450])
+@pytest.mark.parametrize("phase", [Phase.MAIL, Phase.RCPT, Phase.DATA])
+def test_neither_503_nor_a_temporary_code_is_ever_for_good(code: int, phase: Phase) -> None:
+    assert judge_reply(POLICIES[""], phase, make_reply(code, ["5.1.1 no such user"])).event is Event.DEFER
 
 
 @pytest.mark.parametrize(
-    ("phase", "code", "text", "event", "kind", "suppress"),
+    ("text", "words"),
     [
-        (Phase.DOT, 250, "2.0.0 queued", Event.ACCEPTED, "sent", False),
-        (Phase.RCPT, 550, "5.1.1 no such user", Event.REFUSED, "bad-address", True),
-        (Phase.RCPT, 550, "5.1.10 null MX", Event.REFUSED, "bad-address", True),
-        (Phase.RCPT, 550, "User unknown", Event.REFUSED, "bad-address", True),
-        (Phase.RCPT, 550, "No such recipient here", Event.REFUSED, "bad-address", True),
-        # near misses: refused for good, yet the address is not at fault
-        (Phase.RCPT, 550, "5.7.1 <unknown[203.0.113.5]>: Client host rejected", Event.REFUSED, "permanent", False),
-        (Phase.RCPT, 553, "5.7.1 Sender domain not found", Event.REFUSED, "permanent", False),
-        (Phase.RCPT, 550, "5.1.8 Sender address rejected", Event.REFUSED, "permanent", False),
-        (Phase.RCPT, 550, "5.7.1 blocked client [165.1.1.9]", Event.REFUSED, "permanent", False),
-        (Phase.RCPT, 553, "5.3.0 unknown local host", Event.REFUSED, "permanent", False),
-        (Phase.MAIL, 550, "5.1.1 no such user", Event.REFUSED, "permanent", False),
-        (Phase.DOT, 554, "5.1.1 no such user", Event.REFUSED, "permanent", False),
-        (Phase.RCPT, 450, "4.2.0 greylisted", Event.DEFER, "temporary", False),
-        (Phase.RCPT, 452, "4.2.2 mailbox full", Event.DEFER, "mailbox-full", False),
-        (Phase.DOT, 451, "4.3.0 try later", Event.DEFER, "temporary", False),
-        (Phase.DOT, 552, "5.3.4 too big", Event.REFUSED, "permanent", False),
-        (Phase.DATA, 503, "bad sequence", Event.DEFER, "protocol", False),
-        (Phase.RCPT, 502, "not implemented", Event.DEFER, "protocol", False),
-        (Phase.MAIL, 421, "4.3.2 closing", Event.DEFER, "closing", False),
-        (Phase.AUTH, 535, "5.7.8 bad credentials", Event.NOT_STARTED, "auth-refused", False),
-        (Phase.AUTH, 454, "4.7.0 try later", Event.NOT_STARTED, "auth-temporary", False),
-        (Phase.GREETING, 554, "no", Event.NOT_STARTED, "refused", False),
-        (Phase.GREETING, 421, "busy", Event.NOT_STARTED, "refused-for-now", False),
-        (Phase.DOT, 354, "what", Event.DEFER, "protocol", False),
+        ("<user.unknown@example.org>: Access denied", "<>: Access denied"),
+        ("<unknown[203.0.113.5]>: Client host rejected", "<>: Client host rejected"),
+        ("no.such.user@example.org is fine", "<> is fine"),
+        ('<"MI:SFQ too many"@x.example> nobody', "<> nobody"),
+        ("User unknown", "User unknown"),
     ],
 )
-def test_each_reply_has_its_verdict(
-    phase: Phase, code: int, text: str, event: Event, kind: str, suppress: bool
-) -> None:
-    verdict = judge_reply(phase, make_reply(code, [text]))
-    assert (verdict.event, verdict.kind, verdict.suppress) == (event, kind, suppress)
+def test_addresses_are_no_words(text: str, words: str) -> None:
+    assert words_of(text) == words
+
+
+def test_an_address_that_spells_a_reply_can_not_stop_the_relay() -> None:
+    for local in ('"MI:SFQ"', '"blocked using"', '"User suspended"', "sending.quota", '"too many connections"'):
+        for text in (f"<{local}@x.example>: rejected", f"5.1.1 <{local}@x.example> user unknown"):
+            verdict = judge_reply(POLICIES["163"], Phase.RCPT, make_reply(550, [text]))
+            assert verdict.scope is Scope.RECIPIENT, text
+
+
+def test_dots_are_literal() -> None:
+    """`165.1.1.9` is no `5.1.1`, and an enhanced code counts only right after the code."""
+    for text in ("5.7.1 blocked client [165.1.1.9]", "refused (#5.1.1)", "x5.1.1 nobody", "5.1.11 odd", "5.1.1.9 odd"):
+        assert not judge_reply(POLICIES[""], Phase.RCPT, make_reply(550, [text])).suppress, text
 
 
 @pytest.mark.parametrize("phase", Phase)
@@ -52,18 +185,16 @@ def test_every_failure_in_every_phase_leads_out_of_sending(phase: Phase) -> None
         assert (verdict.event is Event.IN_DOUBT) == (phase is Phase.DOT), failure
 
 
-@pytest.mark.parametrize("phase", Phase)
-def test_every_reply_in_every_phase_leads_out_of_sending(phase: Phase) -> None:
-    for code in range(200, 600):
-        verdict = judge_reply(phase, make_reply(code, ["some words"]))
-        apply(State.SENDING, verdict.event)
-        assert (verdict.event is Event.ACCEPTED) == (phase is Phase.DOT and code < 300), code
-
-
-@pytest.mark.parametrize("phase", [Phase.CONNECT, Phase.GREETING, Phase.TLS, Phase.EHLO, Phase.AUTH])
+@pytest.mark.parametrize("phase", sorted(BEFORE_MAIL))
 def test_what_goes_wrong_before_mail_from_charges_the_message_nothing(phase: Phase) -> None:
-    for failure in (Failure.DNS, Failure.REFUSED, Failure.TIMEOUT, Failure.LOST, Failure.TLS):
+    for failure in (Failure.DNS, Failure.REFUSED, Failure.TIMEOUT, Failure.LOST, Failure.TLS, Failure.CAPABILITY):
         verdict = judge_failure(phase, failure)
         assert not verdict.charged
         assert verdict.scope is Scope.RELAY
-        assert verdict.pause > 0
+        assert verdict.pauses
+
+
+def test_the_qq_rows_hold_for_qq_only() -> None:
+    reply = make_reply(550, ["Mailbox unavailable or access denied"])
+    kinds = Counter(judge_reply(POLICIES[preset], Phase.RCPT, reply).kind for preset in PRESETS)
+    assert kinds["recipient-flooded"] == 2

@@ -7,15 +7,17 @@ import pytest
 from service.mail.lifecycle import Event
 from service.mail.outcome import Failure, Phase
 from service.mail.reply import make_reply
+from service.mail.retry import History
 from service.mail.seal import Sealed
+from service.relay.policy import policy_for
 from service.relay.port import RecipientResult, Report
 from service.settings import load
-from service.spool.settling import Settler
+from service.spool.settling import Settler, judge_all
 from service.store.port import Delivery, DueRecipient
 from tests.support.clock import EPOCH, SteppedClock
 
 DELIVERY = Delivery(
-    7, "r", "msg_1", "acme", "id@x", "acme||", 1, "at_least_once", EPOCH, EPOCH, EPOCH + 10**9, "a@b.example", "a@b.example",
+    7, False, "r", "msg_1", "acme", "id@x", "acme||", 1, "at_least_once", EPOCH, EPOCH, EPOCH + 10**9, "a@b.example", "a@b.example",
     False, 10, None, (DueRecipient(0, "c@d.example", 0, 0),), (b"x",),
 )  # fmt: skip
 
@@ -23,10 +25,24 @@ DELIVERY = Delivery(
 SEALED = Sealed((b"x",), "a@b.example", "a@b.example", "rule", rewritten=False)
 
 
-def settle(result: RecipientResult, delivery: Delivery = DELIVERY, **settings: object):  # type: ignore[no-untyped-def]
-    settler = Settler(load(**settings), SteppedClock())
-    report = Report([result] * len(delivery.recipients), mail_started=True, content_started=result.phase is Phase.DOT)
-    return settler.settle(delivery, report, SEALED)
+def settle(  # type: ignore[no-untyped-def]
+    *results: RecipientResult,
+    delivery: Delivery = DELIVERY,
+    preset: str = "",
+    until: int | None = None,
+    **settings: object,
+):
+    """Judged and settled as the dispatcher does; with one result, for every recipient the same."""
+    given = list(results) if len(results) == len(delivery.recipients) else [results[0]] * len(delivery.recipients)
+    report = Report(given, mail_started=True, content_started=given[0].phase is Phase.DOT)
+    verdicts = judge_all(policy_for(preset), delivery, given, EPOCH)
+    return Settler(load(**settings), SteppedClock()).settle(delivery, report, SEALED, verdicts, until)
+
+
+def after(kind: str = "", count: int = 0, reconnected_at: int | None = None, attempts: int = 0) -> Delivery:
+    """A delivery whose recipient went through something before."""
+    history = History(kind, count, reconnected_at)
+    return replace(DELIVERY, recipients=(DueRecipient(0, "c@d.example", attempts, 0, history),))
 
 
 def said(phase: Phase, code: int, text: str) -> RecipientResult:
@@ -34,29 +50,29 @@ def said(phase: Phase, code: int, text: str) -> RecipientResult:
 
 
 def test_a_positive_reply_after_the_dot_is_sent_with_the_providers_words() -> None:
-    settled = settle(said(Phase.DOT, 250, "Mail OK queued as smtp3,DcmowAA"))
-    (each,) = settled.settlement.recipients
+    settlement = settle(said(Phase.DOT, 250, "Mail OK queued as smtp3,DcmowAA"))
+    (each,) = settlement.recipients
     assert (each.event, each.charged, each.provider_message_id) == (
         Event.ACCEPTED,
         True,
         "Mail OK queued as smtp3,DcmowAA",
     )
-    assert (settled.settlement.result, settled.relay_verdict) == ("sent", None)
+    assert (settlement.result, each.action, each.scope) == ("sent", "SENT", "none")
 
 
 def test_a_deferral_follows_the_schedule_with_jitter() -> None:
     settled = settle(said(Phase.RCPT, 450, "4.2.0 later"), retry_schedule=(10.0, 60.0))
-    assert settled.settlement.recipients[0].due_at == EPOCH + 7500, "half of ten seconds is fixed, half is jitter"
+    assert settled.recipients[0].due_at == EPOCH + 7500, "half of ten seconds is fixed, half is jitter"
     again = replace(DELIVERY, recipients=(DueRecipient(0, "c@d.example", 1, 0),))
     assert (
-        settle(said(Phase.RCPT, 450, "x"), again, retry_schedule=(10.0, 60.0)).settlement.recipients[0].due_at
+        settle(said(Phase.RCPT, 450, "x"), delivery=again, retry_schedule=(10.0, 60.0)).recipients[0].due_at
         == EPOCH + 45_000
     )
 
 
 def test_a_deferral_never_goes_past_the_expiry() -> None:
     soon = replace(DELIVERY, expires_at=EPOCH + 100)
-    assert settle(said(Phase.RCPT, 450, "x"), soon).settlement.recipients[0].due_at == EPOCH + 100
+    assert settle(said(Phase.RCPT, 450, "x"), delivery=soon).recipients[0].due_at == EPOCH + 100
 
 
 @pytest.mark.parametrize(
@@ -65,9 +81,9 @@ def test_a_deferral_never_goes_past_the_expiry() -> None:
 )  # fmt: skip
 def test_a_reply_lost_after_the_dot_is_repeated_or_parked(wish: str, doubts: int, event: Event) -> None:
     delivery = replace(DELIVERY, delivery=wish, recipients=(DueRecipient(0, "c@d.example", doubts, doubts),))
-    settled = settle(RecipientResult(Phase.DOT, failure=Failure.LOST), delivery)
-    (each,) = settled.settlement.recipients
-    assert (each.event, each.in_doubt, settled.settlement.result) == (event, True, "in_doubt")
+    settled = settle(RecipientResult(Phase.DOT, failure=Failure.LOST), delivery=delivery)
+    (each,) = settled.recipients
+    assert (each.event, each.in_doubt, settled.result) == (event, True, "in_doubt")
     if event is Event.IN_DOUBT:
         assert each.due_at == EPOCH + 900_000, "fifteen minutes or more"
 
@@ -81,19 +97,98 @@ def test_a_reply_lost_after_the_dot_is_repeated_or_parked(wish: str, doubts: int
     ],
 )
 def test_a_relay_that_can_not_be_used_is_blamed_and_the_message_is_not_charged(result: RecipientResult) -> None:
-    settled = settle(result)
-    (each,) = settled.settlement.recipients
+    (each,) = settle(result, until=EPOCH + 60_000).recipients
     assert (each.event, each.charged, each.due_at) == (Event.NOT_STARTED, False, EPOCH)
-    assert settled.relay_verdict is not None
-    assert settled.relay_verdict.broken
+    assert (each.scope, each.relay_until) == ("relay", EPOCH + 60_000)
 
 
 def test_a_shutdown_blames_nobody() -> None:
-    settled = settle(RecipientResult(Phase.MAIL, failure=Failure.SHUTDOWN))
-    assert settled.settlement.recipients[0].event is Event.NOT_STARTED
-    assert settled.relay_verdict is None
+    (each,) = settle(RecipientResult(Phase.MAIL, failure=Failure.SHUTDOWN)).recipients
+    assert (each.event, each.scope, each.action) == (Event.NOT_STARTED, "none", "BACK")
 
 
 def test_a_bad_address_is_suppressed() -> None:
-    assert settle(said(Phase.RCPT, 550, "5.1.1 nobody")).settlement.recipients[0].suppress == "bad_address"
-    assert settle(said(Phase.RCPT, 550, "5.7.1 blocked")).settlement.recipients[0].suppress is None
+    assert settle(said(Phase.RCPT, 550, "5.1.1 nobody")).recipients[0].suppress == "bad_address"
+    assert settle(said(Phase.RCPT, 550, "5.7.1 blocked")).recipients[0].suppress is None
+
+
+def test_a_relay_at_fault_in_the_middle_charges_nothing_and_another_relay_may_go_on_at_once() -> None:
+    (each,) = settle(said(Phase.RCPT, 550, "Ip frequency limited"), preset="qq", until=EPOCH + 300_000).recipients
+    assert (each.event, each.kind, each.charged, each.due_at) == (Event.DEFER, "rate", False, EPOCH)
+    assert (each.scope, each.action, each.relay_until) == ("relay", "RATE", EPOCH + 300_000)
+
+
+TIRED = said(Phase.MAIL, 450, "MI:DMC 163 smtp12")
+
+
+def test_a_new_connection_is_free_once_an_hour_and_then_charged() -> None:
+    (each,) = settle(TIRED).recipients
+    assert (each.charged, each.reconnected, each.due_at) == (False, True, EPOCH)
+    (each,) = settle(TIRED, delivery=after(reconnected_at=EPOCH - 60_000)).recipients
+    assert (each.charged, each.reconnected) == (True, False)
+    assert each.due_at is not None
+    assert each.due_at > EPOCH, "by the schedule"
+    (each,) = settle(TIRED, delivery=after(reconnected_at=EPOCH - 3_600_000)).recipients
+    assert (each.charged, each.reconnected) == (False, True)
+
+
+def test_a_lost_login_is_mended_by_a_new_connection_once_and_then_the_account_is_at_fault() -> None:
+    lost = said(Phase.MAIL, 530, "5.7.0 Authentication required")
+    (each,) = settle(lost).recipients
+    assert (each.scope, each.action, each.charged) == ("connection", "RECONN", False)
+    (each,) = settle(lost, delivery=after(reconnected_at=EPOCH - 1000)).recipients
+    assert (each.scope, each.action, each.charged, each.event) == ("relay", "AUTH", False, Event.DEFER)
+
+
+@pytest.mark.parametrize(
+    ("reply", "preset", "kind", "times", "minutes"),
+    [
+        (said(Phase.DOT, 451, "DT:SPM"), "163", "content-temporary", 3, 2),
+        (said(Phase.RCPT, 550, "Mailbox unavailable or access denied"), "qq", "recipient-flooded", 2, 10),
+    ],
+)
+def test_what_is_tried_a_few_times_is_then_refused(
+    reply: RecipientResult, preset: str, kind: str, times: int, minutes: int
+) -> None:
+    for count in range(times):
+        (each,) = settle(reply, preset=preset, delivery=after(kind, count, attempts=count)).recipients
+        assert (each.event, each.action, each.charged) == (Event.DEFER, "TEMP", True)
+        assert each.due_at is not None
+        assert each.due_at >= EPOCH + minutes * 60_000
+    (each,) = settle(reply, preset=preset, delivery=after(kind, times, attempts=times)).recipients
+    assert (each.event, each.action) == (Event.REFUSED, "PERM")
+    (each,) = settle(reply, preset=preset, delivery=after("temporary", 9, attempts=9)).recipients
+    assert each.event is Event.DEFER, "other troubles before don't count"
+
+
+def test_a_full_mailbox_is_asked_each_hour_and_bounces_when_the_time_is_over() -> None:
+    full = said(Phase.RCPT, 552, "5.2.2 Mailbox full")
+    (each,) = settle(full).recipients
+    assert each.due_at == EPOCH + 3_600_000
+    (each,) = settle(full, delivery=replace(DELIVERY, expires_at=EPOCH + 3_000_000)).recipients
+    assert (each.event, each.suppress, each.due_at) == (Event.REFUSED, None, None), "bounced, not expired"
+
+
+def test_a_sender_that_does_not_fit_fails_and_nobody_is_bounced() -> None:
+    (each,) = settle(said(Phase.MAIL, 440, "mail from account doesn't conform with authentication")).recipients
+    assert (each.event, each.scope, each.action) == (Event.FAULT, "message", "FAILED")
+
+
+THREE = replace(DELIVERY, recipients=tuple(DueRecipient(n, f"{n}@d.example", 0, 0) for n in range(3)))
+
+
+def test_too_many_recipients_splits_uncharged_and_at_once() -> None:
+    taken, refused = said(Phase.DOT, 250, "ok"), said(Phase.RCPT, 452, "4.5.3 too many recipients")
+    settled = settle(taken, taken, refused, delivery=THREE)
+    assert [each.event for each in settled.recipients] == [Event.ACCEPTED, Event.ACCEPTED, Event.DEFER]
+    last = settled.recipients[2]
+    assert (last.action, last.charged, last.due_at) == ("SPLIT", False, EPOCH)
+
+
+def test_one_recipient_that_is_too_many_is_charged() -> None:
+    (each,) = settle(said(Phase.RCPT, 452, "4.5.3 too many recipients")).recipients
+    assert (each.action, each.charged) == ("TEMP", True)
+    left = RecipientResult(Phase.MAIL, failure=Failure.LEFT_OUT)
+    settled = settle(said(Phase.RCPT, 452, "4.5.3 too many recipients"), left, left, delivery=THREE)
+    assert [each.charged for each in settled.recipients] == [True, False, False]
+    assert settled.recipients[2].due_at == EPOCH

@@ -80,12 +80,13 @@ SELECT rid FROM recipients WHERE route = ? AND priority = ? AND due_at <= ? ORDE
 -- claim: recipients --
 -- All due recipients of one message. Primary key: the `+` keeps it off the queue's index, where it would read the
 -- route's whole backlog for each message.
-SELECT rid, email, address_key, attempts, in_doubt, expires_at, state FROM recipients
+SELECT rid, email, address_key, attempts, in_doubt, expires_at, state, counted_kind, kind_count, reconnected_at
+FROM recipients
 WHERE rid >= :first AND rid < :first + 1000 AND +due_at <= :now AND +route = :route;
 
 -- claim: attempt --
 -- Open an attempt; its id is the fence token. Append.
-INSERT INTO attempts (message, relay, sealed_as, holder, opened_at, lease_until) VALUES (?, ?, ?, ?, ?, ?);
+INSERT INTO attempts (message, relay, sealed_as, holder, opened_at, lease_until, ahead) VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- claim: lease --
 -- A recipient is being sent under this fence. Primary key.
@@ -119,7 +120,7 @@ SELECT message, inline, layout FROM contents WHERE message = ?;
 SELECT data FROM blobs WHERE sha256 = ?;
 
 -- start_content: mark --
--- The content of an at_most_once delivery is about to start; only while the lease holds. Primary key.
+-- The content of a delivery is about to start (at_most_once, or claimed ahead); only while the lease holds. Primary key.
 UPDATE attempts SET content_started_at = ? WHERE id = ? AND closed_at IS NULL RETURNING id;
 
 -- settle: attempt --
@@ -129,10 +130,13 @@ UPDATE attempts SET closed_at = ?, result = ?, session = ?, timings = ?, sealed_
 WHERE id = ? AND closed_at IS NULL RETURNING message, relay;
 
 -- settle: recipient --
--- Apply an event to a recipient that we still hold: state and fence. Primary key.
+-- Apply an event to a recipient that we still hold: state and fence. Charged attempts that end alike are counted (the
+-- class of a charged one is bound twice, NULL when nothing was charged). Primary key.
 UPDATE recipients SET state = ?, due_at = ?, attempts = attempts + ?, in_doubt = in_doubt + ?,
     provider_message_id = coalesce(?, provider_message_id), last_code = ?, last_enhanced = ?, last_text = ?,
-    last_kind = ?, updated_at = ?
+    last_kind = ?, updated_at = ?, counted_kind = coalesce(?, counted_kind),
+    kind_count = CASE coalesce(?, '') WHEN '' THEN kind_count WHEN counted_kind THEN kind_count + 1 ELSE 1 END,
+    reconnected_at = coalesce(?, reconnected_at)
 WHERE rid = ? AND state = 'sending' AND attempt = ? RETURNING email, address_key;
 
 -- settle: close --
@@ -151,7 +155,7 @@ SELECT DISTINCT holder FROM attempts WHERE closed_at IS NULL;
 
 -- rescue: orphans --
 -- Open attempts of a holder whose lease is over, or all of a dead one's. attempts_open.
-SELECT a.id, a.message, a.content_started_at, m.id, m.account, m.delivery, m.kills, m.expires_at
+SELECT a.id, a.message, a.content_started_at, a.ahead, m.id, m.account, m.delivery, m.kills, m.expires_at
 FROM attempts a JOIN messages m ON m.seq = a.message
 WHERE a.closed_at IS NULL AND a.holder = ? AND a.lease_until < ? LIMIT 500;
 
@@ -336,7 +340,8 @@ SELECT rid, state FROM recipients WHERE rid >= :first AND rid < :first + 1000
 
 -- retry: recipient --
 -- Back into the queue, with a fresh schedule. Primary key.
-UPDATE recipients SET state = ?, due_at = ?, expires_at = ?, attempts = 0, in_doubt = 0, attempt = NULL, updated_at = ?
+UPDATE recipients SET state = ?, due_at = ?, expires_at = ?, attempts = 0, in_doubt = 0, attempt = NULL, updated_at = ?,
+    counted_kind = '', kind_count = 0, reconnected_at = NULL
 WHERE rid = ?;
 
 -- retry: message --

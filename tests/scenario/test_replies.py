@@ -1,0 +1,190 @@
+"""What relays answer, through the whole service: only a true address fault bounces and suppresses; the log says why."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.app import Service
+from tests.support.running import ARTICLE, running
+from tests.support.sink import Sink
+
+# relay (and sender): preset, what its sink says, at which recipient or at the dot
+RELAYS = {
+    "frequency": ("qq", "550 Ip frequency limited. http://service.mail.qq.com/cgi-bin/help?subtype=1", "rcpt"),
+    "count": ("163", "451 MI:SFQ 163 smtp13,EcCowAAnL6vXQ2Jg 1617052631", "dot"),
+    "login": ("163", "535 Error: authentication failed", "auth"),
+    "crowded": ("163", "421 HL:ICC 163 smtp9,DcCowABnb6fWcNRbfN8pDA--.44049S2", "rcpt"),
+    "worn": ("163", "450 MI:DMC 163 smtp12,EMCowAD3", "dot"),
+    "address": ("163", "550 User not found: nobody@163.com", "rcpt"),
+}
+TO = "nobody@163.com"
+
+
+@pytest.fixture
+async def sinks() -> AsyncIterator[dict[str, Sink]]:
+    made = {}
+    for name, (_, reply, where) in RELAYS.items():
+        sink = Sink(
+            replies={TO: reply} if where == "rcpt" else {},
+            data_replies=[reply] if where == "dot" else [],
+            password="another" if where == "auth" else "AUTHCODE",
+        )
+        made[name] = await sink.start()
+    yield made
+    for sink in made.values():
+        await sink.stop()
+
+
+def relays_file(folder: Path, sinks: dict[str, Sink]) -> Path:
+    """One relay for each sink, each for a sender of its own."""
+    file = folder / "relays.toml"
+    tables = [
+        f"""[relays.{name}]
+preset = "{RELAYS[name][0]}"
+url = "smtp://zouchengzhuo%40163.com:AUTHCODE@127.0.0.1:{sink.port}?plaintext=allow"
+sender_must_equal_login = false
+from = ["{name}@example.com"]
+"""
+        for name, sink in sinks.items()
+    ]
+    file.write_text("\n".join(tables))
+    return file
+
+
+async def log_of(client: httpx.AsyncClient, service: Service, id: str, lines: int) -> list[dict[str, Any]]:
+    """The delivery log, as soon as it has so many lines."""
+    moved = service.signals.watch(id)
+    async with asyncio.timeout(15):
+        while len(found := (await client.get(f"/messages/{id}/events")).json()["data"]) < lines:
+            await moved.wait()
+            moved.clear()
+    return list(found)
+
+
+async def test_only_a_true_address_fault_bounces_and_suppresses(tmp_path: Path, sinks: dict[str, Sink]) -> None:
+    file = relays_file(tmp_path, sinks)
+    given: dict[str, Any] = {"capture": False, "relays_file": file, "recipient_limit": "off"}
+    async with running(tmp_path, **given) as (client, service):
+        ids, logs = {}, {}
+        for name in RELAYS:  # the bad address last: from then on nobody may send to it
+            mail = {**ARTICLE, "from": f"{name}@example.com", "to": TO}
+            answer = await client.post("/send", json=mail)
+            assert answer.status_code == 202, answer.text
+            ids[name] = answer.json()["id"]
+            logs[name] = await log_of(client, service, ids[name], 3 if name == "worn" else 2)
+        views = {name: (await client.get(f"/messages/{id}")).json() for name, id in ids.items()}
+        suppressed = (await client.get("/suppressions")).json()["data"]
+        relays = {each["name"]: each for each in (await client.get("/relays")).json()["data"]}
+
+    told = {name: log[1]["data"] for name, log in logs.items()}
+    assert {name: (data["class"], data["scope"], data["action"], data["charged"]) for name, data in told.items()} == {
+        "frequency": ("rate", "relay", "RATE", False),
+        "count": ("rate", "relay", "RATE", False),
+        "login": ("auth-refused", "relay", "AUTH", False),
+        "crowded": ("concurrency", "relay", "RATE", False),
+        "worn": ("connection-limit", "connection", "RECONN", False),
+        "address": ("bad-address", "recipient", "PERM", True),
+    }
+    states = {name: view["recipients"][0]["status"] for name, view in views.items()}
+    assert states == {
+        "frequency": "deferred",
+        "count": "deferred",
+        "login": "queued",
+        "crowded": "deferred",
+        "worn": "sent",
+        "address": "bounced",
+    }
+    for name in ("frequency", "count", "login", "crowded"):
+        assert views[name]["recipients"][0]["attempts"] == 0
+        assert told[name]["relay_paused_until"] == relays[name]["until"]
+        assert relays[name]["health"] == ("broken" if name == "login" else "waiting")
+    assert "relay_paused_until" not in told["worn"]
+    assert relays["worn"]["health"] == relays["address"]["health"] == "open"
+    assert len(sinks["login"].logins) == 1, "one wrong secret is one failed login"
+    assert len(sinks["worn"].logins) == 2, "over a new connection"
+    assert [(each["email"], each["message"]) for each in suppressed] == [(TO, ids["address"])]
+
+
+async def test_another_relay_takes_over_at_once_when_one_must_rest(tmp_path: Path) -> None:
+    resting, ready = Sink(replies={TO: "550 Domain frequency limited"}), Sink()
+    tables = [
+        f"[relays.{name}]\nurl = 'smtp://zouchengzhuo%40163.com:AUTHCODE@127.0.0.1:{(await sink.start()).port}"
+        f"?plaintext=allow&priority={priority}'"
+        for priority, (name, sink) in enumerate({"first": resting, "second": ready}.items(), 1)
+    ]
+    (tmp_path / "relays.toml").write_text("\n".join(tables))
+    async with running(tmp_path, capture=False, relays_file=tmp_path / "relays.toml") as (client, _):
+        answer = await client.post("/send", json={**ARTICLE, "to": TO}, headers={"Prefer": "wait=10"})
+        assert (answer.status_code, answer.json()["status"]) == (200, "sent")
+        log = (await client.get(f"/messages/{answer.json()['id']}/events")).json()["data"]
+    assert [(each["data"]["relay"], each["data"]["class"]) for each in log[1:]] == [
+        ("first", "rate"),
+        ("second", "sent"),
+    ]
+    assert len(ready.received) == 1
+    await resting.stop()
+    await ready.stop()
+
+
+class Narrow(Sink):
+    """Takes two recipients in one transaction; says so at RCPT, or only at the dot."""
+
+    at_dot = False
+
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
+        if len(envelope.rcpt_tos) >= 2 and not self.at_dot:
+            return "452 4.5.3 Error: too many recipients"
+        return await super().handle_RCPT(server, session, envelope, address, options)
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        if len(envelope.rcpt_tos) > 2:
+            return "554 Transaction failed: Recipient count exceeds 2."
+        return await super().handle_DATA(server, session, envelope)
+
+
+@pytest.mark.parametrize("at_dot", [False, True])
+async def test_too_many_recipients_come_in_several_transactions_at_once_and_uncharged(
+    tmp_path: Path, at_dot: bool
+) -> None:
+    sink = Narrow()
+    sink.at_dot = at_dot
+    await sink.start()
+    url = f"smtp://zouchengzhuo%40163.com:AUTHCODE@127.0.0.1:{sink.port}?plaintext=allow"
+    everybody = [f"{n}@example.org" for n in range(7)]
+    async with running(tmp_path, capture=False, relay_url=url) as (client, _):
+        answer = await client.post("/send", json={**ARTICLE, "to": everybody}, headers={"Prefer": "wait=10"})
+        assert answer.json()["status"] == "sent"
+        view = (await client.get(f"/messages/{answer.json()['id']}")).json()
+        assert [each["attempts"] for each in view["recipients"]] == [1] * 7
+        await client.post("/send", json={**ARTICLE, "to": everybody}, headers={"Prefer": "wait=10"})
+    carried = [each.rcpt_tos for each in sink.received]
+    assert sorted(address for rcpt_tos in carried[: len(carried) // 2] for address in rcpt_tos) == everybody
+    assert all(len(rcpt_tos) <= 2 for rcpt_tos in carried)
+    await sink.stop()
+
+
+async def test_ones_own_row_decides(tmp_path: Path) -> None:
+    sink = await Sink(replies={TO: "550 Not on Tuesdays"}).start()
+    (tmp_path / "relays.toml").write_text(
+        f"""
+[[rules]]
+name = "tuesday"
+codes = ["550"]
+text = "not on tuesdays"
+scope = "recipient"
+action = "TEMP"
+wait = "24h"
+
+[relays.own]
+url = "smtp://zouchengzhuo%40163.com:AUTHCODE@127.0.0.1:{sink.port}?plaintext=allow"
+"""
+    )
+    async with running(tmp_path, capture=False, relays_file=tmp_path / "relays.toml") as (client, service):
+        id = (await client.post("/send", json={**ARTICLE, "to": TO})).json()["id"]
+        data = (await log_of(client, service, id, 2))[1]["data"]
+    assert (data["class"], data["action"], data["charged"]) == ("tuesday", "TEMP", True)
+    await sink.stop()

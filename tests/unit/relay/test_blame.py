@@ -1,0 +1,108 @@
+"""What a pool does with a verdict on it: rests, probes, learns, alerts. No sockets: nothing is sent here."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from structlog.testing import capture_logs
+
+from service.mail.outcome import Phase, Verdict, judge_reply
+from service.mail.reply import make_reply
+from service.relay.config import relay_from
+from service.relay.pool import Pool
+from service.relay.port import Health, RecipientResult, Report
+from service.settings import load
+from tests.support.clock import EPOCH, SteppedClock
+
+
+@pytest.fixture
+async def clock() -> SteppedClock:
+    return SteppedClock()
+
+
+def pool_for(clock: SteppedClock, **more: object) -> Pool:
+    config = relay_from("r", {"url": "smtp://127.0.0.1:9?plaintext=allow", "preset": "163", **more}, "test")
+    return Pool(replace(config, max_connections=4), load(), clock)
+
+
+def said(pool: Pool, phase: Phase, code: int, text: str, *, to: int = 1, served: int = 0) -> tuple[Verdict, Report]:
+    reply = make_reply(code, [text])
+    report = Report([RecipientResult(phase, reply)] * to, mail_started=True, content_started=False, served=served)
+    return judge_reply(pool.policy, phase, reply), report
+
+
+async def test_a_rate_limit_pauses_and_again_pauses_longer(clock: SteppedClock) -> None:
+    pool = pool_for(clock)
+    until = pool.blame(*said(pool, Phase.DOT, 451, "MI:SFQ"), "rate: 451 MI:SFQ")
+    assert until == EPOCH + 900_000
+    assert (pool.free(EPOCH), pool.status(EPOCH).health) == (0, Health.WAITING)
+    clock.step(900)
+    assert pool.blame(*said(pool, Phase.DOT, 451, "MI:SFQ"), "again") == clock.now() + 1_800_000
+    await pool.close(0)
+
+
+async def test_the_longest_wait_wins(clock: SteppedClock) -> None:
+    pool = pool_for(clock)
+    until = pool.blame(*said(pool, Phase.DOT, 451, "MI:SFQ"), "rate")
+    assert pool.blame(*said(pool, Phase.MAIL, 421, "HL:ICC"), "concurrency") == until, "30 s more change nothing"
+    quota = pool.blame(*said(pool, Phase.DOT, 554, "MI:STC"), "quota")
+    assert quota is not None
+    assert until is not None
+    assert quota > until, "midnight in China"
+    await pool.close(0)
+
+
+async def test_too_many_connections_halve_them(clock: SteppedClock) -> None:
+    pool = pool_for(clock)
+    assert pool.free(EPOCH) == 4
+    pool.blame(*said(pool, Phase.MAIL, 421, "HL:ICC"), "concurrency")
+    pool.resume()
+    assert pool.free(EPOCH) == 2
+    await pool.close(0)
+
+
+async def test_a_worn_connection_is_renewed_and_the_next_carries_one_message_less(clock: SteppedClock) -> None:
+    pool = pool_for(clock)
+    verdict, report = said(pool, Phase.MAIL, 450, "MI:DMC", served=6)
+    renewed: list[bool] = []
+    report.renew = lambda: renewed.append(True)
+    assert pool.blame(verdict, report, "connection-limit") is None
+    assert (pool.max_messages, renewed, pool.status(EPOCH).health) == (5, [True], Health.OPEN)
+    verdict, report = said(pool, Phase.MAIL, 450, "MI:DMC", served=1)
+    pool.blame(verdict, report, "connection-limit")
+    assert pool.max_messages == 1, "never none"
+    await pool.close(0)
+
+
+async def test_it_learns_how_many_recipients_a_relay_takes(clock: SteppedClock) -> None:
+    pool = pool_for(clock)
+    verdict, report = said(pool, Phase.RCPT, 452, "4.5.3 too many recipients", to=10)
+    report.results = [RecipientResult(Phase.DOT, make_reply(250, ["ok"]))] * 7 + list(report.results)[:3]
+    pool.blame(verdict, report, "")
+    assert pool.max_recipients == 7, "as many as it took"
+    pool.blame(*said(pool, Phase.DOT, 554, "Recipient count exceeds 3", to=7), "")
+    assert pool.max_recipients == 3, "half, when it does not say how many"
+    pool.blame(*said(pool, Phase.RCPT, 452, "4.5.3 too many recipients", to=1), "")
+    assert pool.max_recipients == 1
+    await pool.close(0)
+
+
+async def test_a_refused_login_breaks_the_relay_and_the_third_in_a_row_is_told(clock: SteppedClock) -> None:
+    pool = pool_for(clock)
+    with capture_logs() as lines:
+        for seconds, alerts in ((60, 0), (60, 0), (600, 1)):
+            until = pool.blame(*said(pool, Phase.AUTH, 535, "Error: authentication failed"), "535")
+            assert pool.status(EPOCH).health is Health.BROKEN
+            assert sum(line["event"] == "alert.relay" for line in lines) == alerts
+            clock.step(seconds)
+            assert until is not None
+    await pool.close(0)
+
+
+async def test_an_operators_pause_is_not_ended_by_a_rate_limit(clock: SteppedClock) -> None:
+    pool = pool_for(clock)
+    pool.hold("by hand")
+    assert pool.blame(*said(pool, Phase.DOT, 451, "MI:SFQ"), "rate") is None
+    assert pool.status(EPOCH).health is Health.PAUSED
+    await asyncio.sleep(0)
+    await pool.close(0)
