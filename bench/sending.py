@@ -24,7 +24,7 @@ async def postroom(port: int, count: int, connections: int, options: str, conten
     from service.relay.pool import Pool
     from service.relay.port import Outgoing, Report
     from service.settings import load
-    from service.spool.settling import Settler
+    from service.spool.settling import Settler, judge_all
     from service.store.port import Delivery, DueRecipient, Settlement
 
     scheme, _, rest = options.partition(",")
@@ -53,7 +53,8 @@ async def postroom(port: int, count: int, connections: int, options: str, conten
             pool.start(outgoing, lambda report, delivery=delivery: record(delivery, report))
 
     def record(delivery: Delivery, report: Report) -> None:
-        settlement = settler.settle(delivery, report, sealed).settlement
+        verdicts = judge_all(pool.policy, delivery, report.results, SYSTEM.now())
+        settlement = settler.settle(delivery, report, sealed, verdicts, None)
         assert settlement.result == "sent", settlement
         records.append(settlement)
         if len(records) == wanted:

@@ -1,6 +1,6 @@
 """Write the generated parts of the docs anew, each from the code that it tells of.
 
-The state diagram from mail/lifecycle, the settings table from settings, and for template authors the filters of mail/sandbox,
+The state diagram from mail/lifecycle, the settings tables from settings, and for template authors the filters of mail/sandbox,
 what those of mail/formats write, and the rules of mail/lint; what
 replies mean from relay/policy.toml. Run as `make docs`. A test fails when what is committed differs.
 """
@@ -9,6 +9,7 @@ import re
 import textwrap
 import types
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -59,10 +60,18 @@ def lifecycle() -> str:
     )
 
 
-def settings_table() -> str:
-    """The README's table."""
+# the settings that one needs first, for README
+_FIRST = (
+    "relay_url", "relay_url_file", "relays_file", "database_url", "host", "port", "bootstrap_key_file", "templates_dir",
+    "dkim_file", "redirect_all_to",
+)  # fmt: skip
+
+
+def settings_table(names: Iterable[str] = tuple(Settings.model_fields)) -> str:
+    """The table of docs/settings.md, or of some of them."""
     rows = ["| variable | default | what it does |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
+    for name in names:
+        field = Settings.model_fields[name]
         rows.append(f"| `{PREFIX}{name.upper()}` | {_default(field)} | {field.description} |")
     return "\n".join(rows) + "\n"
 
@@ -147,7 +156,12 @@ def between(text: str, name: str, source: str, table: str) -> str:
 
 
 def readme(text: str) -> str:
-    """README with its settings table."""
+    """README with the settings that one needs first."""
+    return between(text, "first settings", "service/settings.py", settings_table(_FIRST))
+
+
+def settings(text: str) -> str:
+    """docs/settings.md with all settings."""
     return between(text, "settings", "service/settings.py", settings_table())
 
 
@@ -160,13 +174,15 @@ def templates(text: str) -> str:
 
 def documents() -> dict[Path, str]:
     """Every generated file and its text."""
-    front, authors, providers = ROOT / "README.md", ROOT / "docs" / "templates.md", ROOT / "docs" / "relays.md"
-    return {
-        ROOT / "docs" / "lifecycle.md": lifecycle(),
-        front: readme(front.read_text(encoding="utf-8")),
-        authors: templates(authors.read_text(encoding="utf-8")),
-        providers: relays(providers.read_text(encoding="utf-8")),
-    }
+    made = {ROOT / "docs" / "lifecycle.md": lifecycle()}
+    for name, write in (
+        ("README.md", readme),
+        ("docs/settings.md", settings),
+        ("docs/templates.md", templates),
+        ("docs/relays.md", relays),
+    ):
+        made[ROOT / name] = write((ROOT / name).read_text(encoding="utf-8"))
+    return made
 
 
 def main() -> None:

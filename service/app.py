@@ -24,11 +24,12 @@ from service.api.context import Context
 from service.capture.inbox import inbox_app
 from service.capture.mailbox import Mailbox
 from service.capture.relay import CaptureRelay
-from service.clock import SYSTEM, Clock
+from service.clock import SYSTEM, Clock, rfc3339
 from service.errors import ConfigurationError, PostroomError
 from service.relay import open_relays
 from service.relay.port import Relays
 from service.settings import Settings
+from service.settings import unknown as unknown_settings
 from service.spool.dispatch import Dispatcher
 from service.spool.health import Readiness
 from service.spool.janitor import Janitor
@@ -128,19 +129,28 @@ class Service:
         await store.open()
         await templates.number()
         service = cls(settings, clock, store, relays, templates, signing, captured, holder)
+        for name, meant in unknown_settings().items():
+            log.warning(Log.UNKNOWN_SETTING, name=name, did_you_mean=meant)
+        service._warn_of_gaps()
         await service._bootstrap()
         await service._janitor.exchange_offers()
         service._start_loops()
-        log.info(Log.STARTED, role=settings.role, relays=relays.names(), guard=service.readiness.guard)
+        keys = [key.label for key in signing.ring.keys]
+        log.info(Log.STARTED, role=settings.role, relays=relays.names(), guard=service.readiness.guard, dkim=keys)
         return service
+
+    def _warn_of_gaps(self) -> None:
+        """Domains that are meant to be signed and, from some moment on, are not."""
+        for domain, at in self.signing.ring.gaps(self.clock.now()):
+            log.warning(Log.DKIM_GAP, domain=domain, unsigned_from=rfc3339(at))
 
     async def _bootstrap(self) -> None:
         file = self.settings.bootstrap_key_file
-        if file is None:
-            return
-        token = _read_secret("POSTROOM_BOOTSTRAP_KEY_FILE", file)
-        if await self.keys.bootstrap(token):
+        if file is not None and await self.keys.bootstrap(_read_secret("POSTROOM_BOOTSTRAP_KEY_FILE", file)):
             log.info(Log.BOOTSTRAP_KEY, file=str(file))
+        if self.settings.auth == "keys" and not await self.keys.list(None):
+            remedy = "nobody can use the API: `postroom keys create NAME`, or POSTROOM_BOOTSTRAP_KEY_FILE"
+            log.warning(Log.NO_KEYS, remedy=remedy)
 
     def _start_loops(self) -> None:
         loops = [self._janitor.run()]
@@ -188,6 +198,7 @@ class Service:
         try:
             await asyncio.to_thread(self.signing.reload)
             log.info(Log.DKIM_RELOADED, keys=[key.label for key in self.signing.ring.keys])
+            self._warn_of_gaps()
         except PostroomError as error:
             log.error(Log.DKIM_REFUSED, detail=error.detail)
         try:

@@ -1,7 +1,7 @@
 """The `postroom` command: one small function for each subcommand.
 
-postroom dev        everything on this machine: SQLite under var/, capture relay, /inbox, /docs, no key needed
-postroom serve      the service, configured by POSTROOM_* (see README)
+postroom dev        everything on this machine: var/dev.db, capture relay, /inbox, /docs, no key needed
+postroom serve      the service, configured by POSTROOM_* (see docs/settings.md)
 postroom migrate    bring the store's schema up to date
 postroom keys       create, list and revoke API keys
 postroom relay      list and check relays
@@ -24,6 +24,7 @@ from service import dkim_commands, template_commands
 from service import settings as configuration
 from service.clock import SYSTEM, rfc3339
 from service.errors import PostroomError
+from service.secret_files import write_secret
 from service.settings import Settings
 from service.telemetry import configure_logging
 
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     dev = add("dev", _dev, "Run everything on this machine, with a capture relay and an inbox.")
     dev.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     dev.add_argument("--port", type=int, help="port to listen on (default 8000)")
+    dev.add_argument("--relays", action="store_true", help="send by the configured relays instead of capturing")
     serve = add("serve", _serve, "Run the service as POSTROOM_* configures it.")
     serve.add_argument("--role", choices=("all", "api", "sender"), help="what this process does")
     serve.add_argument("--hold", action="store_true", default=None, help="start with sending held")
@@ -77,7 +79,12 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
     create.set_defaults(run=_keys_create)
     create.add_argument("name")
     create.add_argument("--account", default="default")
-    create.add_argument("--scope", action="append", choices=("send", "read", "content", "admin"))
+    create.add_argument(
+        "--scope",
+        action="append",
+        choices=("send", "read", "content", "admin"),
+        help="give it once for each; default: send and read",
+    )
     create.add_argument("--from", dest="from_allowed", action="append", default=[], metavar="ADDRESS_OR_DOMAIN")
     create.add_argument("--rate", help="for example 100/s")
     listing = commands.add_parser("list", help="show all keys, without their secrets")
@@ -86,9 +93,9 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
     revoke = commands.add_parser("revoke", help="end a key at once")
     revoke.set_defaults(run=_keys_revoke)
     revoke.add_argument("id")
-    commands.add_parser("generate", help="print a fresh key for POSTROOM_BOOTSTRAP_KEY_FILE").set_defaults(
-        run=_keys_generate
-    )
+    generate = commands.add_parser("generate", help="make a key for POSTROOM_BOOTSTRAP_KEY_FILE")
+    generate.set_defaults(run=_keys_generate)
+    generate.add_argument("--output", type=Path, help="file to write, readable by its owner alone; default: print it")
 
 
 def _add_relay(parser: argparse.ArgumentParser) -> None:
@@ -126,8 +133,18 @@ def _dev(chosen: argparse.Namespace) -> int | None:
         )
     )
     settings = _open_on_loopback(settings)
+    if not chosen.relays:
+        settings = _captured(settings)
     configure_logging(settings.log_level, settings.log_format)
     return _run(_dev_main(settings))
+
+
+def _captured(settings: Settings) -> Settings:
+    """Whatever relays the environment names, nothing leaves; and mail of a real queue is not swallowed by the capture."""
+    apart: dict[str, Any] = {"relay_url": None, "relay_url_file": None, "relays_file": None}
+    if "database_url" not in settings.model_fields_set:
+        apart["database_url"] = "sqlite:///var/dev.db"
+    return settings.model_copy(update=apart)
 
 
 def _open_on_loopback(settings: Settings) -> Settings:
@@ -214,12 +231,11 @@ async def _store() -> AsyncIterator[Any]:
 
 def _keys_create(chosen: argparse.Namespace) -> int | None:
     from service.spool.keys import Keys
-    from service.spool.values import SCOPES
 
     async def work() -> int:
         async with _store() as store:
             key, token = await Keys(SYSTEM, store).create(
-                chosen.account, chosen.name, chosen.scope or SCOPES, chosen.from_allowed, chosen.rate
+                chosen.account, chosen.name, chosen.scope or ("send", "read"), chosen.from_allowed, chosen.rate
             )
         print(token)
         print(f"{key.id}: account {key.account}, scopes {', '.join(key.scopes)}. Shown this once.", file=sys.stderr)
@@ -254,10 +270,15 @@ def _keys_revoke(chosen: argparse.Namespace) -> int | None:
     return _run(work())
 
 
-def _keys_generate(_: argparse.Namespace) -> int:
+def _keys_generate(chosen: argparse.Namespace) -> int:
     from service.spool.keys import MARK
 
-    print(MARK + SYSTEM.token())
+    token = MARK + SYSTEM.token()
+    if chosen.output is None:
+        print(token)
+        return 0
+    write_secret(chosen.output, token.encode() + b"\n")
+    print(f"{chosen.output}: a key that is admin of an empty store; give its path as POSTROOM_BOOTSTRAP_KEY_FILE.")
     return 0
 
 

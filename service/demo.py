@@ -58,7 +58,7 @@ async def _send_all(service: Service) -> int:
     submissions = [("the article's example", article())]
     submissions += [
         (f"{loaded.label}, {locale}", of_template(service, loaded.template, locale))
-        for loaded in await service.templates.all()
+        for loaded in [await service.templates.get(name) for name in service.templates.in_folder()]
         for locale in loaded.template.locales
     ]
     sent = 0

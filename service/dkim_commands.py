@@ -1,15 +1,16 @@
 """`postroom dkim generate | records`: make a key, and show what DNS must say for the keys that are configured."""
 
 import argparse
-import os
+import json
 from pathlib import Path
 from typing import Any
 
 from service import settings as configuration
-from service.clock import rfc3339
+from service.clock import SYSTEM, rfc3339
 from service.errors import ConfigurationError, PostroomError
 from service.mail.address import parse_domain
 from service.mail.dkim_keys import DkimKey, generate, is_selector, load_private, zone_line
+from service.secret_files import write_secret
 from service.spool.signing import load_ring
 
 
@@ -40,16 +41,12 @@ def _generate(chosen: argparse.Namespace) -> int:
     if not is_selector(chosen.selector):
         raise ConfigurationError(f"{chosen.selector}: a selector is a name such as pr2026 (RFC 6376 3.1)")
     pem = generate(chosen.kind)
-    try:
-        handle = os.open(chosen.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise ConfigurationError(f"{chosen.file}: {error.strerror}") from None
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(pem)
+    write_secret(chosen.file, pem)
     key = DkimKey(domain, chosen.selector, load_private(pem))
     print(f"{chosen.file}: private key, {key.algorithm}. Publish this record, wait until it is everywhere:\n")
-    print(f"  {zone_line(key)}\n\nthen add to POSTROOM_DKIM_FILE:\n")
-    print(f'  [domains."{domain}"]\n  keys = [{{ selector = "{key.selector}", file = "{chosen.file}" }}]')
+    print(f"  {zone_line(key)}\n\nThen put this line into POSTROOM_DKIM_FILE, between the brackets of")
+    print(f'`keys = [ ]` in the table [domains."{domain}"]; docs/dkim.md shows a whole file:\n')
+    print(f'  {{ selector = "{key.selector}", file = {json.dumps(str(chosen.file.resolve()), ensure_ascii=False)} }},')
     return 0
 
 
@@ -57,7 +54,10 @@ def _records(_: argparse.Namespace) -> int:
     file = configuration.load().dkim_file
     if file is None:
         raise ConfigurationError("POSTROOM_DKIM_FILE is not set")
-    for key in load_ring(file).keys:
+    ring = load_ring(file)
+    for key in ring.keys:
         bounds = [f"{word} {rfc3339(at)}" for word, at in (("from", key.since), ("until", key.until)) if at is not None]
         print(f"; {key.algorithm}{', signs ' + ' '.join(bounds) if bounds else ''}\n{zone_line(key)}")
+    for domain, at in ring.gaps(SYSTEM.now()):
+        print(f"; WARNING: from {rfc3339(at)} no key of {domain} is valid: its mail goes unsigned")
     return 0

@@ -1,9 +1,11 @@
-"""Every setting, read from the environment (prefix POSTROOM_) once, here. The README's table is made from this file.
+"""Every setting, read from the environment (prefix POSTROOM_) once, here. docs/settings.md is made from this file.
 
 A wrong value stops the start with a sentence naming the setting; every limit of the service is one of these.
 """
 
+import os
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -90,6 +92,12 @@ class Settings(BaseSettings):
     max_kills: int = Field(3, ge=1, description="A message that kills its sender this often is failed as poison.")
     lease: Seconds = Field(30, ge=2, description="A sender's claim; its heartbeat renews it at a third of this.")
     poll_interval: Seconds = Field(1, gt=0, description="How often the queue is looked at without a hint.")
+    quota_headroom: float = Field(
+        0.1, ge=0, lt=1, description="Share of each relay's quota that only priority high may use; a relay's own wins."
+    )
+    quota_guard: Seconds = Field(
+        1, description="A quota's window is taken longer by this, or by a fiftieth of it where that is less."
+    )
 
     max_recipients: int = Field(50, ge=1, description="Recipients of one message.")
     max_attachments: int = Field(50, ge=0, description="Attachments of one message.")
@@ -131,6 +139,13 @@ class Settings(BaseSettings):
     def raw_body_limit(self) -> int:
         """Octets of a request's body: base64 is 4/3 of what it holds, and 1 MiB for the rest."""
         return self.max_message_bytes * 4 // 3 + MEBIBYTE
+
+
+def unknown() -> dict[str, str | None]:
+    """Variables that look like settings and are none, each with the name that was perhaps meant."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{PREFIX}API_KEY", f"{PREFIX}CI"}
+    found = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    return {name: next(iter(get_close_matches(name, known, 1, 0.8)), None) for name in found}
 
 
 def load(**overrides: Any) -> Settings:

@@ -44,8 +44,11 @@ class Log(StrEnum):
     TEMPLATE_PUBLISHED = "templates.published"
     DKIM_RELOADED = "dkim.reloaded"
     DKIM_REFUSED = "dkim.refused"
+    DKIM_GAP = "dkim.no_key"
     PURGED = "janitor.purged"
     BOOTSTRAP_KEY = "keys.bootstrap"
+    NO_KEYS = "keys.none"
+    UNKNOWN_SETTING = "settings.unknown"
 
 
 class Metrics:

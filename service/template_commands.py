@@ -59,7 +59,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     send.add_argument("--to", required=True, action="append", metavar="ADDRESS")
     send.add_argument("--locale")
     send.add_argument("--variables", type=Path, help="JSON file; default: the template's sample")
-    send.add_argument("--url", default="http://127.0.0.1:8000", help="the service (default %(default)s)")
+    send.add_argument("--url", help="the service (default: this machine, the port of POSTROOM_PORT or 8000)")
     send.add_argument("--key-file", type=Path, help="file with an API key; default: the variable POSTROOM_API_KEY")
 
 
@@ -76,8 +76,12 @@ def _folder(chosen: argparse.Namespace) -> tuple[Settings, Folder, list[Template
 
 def _list(chosen: argparse.Namespace) -> int:
     _, folder, faults = _folder(chosen)
-    for template in folder.templates.values():
-        print(f"{template.name}  {template.digest[:10]}  {', '.join(template.locales)}  {template.description}")
+    broken = [name for name in folder.names() if name not in folder.templates] if faults else []
+    for name in sorted({*folder.templates, *broken}):
+        if (template := folder.templates.get(name)) is not None:
+            print(f"{name}  {template.digest[:10]}  {', '.join(template.locales)}  {template.description}")
+        else:
+            print(f"{name}  BROKEN")
     for fault in faults:
         print(f"postroom: {fault}", file=sys.stderr)
     return 1 if faults else 0
@@ -146,7 +150,7 @@ def _variables(chosen: argparse.Namespace) -> Any:
     if chosen.variables is None:
         return None
     try:
-        return json.loads(chosen.variables.read_text(encoding="utf-8"))
+        return json.loads(chosen.variables.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"--variables: {chosen.variables}: {error}") from None
 
@@ -173,30 +177,50 @@ def _sentence(problems: Iterable[FieldProblem]) -> str:
 
 
 def _send_test(chosen: argparse.Namespace) -> int:
+    url = chosen.url or _default_url()
     body = {"from": chosen.from_, "to": chosen.to, "locale": chosen.locale, "variables": _variables(chosen)}
     headers = {"Content-Type": "application/json"}
     if key := _key(chosen):
         headers["Authorization"] = f"Bearer {key}"
     try:
         request = urllib.request.Request(  # noqa: S310 - the operator names the service
-            f"{chosen.url.rstrip('/')}/templates/{quote(chosen.name, safe='@')}/send-test",
+            f"{url.rstrip('/')}/templates/{quote(chosen.name, safe='@')}/send-test",
             json.dumps({name: value for name, value in body.items() if value is not None}).encode(),
             headers,
         )
         with urllib.request.urlopen(request, timeout=_HTTP_TIMEOUT) as response:  # noqa: S310
             print(response.read().decode())
     except urllib.error.HTTPError as error:
-        raise ConfigurationError(f"{error.code}: {_told(error.read())}") from None
-    except (OSError, ValueError, HTTPException) as error:  # ValueError: no URL, or a key that is no header
-        raise ConfigurationError(f"--url: {chosen.url}: {error}") from None
+        hint = " (--key-file FILE, or the variable POSTROOM_API_KEY, gives a key)" if error.code == 401 else ""
+        raise ConfigurationError(f"{error.code}: {_told(error.read())}{hint}") from None
+    except OSError as error:
+        why = _reason(error)
+        raise ConfigurationError(
+            f"{url} does not answer: {why}. Is the service running? --url names another."
+        ) from None
+    except (ValueError, HTTPException) as error:  # ValueError: no URL, or a key that is no header
+        raise ConfigurationError(f"--url: {url}: {error}") from None
     return 0
+
+
+def _default_url() -> str:
+    """The service that the same settings start on this machine."""
+    return f"http://127.0.0.1:{configuration.load().port or 8000}"
+
+
+def _reason(error: OSError) -> str:
+    """Why a connection failed, without Python's names."""
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, OSError):
+        return "no answer in time" if isinstance(reason, TimeoutError) else (reason.strerror or str(reason)).lower()
+    return str(reason)
 
 
 def _key(chosen: argparse.Namespace) -> str:
     if chosen.key_file is None:
         return os.environ.get("POSTROOM_API_KEY", "")
     try:
-        return str(chosen.key_file.read_text(encoding="utf-8").strip())
+        return str(chosen.key_file.read_text(encoding="utf-8-sig").strip())
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"--key-file: {chosen.key_file}: {error}") from None
 

@@ -53,29 +53,41 @@ class _Held:
 
 
 @asynccontextmanager
-async def json_body(request: Request, context: Context, limit: int) -> AsyncIterator[Any]:
-    """The parsed body; its bytes count as in flight until the block ends. Raises RequestError, QueueFull."""
-    check_headers(request)
+async def json_body(
+    request: Request, context: Context, limit: int, *, allowed: str = "", optional: bool = False
+) -> AsyncIterator[Any]:
+    """The parsed body; its bytes count as in flight until the block ends. Raises RequestError, QueueFull.
+
+    `allowed`: a sentence on the setting that `limit` follows from. `optional`: no body is as good as `{}`.
+    """
     declared = request.headers.get("content-length", "")
+    if optional and declared in ("", "0") and "transfer-encoding" not in request.headers:
+        yield {}
+        return
+    check_headers(request)
+    too_large = PayloadTooLarge(f"The body is larger than {limit} octets. {allowed or _FIXED}")
     if declared.isascii() and declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
+        raise too_large
     held = _Held(context)
     try:
-        body = await _read(request, context.settings.body_timeout, limit, held)
+        body = await _read(request, context.settings.body_timeout, limit, held, too_large)
         depth = context.settings.max_json_depth
         yield parse(body, depth) if len(body) < _IN_THREAD else await asyncio.to_thread(parse, body, depth)
     finally:
         held.release()
 
 
-async def _read(request: Request, timeout: float, limit: int, held: _Held) -> bytes:
+_FIXED = "This operation takes no more; no setting changes that."
+
+
+async def _read(request: Request, timeout: float, limit: int, held: _Held, too_large: PayloadTooLarge) -> bytes:
     chunks: list[bytes] = []
     try:
         async with asyncio.timeout(timeout):
             async for chunk in request.stream():
                 held.take(len(chunk))
                 if held.octets > limit:
-                    raise _too_large(limit)
+                    raise too_large
                 chunks.append(chunk)
     except TimeoutError:
         raise RequestTimeout from None
@@ -84,15 +96,13 @@ async def _read(request: Request, timeout: float, limit: int, held: _Held) -> by
     return b"".join(chunks)
 
 
-def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The body is larger than {limit} octets.")
-
-
 # --- JSON -------------------------------------------------------------------------------------------------------
 
 
 def parse(body: bytes, max_depth: int) -> Any:
     """Strict JSON. Raises MalformedJson with a sentence that says where."""
+    if not body or body.isspace():
+        raise MalformedJson("The body is empty: send one JSON object.")
     try:
         text = body.decode()
     except UnicodeDecodeError as error:

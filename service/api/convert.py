@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from service.api.models import AttachmentIn, FilterIn, SendIn, Strict
+from service.api.models import AttachmentIn, BatchIn, FilterIn, SendIn, Strict
 from service.api.problems import escape, field_problems
 from service.errors import FieldProblem, InvalidAttachment, PayloadTooLarge, ValidationFailed
 from service.mail.bodies import check_attachment, guess_type, in_utf8
@@ -17,22 +17,46 @@ from service.store.port import MessageFilter
 
 M = TypeVar("M", bound=Strict)
 
+MOST_TOLD = 100  # faults in one answer
+_MOST_VALUES = 10_000  # of a request
 
-def validate(model: type[M], value: Any, settings: Settings, now: int) -> M:
-    """`value` as `model`. Raises ValidationFailed with all faults of all fields."""
+
+def validate(model: type[M], value: Any, settings: Settings, now: int, decoded: dict[int, Any] | None = None) -> M:
+    """`value` as `model`. Raises ValidationFailed with all faults of all fields, a hundred at most.
+
+    `decoded`: base64 of a batch that is decoded already, so that messages that share a text share its bytes.
+    """
     problems: list[FieldProblem] = []
     parsed: M | None = None
+    if not issubclass(model, BatchIn):
+        _refuse_masses(value)
     try:
-        parsed = model.model_validate(value)
+        parsed = model.model_validate(value, context=decoded)
     except ValidationError as error:
         problems = field_problems(error, value, model)
     if issubclass(model, SendIn) and isinstance(value, dict):
         problems += _beyond_fields(value, parsed, settings, now)
     if problems:
         files = all(each.pointer.startswith("#/attachments/") for each in problems)
-        raise (InvalidAttachment if files else ValidationFailed)(errors=problems)
+        raise (InvalidAttachment if files else ValidationFailed)(errors=problems[:MOST_TOLD])
     assert parsed is not None
     return parsed
+
+
+def _refuse_masses(value: Any) -> None:
+    """A fault of each of a million entries would take gigabytes to tell. Variables of templates have limits of their own."""
+    left, pending = _MOST_VALUES, [value]
+    while pending and left > 0:
+        each = pending.pop()
+        if isinstance(each, dict):
+            left -= len(each)
+            pending += [inner for name, inner in each.items() if name != "variables"] if left > 0 else []
+        elif isinstance(each, list):
+            left -= len(each)
+            pending += each if left > 0 else []
+    if left <= 0:
+        detail = f"the request holds more than {_MOST_VALUES} values beside the variables of a template"
+        raise ValidationFailed(errors=[FieldProblem("#", "too_many", detail)])
 
 
 def _beyond_fields(value: dict[str, Any], parsed: Any, settings: Settings, now: int) -> list[FieldProblem]:

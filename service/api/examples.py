@@ -130,6 +130,7 @@ MESSAGE: dict[str, Any] = {
             "attempts_in_doubt": 0,
             "next_attempt_at": "2026-11-24T10:43:04.100Z",
             "held_back_by": "next attempt at 2026-11-24T10:43:04.100Z",
+            "held_by": {"reason": "retry", "relay": None, "quota": None, "until": "2026-11-24T10:43:04.100Z"},
             "relay": "default",
             "class": "temporary",
             "last_reply": {"code": 450, "enhanced_code": "4.2.0", "text": "try later"},
@@ -225,6 +226,20 @@ RELAY = {
     "sent": 12,
     "last_reply": "250 Mail OK queued as smtp3,DcmowAA",
     "last_error": None,
+    "quotas": [
+        {
+            "quota": "30/15m",
+            "per": "relay",
+            "unit": "messages",
+            "limit": 30,
+            "used": 27,
+            "in_flight": 1,
+            "left": 0,
+            "left_for_high": 3,
+            "next_free_at": "2026-11-24T10:52:31.408Z",
+            "next_free_at_for_high": None,
+        }
+    ],
 }
 CHECK = {
     "ok": False,

@@ -5,20 +5,43 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import pybase64
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 from service.durations import parse_duration
 from service.errors import PostroomError
-from service.mail.address import FORBIDDEN, Mailbox, make_mailbox, parse_mailbox
+from service.mail.address import FORBIDDEN, SEVERAL, Mailbox, make_mailbox, parse_mailbox
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_LOCALE = r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$"
+_KEY = r"^[\x20-\x7e]{1,256}$"
+_CATEGORY = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
+PATTERNS = {  # what is said of a text that does not fit
+    _LOCALE: "must be a language tag such as en or zh-CN (BCP 47)",
+    _KEY: "must be 1 to 256 printable ASCII characters",
+    _CATEGORY: "must be 1 to 64 lower-case letters, digits, dots, hyphens or underscores",
+}
 
 
 def refuse(code: str, detail: str) -> PydanticCustomError:
     """A fault of one field."""
     return PydanticCustomError("postroom", "{detail}", {"code": code, "detail": detail})
+
+
+_ADDRESS_DETAIL = 'must be "a@b", "Name <a@b>" or {"email": "a@b", "name": "Name"}'
+# what others call the two parts of an address
+_ADDRESS_PARTS = {
+    "address": "email", "mail": "email", "emailaddress": "email", "displayname": "name", "display_name": "name",
+}  # fmt: skip
 
 
 def _address(value: Any) -> Mailbox:
@@ -27,17 +50,36 @@ def _address(value: Any) -> Mailbox:
     try:
         if isinstance(value, str):
             return parse_mailbox(value, "")
-        if isinstance(value, dict) and isinstance(value.get("email"), str):
-            if unknown := set(value) - {"email", "name"}:
-                raise refuse(
-                    "unknown_field", f"unknown: {', '.join(sorted(unknown))[:60]}; an address has email and name"
-                )
-            name = value.get("name", "")
-            if isinstance(name, str):
-                return make_mailbox(value["email"], name, "")
+        if isinstance(value, dict):
+            return _mailbox_of(value)
     except PostroomError as error:
         raise refuse(error.errors[0].code, error.errors[0].detail) from None
-    raise refuse("invalid_address", 'must be "a@b", "Name <a@b>" or {"email", "name"}')
+    raise refuse("invalid_address", _ADDRESS_DETAIL)
+
+
+def _mailbox_of(value: dict[str, Any]) -> Mailbox:
+    if unknown := sorted(set(value) - {"email", "name"}):
+        known = {name: _ADDRESS_PARTS.get(name.lower()) for name in unknown}
+        told = [f"{name} is not known; here it is {here}" for name, here in known.items() if here]
+        strange = [name[:60] for name, here in known.items() if not here]
+        told += [f"{', '.join(strange[:3])} is not known; an address has email and name"] if strange else []
+        raise refuse("unknown_field", "; ".join(told))
+    email, name = value.get("email"), value.get("name")
+    if not isinstance(email, str) or not isinstance(name, str | None):
+        raise refuse("invalid_address", _ADDRESS_DETAIL)
+    return make_mailbox(email, name or "", "")
+
+
+def _one_address(value: Any) -> Mailbox:
+    """Where a list would not help."""
+    if isinstance(value, list):
+        raise refuse("invalid_address", "takes one address, not a list")
+    try:
+        return _address(value)
+    except PydanticCustomError as error:
+        if (error.context or {}).get("detail") == SEVERAL:
+            raise refuse("invalid_address", "takes one address") from None
+        raise
 
 
 _ADDRESS_SCHEMA = {
@@ -46,13 +88,16 @@ _ADDRESS_SCHEMA = {
         {"type": "string", "maxLength": 600, "examples": ["zoucz <zouchengzhuo@163.com>"]},
         {
             "type": "object",
-            "properties": {"email": {"type": "string", "maxLength": 254}, "name": {"type": "string", "maxLength": 320}},
+            "properties": {
+                "email": {"type": "string", "maxLength": 254},
+                "name": {"type": ["string", "null"], "maxLength": 320},
+            },
             "required": ["email"],
             "additionalProperties": False,
         },
     ],
 }
-Address = Annotated[Mailbox, PlainValidator(_address), WithJsonSchema(_ADDRESS_SCHEMA)]
+Address = Annotated[Mailbox, PlainValidator(_one_address), WithJsonSchema(_ADDRESS_SCHEMA)]
 
 
 def _listed(value: Any) -> Any:
@@ -60,7 +105,7 @@ def _listed(value: Any) -> Any:
 
 
 Addresses = Annotated[
-    list[Address],
+    list[Annotated[Mailbox, PlainValidator(_address)]],
     BeforeValidator(_listed),
     WithJsonSchema({"anyOf": [_ADDRESS_SCHEMA, {"type": "array", "items": _ADDRESS_SCHEMA}]}),
 ]
@@ -79,6 +124,9 @@ def _body(value: str) -> str:
 
 
 Line = Annotated[str, AfterValidator(_line)]
+Locale = Annotated[str, StringConstraints(pattern=_LOCALE)]
+Key = Annotated[str, StringConstraints(pattern=_KEY)]
+Category = Annotated[str, StringConstraints(pattern=_CATEGORY)]
 Body = Annotated[str, AfterValidator(_body)]
 
 
@@ -170,7 +218,18 @@ Duration = Annotated[
 ]
 
 
-def _base64(value: Any) -> bytes:
+def _base64(value: Any, info: ValidationInfo) -> bytes:
+    """`info.context`: what was decoded already, by the identity of the text (which stays with it, so that it is the same)."""
+    shared: dict[int, tuple[str, bytes]] | None = info.context
+    if shared is not None and id(value) in shared:
+        return shared[id(value)][1]
+    content = _decoded(value)
+    if shared is not None:
+        shared[id(value)] = (value, content)
+    return content
+
+
+def _decoded(value: Any) -> bytes:
     if not isinstance(value, str) or not value.isascii():
         raise refuse("invalid_base64", "must be standard base64 (RFC 4648 section 4)")
     try:

@@ -15,6 +15,7 @@ from service.durations import parse_rate
 from service.errors import FieldProblem, NotFound, RelayNotFound, ValidationFailed
 from service.mail.address import make_mailbox, parse_domain
 from service.relay.port import Relay
+from service.spool.waiting import quotas_of
 from service.store.port import Suppression
 from service.telemetry import CONTENT_TYPE
 
@@ -89,8 +90,16 @@ def _relay(call: Call) -> Relay:
 async def list_relays(call: Call) -> Response:
     """GET /relays."""
     only_query(call.request)
-    relays, now = call.context.relays, call.context.clock.now()
-    return json_response(views.page([views.relay(relays.get(name).status(now)) for name in relays.names()], None))
+    context, now = call.context, call.context.clock.now()
+    used = await quotas_of(context.store, context.relays, now)
+    relays = [context.relays.get(name) for name in context.relays.names()]
+    return json_response(views.page([views.relay(each, now, used.get(each.name, ())) for each in relays], None))
+
+
+async def _shown(call: Call, relay: Relay) -> Response:
+    now = call.context.clock.now()
+    used = await quotas_of(call.context.store, call.context.relays, now)
+    return json_response(views.relay(relay, now, used.get(relay.name, ())))
 
 
 async def check_relay(call: Call) -> Response:
@@ -102,17 +111,17 @@ async def check_relay(call: Call) -> Response:
 async def pause_relay(call: Call) -> Response:
     """POST /relays/{name}/pause."""
     context, relay = call.context, _relay(call)
-    async with json_body(call.request, context, _SMALL) as value:
+    async with json_body(call.request, context, _SMALL, optional=True) as value:
         asked = validate(PauseIn, value, context.settings, context.clock.now())
     relay.hold(asked.reason)
-    return json_response(views.relay(relay.status(context.clock.now())))
+    return await _shown(call, relay)
 
 
 async def resume_relay(call: Call) -> Response:
     """POST /relays/{name}/resume."""
     relay = _relay(call)
     relay.resume()
-    return json_response(views.relay(relay.status(call.context.clock.now())))
+    return await _shown(call, relay)
 
 
 # --- keys -------------------------------------------------------------------------------------------------------

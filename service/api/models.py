@@ -9,9 +9,12 @@ from service.api.fields import (
     Addresses,
     Base64,
     Body,
+    Category,
     Duration,
     HeaderValues,
+    Key,
     Line,
+    Locale,
     Metadata,
     Moment,
     OneOrTwoLines,
@@ -33,7 +36,7 @@ class TemplateUse(Strict):
         description="Name, or `name@version`.", examples=["verify-email"]
     )
     variables: dict[str, Any] = Field(default_factory=dict, description="Checked against the template's JSON Schema.")
-    locale: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")] | None = Field(
+    locale: Locale | None = Field(
         None, description="BCP 47 tag; the nearest language there is is used.", examples=["zh-CN"]
     )
 
@@ -59,7 +62,9 @@ class CalendarIn(Strict):
     """An invitation."""
 
     method: Literal["REQUEST", "CANCEL", "REPLY", "PUBLISH", "ADD", "COUNTER", "REFRESH", "DECLINECOUNTER"]
-    content: Annotated[Body, StringConstraints(min_length=1)] = Field(description="iCalendar (RFC 5545).")
+    content: Annotated[Body, StringConstraints(min_length=1)] = Field(
+        description="iCalendar (RFC 5545), from BEGIN:VCALENDAR to END:VCALENDAR; a METHOD in it must equal `method`."
+    )
     filename: Annotated[Line, StringConstraints(min_length=1, max_length=255)] = "invite.ics"
 
 
@@ -131,7 +136,7 @@ class SendIn(Strict):
 class BatchItemIn(SendIn):
     """A message of a batch, with an idempotency key of its own."""
 
-    idempotency_key: Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]{1,256}$")] | None = None
+    idempotency_key: Key | None = None
 
 
 class BatchIn(Strict):
@@ -179,10 +184,9 @@ class RenderIn(Strict):
     """Variables to preview a template with."""
 
     variables: dict[str, Any] | None = Field(None, description="Default: the template's sample.")
-    locale: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")] | None = None
+    locale: Locale | None = None
 
 
-_Locale = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")]
 _FILES = {"template.toml": "subject = ...", "html.j2": "<!doctype html>..."}
 
 
@@ -210,7 +214,7 @@ class SendTestIn(Strict):
     from_: Address = Field(alias="from")
     to: Addresses = Field(min_length=1)
     variables: dict[str, Any] | None = Field(None, description="Default: the template's sample.")
-    locale: _Locale | None = None
+    locale: Locale | None = None
     relay: Annotated[Line, StringConstraints(min_length=1, max_length=64)] | None = None
 
 
@@ -219,7 +223,7 @@ class SuppressionIn(Strict):
 
     email: Address
     reason: Literal["bad_address", "complaint", "unsubscribe", "manual"] = "manual"
-    category: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")] | None = Field(
+    category: Category | None = Field(
         None, description="With `unsubscribe`: only messages of templates of this category are held back."
     )
     detail: Annotated[Line, StringConstraints(max_length=500)] = ""

@@ -78,7 +78,7 @@ def _operation(each: Operation) -> dict[str, Any]:
         made["security"] = [{"key": []}]
     if each.body is not None:
         made["requestBody"] = {
-            "required": True,
+            "required": not each.body_optional,
             "content": {
                 "application/json": {
                     "schema": {"$ref": _REF.format(model=each.body.__name__)},

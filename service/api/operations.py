@@ -73,6 +73,7 @@ class Operation:
     successes: tuple[Success, ...]
     scope: str | None = None  # None: anybody
     body: type[BaseModel] | None = None
+    body_optional: bool = False  # no body is as good as {}
     examples: Mapping[str, Any] = field(default_factory=dict)  # request bodies by name
     example_query: Mapping[str, Any] = field(default_factory=dict)
     query: type[BaseModel] | None = None

@@ -9,9 +9,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from service.api.elsewhere import told_elsewhere
+from service.api.wording import sentence
 from service.errors import FieldProblem, PostroomError
 
 MEDIA_TYPE = "application/problem+json"
+MOST_READ = 200  # findings; more than are told
 _SAFE = "!$&'()*+,;=:@/?-._~"  # RFC 3986 3.5: what a fragment may hold as it is
 
 
@@ -53,8 +56,8 @@ def escape(step: str) -> str:
 
 def field_problems(error: ValidationError, value: Any, model: type[BaseModel]) -> list[FieldProblem]:
     """Every finding, with a pointer that exists in `value` (or would, where something is missing)."""
-    found = error.errors(include_url=False, include_input=False, include_context=True)
-    return [_problem(each, value, model) for each in found]
+    found = error.errors(include_url=False, include_input=True, include_context=True)
+    return [_problem(each, value, model) for each in found[:MOST_READ]]
 
 
 def _problem(found: Any, value: Any, model: type[BaseModel]) -> FieldProblem:
@@ -63,11 +66,9 @@ def _problem(found: Any, value: Any, model: type[BaseModel]) -> FieldProblem:
     pointer = _pointer(location, value, keep_last=kind in {"missing", "extra_forbidden"})
     if kind == "postroom":
         return FieldProblem(pointer, found["ctx"]["code"], found["ctx"]["detail"])
-    if kind == "missing":
-        return FieldProblem(pointer, "missing", "is required")
     if kind == "extra_forbidden":
-        return FieldProblem(pointer, "unknown_field", _did_you_mean(location, model))
-    return FieldProblem(pointer, f"invalid_{kind}" if "_" not in kind else kind, found["msg"])
+        return FieldProblem(pointer, "unknown_field", _unknown(location, model))
+    return FieldProblem(pointer, kind, sentence(kind, found.get("ctx", {}), of_text=isinstance(found["input"], str)))
 
 
 def _pointer(location: Sequence[str | int], value: Any, *, keep_last: bool) -> str:
@@ -83,40 +84,27 @@ def _pointer(location: Sequence[str | int], value: Any, *, keep_last: bool) -> s
     return "#" + "".join(f"/{step}" for step in steps)
 
 
-# what nodemailer and its kin call a field, where it is not just another spelling
-_ELSEWHERE = {
-    "icalEvent": "calendar",
-    "attachDataUrls": "embed_data_urls",
-    "watchHtml": "alternatives",
-    "list": "unsubscribe_url, or headers",
-    "envelope": "envelope_from; the recipients are those of to, cc and bcc",
-    "returnPath": "envelope_from",
-    "xMailer": "headers",
-    "date": "scheduled_at",
-    "cid": "content_id",
-    "contentDisposition": "disposition",
-    "personalizations": "messages of /send/batch",
-    "send_at": "scheduled_at",
-    "sendAt": "scheduled_at",
-}
-
-
-def _did_you_mean(location: Sequence[str | int], model: type[BaseModel]) -> str:
-    if (here := _ELSEWHERE.get(str(location[-1]))) is not None:
-        return f"is not known; here it is {here}"
-    names = _names_at(model, [step for step in location[:-1] if isinstance(step, str)])
-    near = get_close_matches(str(location[-1]), names, 1, 0.6)
+def _unknown(location: Sequence[str | int], model: type[BaseModel]) -> str:
+    """What is said of a field that there is not: its name here, why it is refused, or the nearest there is."""
+    name = str(location[-1])
+    within = _model_at(model, [step for step in location[:-1] if isinstance(step, str)])
+    if within is None:
+        return "is not known"
+    names = [field.alias or each for each, field in within.model_fields.items()]
+    if (told := told_elsewhere(name, within, names)) is not None:
+        return told
+    near = get_close_matches(name.lower(), names, 1, 0.6)
     return f"is not known; did you mean {near[0]}?" if near else f"is not known; known are {', '.join(names)}"
 
 
-def _names_at(model: type[BaseModel], steps: Sequence[str]) -> list[str]:
+def _model_at(model: type[BaseModel], steps: Sequence[str]) -> type[BaseModel] | None:
     for step in steps:
         field = next((each for name, each in model.model_fields.items() if step in (each.alias, name)), None)
         inner = _model_in(field.annotation) if field else None
         if inner is None:
-            return []
+            return None
         model = inner
-    return [field.alias or name for name, field in model.model_fields.items()]
+    return model
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

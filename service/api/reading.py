@@ -1,5 +1,7 @@
 """Messages after they were accepted: look, move, cancel, retry, erase."""
 
+from typing import Any
+
 from starlette.responses import Response
 
 from service.api import views
@@ -10,7 +12,7 @@ from service.api.operations import Call
 from service.api.queries import ListQuery
 from service.api.requests import json_response, only_query, query
 from service.errors import FieldProblem, ValidationFailed
-from service.store.port import MessageFilter
+from service.store.port import MessageFilter, MessageView
 
 _SMALL = 64 * 1024  # octets of a body that holds no message
 
@@ -19,19 +21,27 @@ def _id(call: Call) -> str:
     return str(call.request.path_params["id"])
 
 
+async def shown(call: Call, view: MessageView) -> dict[str, Any]:
+    """A message, with what holds it back."""
+    messages = call.context.messages
+    return views.message(view, messages, await messages.look([view]))
+
+
 async def list_messages(call: Call) -> Response:
     """GET /messages."""
     asked = query(call, ListQuery)
     where = message_filter(asked)
     messages, after = await call.context.messages.list(call.caller.account, where, asked.limit, asked.after)
-    return json_response(views.page([views.message(each, call.context.messages) for each in messages], after))
+    look = await call.context.messages.look(messages)
+    shown = [views.message(each, call.context.messages, look) for each in messages]
+    return json_response(views.page(shown, after))
 
 
 async def get_message(call: Call) -> Response:
     """GET /messages/{id}."""
     only_query(call.request)
     view = await call.context.messages.get(call.caller.account, _id(call))
-    return json_response(views.message(view, call.context.messages))
+    return json_response(await shown(call, view))
 
 
 async def list_events(call: Call) -> Response:
@@ -57,13 +67,13 @@ async def reschedule(call: Call) -> Response:
     if problems := schedule_problems(asked.scheduled_at, context.settings, context.clock.now()):
         raise ValidationFailed(errors=problems)
     view = await context.messages.reschedule(call.caller.account, _id(call), asked.scheduled_at)
-    return json_response(views.message(view, context.messages))
+    return json_response(await shown(call, view))
 
 
 async def cancel(call: Call) -> Response:
     """POST /messages/{id}/cancel."""
     view = await call.context.messages.cancel(call.caller.account, _id(call))
-    return json_response(views.message(view, call.context.messages))
+    return json_response(await shown(call, view))
 
 
 async def cancel_where(call: Call) -> Response:
@@ -81,7 +91,7 @@ async def cancel_where(call: Call) -> Response:
 async def retry(call: Call) -> Response:
     """POST /messages/{id}/retry."""
     view = await call.context.messages.retry(call.caller.account, _id(call))
-    return json_response(views.message(view, call.context.messages), 202, {"Location": f"/messages/{_id(call)}"})
+    return json_response(await shown(call, view), 202, {"Location": f"/messages/{_id(call)}"})
 
 
 async def erase(call: Call) -> Response:

@@ -13,12 +13,15 @@ from service.api.body import fingerprint, json_body
 from service.api.convert import submission, validate
 from service.api.models import BatchIn, BatchItemIn, SendIn
 from service.api.operations import Call
+from service.api.reading import shown
 from service.api.requests import flag, idempotency_key, json_response, only_query, prefer_wait
 from service.errors import FieldProblem, PostroomError, ValidationFailed
 from service.mail.lifecycle import OPEN
 from service.spool.values import Answer, ItemResult, Submission
 
 _ITEMS_AT_ONCE = 25  # of a batch, checked without a pause
+_MESSAGE_ALLOWED = "POSTROOM_MAX_MESSAGE_BYTES allows {} octets of content, which base64 makes a third larger."
+_BATCH_ALLOWED = "POSTROOM_MAX_BATCH_BYTES allows {} octets of messages, which base64 makes a third larger."
 
 
 async def send(call: Call) -> Response:
@@ -26,9 +29,11 @@ async def send(call: Call) -> Response:
     request, context = call.request, call.context
     if request.url.query:
         only_query(request, "dry_run")
-    async with json_body(request, context, context.settings.raw_body_limit) as value:
-        asked = validate(SendIn, value, context.settings, context.clock.now())
-        one = submission(asked, context.settings)
+    settings = context.settings
+    allowed = _MESSAGE_ALLOWED.format(settings.max_message_bytes)
+    async with json_body(request, context, settings.raw_body_limit, allowed=allowed) as value:
+        asked = validate(SendIn, value, settings, context.clock.now())
+        one = submission(asked, settings)
         if request.url.query and flag(request, "dry_run"):
             return json_response(views.preview(await context.submitter.preview(one, call.caller)))
         key = idempotency_key(request, value)
@@ -64,7 +69,7 @@ async def _after_wait(call: Call, answer: Answer, seconds: float) -> Response:
     headers = {"Location": f"/messages/{id}", "Preference-Applied": f"wait={seconds:g}"}
     if answer.replayed:
         headers["Idempotent-Replayed"] = "true"
-    return json_response(views.message(view, call.context.messages), headers=headers)
+    return json_response(await shown(call, view), headers=headers)
 
 
 async def send_batch(call: Call) -> Response:
@@ -74,7 +79,8 @@ async def send_batch(call: Call) -> Response:
     partial_ok = _on_error(request.query_params.get("on_error", "reject_all"))
     settings = context.settings
     limit = settings.max_batch_bytes * 4 // 3 + 1024 * 1024
-    async with json_body(request, context, limit) as value:
+    allowed = _BATCH_ALLOWED.format(settings.max_batch_bytes)
+    async with json_body(request, context, limit, allowed=allowed) as value:
         batch = validate(BatchIn, value, settings, context.clock.now())
         if len(batch.messages) > settings.max_batch_messages:
             detail = (
@@ -82,8 +88,10 @@ async def send_batch(call: Call) -> Response:
             )
             raise ValidationFailed(errors=[FieldProblem("#/messages", "too_many_messages", detail)])
         items: list[Submission | PostroomError] = []
+        decoded: dict[int, Any] = {}
+        keys: set[str] = set()
         for number, message in enumerate(batch.messages, 1):
-            items.append(_item(call, {**batch.base, **message}))
+            items.append(_item(call, {**batch.base, **message}, decoded, keys))
             if number % _ITEMS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # a batch must not hold up the loop
         key = idempotency_key(request, value)
@@ -106,10 +114,15 @@ def _on_error(value: str) -> bool:
     return value == "partial"
 
 
-def _item(call: Call, value: dict[str, Any]) -> Submission | PostroomError:
+def _item(call: Call, value: dict[str, Any], decoded: dict[int, Any], keys: set[str]) -> Submission | PostroomError:
+    """One message. `decoded` and `keys` are those of the messages before it."""
     settings = call.context.settings
     try:
-        asked = validate(BatchItemIn, value, settings, call.context.clock.now())
+        asked = validate(BatchItemIn, value, settings, call.context.clock.now(), decoded)
+        if asked.idempotency_key in keys:
+            detail = "another message of this batch has the same key"
+            raise ValidationFailed(errors=[FieldProblem("#/idempotency_key", "repeated", detail)])
+        keys.update(filter(None, [asked.idempotency_key]))
         print_ = fingerprint("POST", "/send/batch#item", "", value) if asked.idempotency_key else b""
         return submission(asked, settings, key=asked.idempotency_key, fingerprint=print_)
     except PostroomError as error:

@@ -13,7 +13,7 @@ from service.api.models import FilesIn, PublishIn, RenderIn, SendTestIn
 from service.api.operations import Call
 from service.api.requests import idempotency_key, json_response, only_query
 from service.api.sending import accepted
-from service.errors import FieldProblem, NotFound, TemplateNotFound, ValidationFailed
+from service.errors import FieldProblem, NotFound, TemplateNotFound, TemplateRefused, ValidationFailed
 from service.mail.lint import Finding
 from service.mail.render import Rendered, Template
 from service.mail.template import NAME
@@ -67,7 +67,7 @@ async def render_template(call: Call) -> Response:
     """POST /templates/{name}/render."""
     context = call.context
     loaded = await _loaded(call)
-    async with json_body(call.request, context, _SMALL) as value:
+    async with json_body(call.request, context, _SMALL, optional=True) as value:
         asked = validate(RenderIn, value, context.settings, context.clock.now())
         variables = loaded.template.sample(asked.locale) if asked.variables is None else asked.variables
         rendered = context.submitter.render(loaded.template, variables, asked.locale)
@@ -118,9 +118,19 @@ async def publish_template(call: Call) -> Response:
     context, name = call.context, _name(call)
     async with json_body(call.request, context, _LARGE) as value:
         asked = validate(PublishIn, value, context.settings, context.clock.now())
+        before = await _current(call, name)
         loaded = await context.templates.publish(name, scaffold(name) if asked.files is None else asked.files)
     body = {**views.template(loaded), **_report(await _findings(call, loaded.template))}
-    return json_response(body, 201, {"Location": f"/templates/{name}"})
+    changed = before is None or before.template.digest != loaded.template.digest
+    return json_response(body, 201 if changed else 200, {"Location": f"/templates/{name}"})
+
+
+async def _current(call: Call, name: str) -> Loaded | None:
+    """What a name means now; None: nothing that can be used."""
+    try:
+        return await call.context.templates.get(name)
+    except (TemplateNotFound, TemplateRefused):
+        return None
 
 
 async def retire_template(call: Call) -> Response:
@@ -151,6 +161,9 @@ async def send_test(call: Call) -> Response:
     loaded = await _loaded(call)
     async with json_body(call.request, context, _SMALL) as value:
         asked = validate(SendTestIn, value, context.settings, context.clock.now())
+        if len(asked.to) > context.settings.max_recipients:
+            detail = f"{len(asked.to)} recipients; at most {context.settings.max_recipients} (POSTROOM_MAX_RECIPIENTS)"
+            raise ValidationFailed(errors=[FieldProblem("#/to", "too_many_recipients", detail)])
         template = loaded.template
         variables = dict(template.sample(asked.locale)) if asked.variables is None else asked.variables
         one = Submission(

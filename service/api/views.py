@@ -9,12 +9,14 @@ from service.api.problems import problem_document
 from service.clock import rfc3339
 from service.mail.lifecycle import State, message_status
 from service.mail.lint import Finding
+from service.mail.quota import HIGH, Quota
 from service.mail.text import html_to_text
-from service.relay.port import CheckStep, RelayStatus
+from service.relay.port import CheckStep, Relay
 from service.spool.messages import Messages
-from service.spool.templates import Loaded
+from service.spool.templates import Listed, Loaded
 from service.spool.values import PRIORITIES, ItemResult, Prepared, Preview
-from service.store.port import ApiKey, EventView, MessageView, RecipientView, Suppression, TemplateVersion
+from service.spool.waiting import HeldBy, Look
+from service.store.port import ApiKey, EventView, MessageView, QuotaUse, RecipientView, Suppression, TemplateVersion
 
 _PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
 _TIMES = {"next_attempt_at", "relay_paused_until", "scheduled_at"}  # members of an event's data that are moments
@@ -93,8 +95,8 @@ def _moment(ms: int | None) -> str | None:
     return None if ms is None else rfc3339(ms)
 
 
-def message(view: MessageView, messages: Messages) -> dict[str, Any]:
-    """One message."""
+def message(view: MessageView, messages: Messages, look: Look) -> dict[str, Any]:
+    """One message, and what `look` saw that holds it back."""
     return {
         "id": view.id,
         "status": messages.status(view),
@@ -114,12 +116,13 @@ def message(view: MessageView, messages: Messages) -> dict[str, Any]:
         "expires_at": rfc3339(view.expires_at),
         "closed_at": _moment(view.closed_at),
         "content_purged_at": _moment(view.content_purged_at),
-        "recipients": [_recipient(view, each, messages) for each in view.recipients],
+        "recipients": [_recipient(view, each, look) for each in view.recipients],
         "warnings": list(view.warnings),
     }
 
 
-def _recipient(view: MessageView, each: RecipientView, messages: Messages) -> dict[str, Any]:
+def _recipient(view: MessageView, each: RecipientView, look: Look) -> dict[str, Any]:
+    held = look.held_by(view, each)
     reply = None
     if each.last_code is not None or each.last_text:
         reply = {"code": each.last_code, "enhanced_code": each.last_enhanced or None, "text": each.last_text}
@@ -132,12 +135,17 @@ def _recipient(view: MessageView, each: RecipientView, messages: Messages) -> di
         "attempts": each.attempts,
         "attempts_in_doubt": each.in_doubt,
         "next_attempt_at": _moment(each.due_at),
-        "held_back_by": messages.held_back(view, each),
+        "held_back_by": held.words if held else None,
+        "held_by": _held_by(held) if held else None,
         "relay": each.relay,
         "class": each.last_kind or None,
         "last_reply": reply,
         "provider_message_id": each.provider_message_id if each.state is not State.QUEUED else None,
     }
+
+
+def _held_by(held: HeldBy) -> dict[str, Any]:
+    return {"reason": held.reason, "relay": held.relay, "quota": held.quota, "until": _moment(held.until)}
 
 
 def event(view: EventView) -> dict[str, Any]:
@@ -160,18 +168,18 @@ def page(entries: Sequence[Mapping[str, Any]], after: str | None) -> dict[str, A
     return {"data": list(entries), "next": after}
 
 
-def template(loaded: Loaded) -> dict[str, Any]:
+def template(each: Loaded | Listed) -> dict[str, Any]:
     """A template."""
-    each, source = loaded.template, loaded.template.source
+    source = each.source
     return {
-        "name": each.name,
-        "version": loaded.number,
-        "digest": each.digest,
-        "description": each.description,
-        "locales": list(each.locales),
-        "default_locale": each.default_locale,
-        "variables": each.schema,
-        "samples": {locale: dict(each.sample(locale)) for locale in each.locales},
+        "name": source.name,
+        "version": each.number,
+        "digest": source.digest,
+        "description": source.description,
+        "locales": list(source.locales),
+        "default_locale": source.default_locale,
+        "variables": dict(source.schema),
+        "samples": {locale: dict(words.sample) for locale, words in source.locales.items()},
         "defaults": {"ttl": source.ttl, "priority": source.priority, "unsubscribe": source.category},
     }
 
@@ -210,8 +218,9 @@ def suppression(each: Suppression) -> dict[str, Any]:
     }
 
 
-def relay(status: RelayStatus) -> dict[str, Any]:
-    """A relay."""
+def relay(each: Relay, now: int, used: Sequence[QuotaUse]) -> dict[str, Any]:
+    """A relay, and how much is taken of the quotas of its account."""
+    status, taken = each.status(now), {use.quota: use for use in used}
     return {
         "name": status.name,
         "host": status.host,
@@ -227,6 +236,24 @@ def relay(status: RelayStatus) -> dict[str, Any]:
         "sent": status.sent,
         "last_reply": status.last_reply or None,
         "last_error": status.last_error or None,
+        "quotas": [_quota(quota, taken.get(quota)) for quota in each.quotas],
+    }
+
+
+def _quota(quota: Quota, use: QuotaUse | None) -> dict[str, Any]:
+    """Those of a recipient or a domain have a count for each, which is not shown."""
+    limit, normal = quota.rate.count, quota.count_for(HIGH + 1)
+    return {
+        "quota": quota.text,
+        "per": quota.per.value,
+        "unit": quota.unit.value,
+        "limit": limit,
+        "used": use and use.used,
+        "in_flight": use and use.in_flight,
+        "left": use and max(normal - use.used, 0),
+        "left_for_high": use and max(limit - use.used, 0),
+        "next_free_at": _moment(use.free_at or None) if use else None,
+        "next_free_at_for_high": _moment(use.free_at_high or None) if use else None,
     }
 
 

@@ -19,7 +19,9 @@ _EXAMPLE = Decimal("1234567.1234321")
 _SHAPE = re.compile(
     r"(?P<before>[^0-9]*)1(?P<group>[^0-9]?)234(?P=group)567(?:(?P<point>[^0-9])(?P<places>1[0-9]*))?(?P<after>[^0-9]*)"
 )
-_WIDE = Decimal(10) ** 15  # Decimal's default context keeps 28 digits; larger amounts are Babel's
+_WIDE = (
+    Decimal(10) ** 15
+)  # Decimal keeps 28 digits and rounds the rest away: larger amounts are Babel's, which refuses them
 
 
 def amount_writer(locale: Locale, code: str) -> Write:
@@ -28,9 +30,8 @@ def amount_writer(locale: Locale, code: str) -> Write:
     def by_babel(value: Decimal) -> str:
         return format_currency(value, code, locale=locale)
 
-    shapes = [_SHAPE.fullmatch(by_babel(sign)) for sign in (_EXAMPLE, -_EXAMPLE)]
-    plus, minus = shapes
-    if plus is None or minus is None or any(plus[name] != minus[name] for name in ("group", "point", "places")):
+    plus, minus = (_SHAPE.fullmatch(by_babel(sign)) for sign in (_EXAMPLE, -_EXAMPLE))
+    if plus is None or minus is None:
         return by_babel
     places = len(plus["places"] or "")
     form, group, point = f",.{places}f", plus["group"], plus["point"] or ""
@@ -42,5 +43,4 @@ def amount_writer(locale: Locale, code: str) -> Write:
         around = minus if value.is_signed() else plus
         return around["before"] + format(abs(value), form).translate(separators) + around["after"]
 
-    checks = (Decimal(0), Decimal("-0.5"), Decimal("1234.5"), Decimal("12345.005"), Decimal("-0.001"), Decimal(1))
-    return by_digits if all(by_digits(each) == by_babel(each) for each in checks) else by_babel
+    return by_digits

@@ -69,18 +69,17 @@ def quoted_printable(raw: bytes) -> bytes:
     # a line that begins with a dot or "From " is legal, but old relays damage it
     if b"\n." in encoded or b"\nFrom " in encoded:
         encoded = encoded.replace(b"\n.", b"\n=2E").replace(b"\nFrom ", b"\n=46rom ")
-        if _ESCAPED_TOO_LONG.search(encoded):
-            encoded = _rewrap(encoded)
-    return encoded[1:].replace(b"\n", b"\r\n")
+    lines = encoded[1:].split(b"\n")
+    # the library counts white space at the end of a line wrongly, and escaping a first character adds two
+    if max(map(len, lines)) > _LINE:
+        lines = _rewrapped(lines)
+    return b"\r\n".join(lines)
 
 
-_ESCAPED_TOO_LONG = re.compile(rb"\n=(?:2E|46)[^\n]{74}")
-
-
-def _rewrap(encoded: bytes) -> bytes:
-    """Lines that escaping their first character made longer than 76 are broken once more."""
+def _rewrapped(long: list[bytes]) -> list[bytes]:
+    """Lines over 76 are broken once more, not inside of an escape (RFC 2045 6.7)."""
     lines: list[bytes] = []
-    for line in encoded.split(b"\n"):
+    for line in long:
         while len(line) > _LINE:
             cut = _LINE - 1
             while line[cut - 1 : cut] == b"=" or line[cut - 2 : cut - 1] == b"=":
@@ -88,7 +87,7 @@ def _rewrap(encoded: bytes) -> bytes:
             lines.append(line[:cut] + b"=")
             line = line[cut:]
         lines.append(line)
-    return b"\n".join(lines)
+    return lines
 
 
 _LINES_AT_ONCE = 1024  # so much stays in the processor's cache between encoding, cutting and joining
@@ -182,11 +181,11 @@ def attachment_part(attachment: Attachment, filename: str) -> tuple[str, bytes]:
     content_type = attachment.content_type or guess_type(filename)
     found = _TYPE.fullmatch(content_type)
     assert found is not None
-    given = _PARAMETER.findall(found["parameters"])
+    # `name` is always ours: clean, and the same as in Content-Disposition
+    given = [each for each in _PARAMETER.findall(found["parameters"]) if each[0].lower().partition("*")[0] != "name"]
     fields = f"Content-Type: {found['type'].lower()}"
     fields += "".join(f";\r\n {name}={value}" for name, value in given)
-    if "name" not in {name.lower() for name, _ in given}:
-        fields += name_parameter("name", filename)
+    fields += name_parameter("name", filename)
     fields += "\r\nContent-Transfer-Encoding: base64\r\n"
     fields += f"Content-Disposition: {attachment.disposition}" + filename_parameter(filename) + "\r\n"
     if attachment.content_id is not None:

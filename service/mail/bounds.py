@@ -232,6 +232,26 @@ def _before_round(_: Meter, value: Any, precision: Any = 0, method: Any = "commo
     return value
 
 
+def _before_truncate(
+    _: Meter, value: Any, length: Any = 255, killwords: Any = False, end: Any = "...", leeway: Any = None
+) -> Any:
+    if not isinstance(end, str) or type(length) is not int or length < len(end) or not _is_leeway(leeway):
+        raise TooMuch("truncate takes whole numbers, and a length that leaves room for its end")
+    return value
+
+
+def _is_leeway(leeway: Any) -> bool:
+    return leeway is None or (type(leeway) is int and leeway >= 0)
+
+
+def _before_items(_: Meter, value: Any, *__: Any, **___: Any) -> Any:
+    if isinstance(value, Undefined):
+        str(value)  # raises UndefinedError with its name
+    if not isinstance(value, dict):
+        raise TooMuch("dictsort takes a table")
+    return value
+
+
 def _before_select(meter: Meter, value: Any, *_: Any, **__: Any) -> Any:
     if isinstance(value, Undefined) or not value:
         return value
@@ -242,6 +262,8 @@ _BEFORE: Mapping[str, Callable[..., Any]] = {
     "join": _before_join,
     "replace": _before_replace,
     "round": _before_round,
+    "truncate": _before_truncate,
+    "dictsort": _before_items,
     "select": _before_select,
     "reject": _before_select,
     "selectattr": _before_select,

@@ -24,6 +24,11 @@ _MESSAGE_ID = re.compile(r"<?([^\s<>@]{1,250}@[^\s<>@]{1,250})>?")
 _URL = re.compile(r"https://[\x21-\x3b\x3d\x3f-\x7e]{1,900}|mailto:[\x21-\x3b\x3d\x3f-\x7e]{1,900}")  # fits a line
 _IMPORTANCE = {"x-priority", "importance"}
 _METHOD = re.compile(r"[A-Z]{1,20}")
+# RFC 5545 3.4 and 3.1: names without case, a content line may be folded; white space and a BOM around it do no harm
+_ICALENDAR = re.compile(r"[\s\ufeff]*BEGIN:VCALENDAR[ \t]*[\r\n]", re.I)
+_ICALENDAR_ENDS = re.compile(r"[\r\n]END:VCALENDAR\Z", re.I)
+_FOLDED = re.compile(r"\r\n?[ \t]|\n[ \t]")
+_ITS_METHOD = re.compile(r"(?:^|[\r\n])METHOD(?:;[^:\r\n]*)?:[ \t]*([^\r\n]*)", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ def compose(draft: Draft) -> Composed:
     end = b"" if body.ended or body.body[-1].endswith(b"\r\n") else b"\r\n"  # RFC 5321 4.1.1.4: the last line is ended
     segments = _merge([block.encode(), *body.body, end])
     # bcc addresses are in no header, yet they need SMTPUTF8 as well
-    smtputf8 = utf8 or not all(each.ascii for each in draft.bcc)
+    smtputf8 = utf8 or not all(map(str.isascii, (*draft.envelope, *(each.email for each in draft.bcc))))
     return Composed(segments, order, smtputf8, tuple(notices), sum(map(len, segments)))
 
 
@@ -91,6 +96,7 @@ def _check(draft: Draft) -> None:
         *_check_ids(draft),
         *_check_unsubscribe(draft.unsubscribe_urls),
         *_check_bodies(draft),
+        *_check_calendar(draft.calendar),
     ]
     for index, alternative in enumerate(draft.alternatives):
         problems += check_alternative(alternative, f"#/alternatives/{index}")
@@ -142,15 +148,29 @@ def _check_bodies(draft: Draft) -> list[FieldProblem]:
         bodies["calendar/content"] = draft.calendar.content
     for index, alternative in enumerate(draft.alternatives):
         bodies[f"alternatives/{index}/content"] = alternative.content
-    problems = [
+    return [
         FieldProblem(f"#/{name}", "control_character", "holds NUL or a lone surrogate")
         for name, body in bodies.items()
         if body and ("\0" in body or not _encodable(body))
     ]
-    if draft.calendar and _METHOD.fullmatch(draft.calendar.method) is None:
+
+
+def _check_calendar(calendar: Calendar | None) -> list[FieldProblem]:
+    """An iCalendar object whose method is the one that the part will name (RFC 5545 8.1)."""
+    if calendar is None:
+        return []
+    problems: list[FieldProblem] = []
+    if _METHOD.fullmatch(calendar.method) is None:
         problems.append(FieldProblem("#/calendar/method", "invalid_method", "must be an iTIP method such as REQUEST"))
-    if draft.calendar and (FORBIDDEN.search(draft.calendar.filename) or not clean_filename(draft.calendar.filename)):
+    if FORBIDDEN.search(calendar.filename) or not clean_filename(calendar.filename):
         problems.append(FieldProblem("#/calendar/filename", "invalid_filename", "must be a name such as invite.ics"))
+    text = calendar.content
+    if _ICALENDAR.match(text) is None or _ICALENDAR_ENDS.search(text.rstrip()[-14:]) is None:
+        detail = "must be an iCalendar object: from a line BEGIN:VCALENDAR to a line END:VCALENDAR (RFC 5545 3.4)"
+        problems.append(FieldProblem("#/calendar/content", "invalid_calendar", detail))
+    elif any(found.strip().upper() != calendar.method for found in _ITS_METHOD.findall(_FOLDED.sub("", text))):
+        detail = f"its METHOD must be {calendar.method}, as calendar.method says, or be left out"
+        problems.append(FieldProblem("#/calendar/content", "invalid_calendar", detail))
     return problems
 
 

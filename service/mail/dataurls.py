@@ -14,12 +14,14 @@ _DATA_URL = re.compile(
 )
 
 
-def embed_data_urls(html: str, seed: str) -> tuple[str, tuple[Attachment, ...]]:
-    """The html with `cid:` in place of base64 `data:` images, and the images. What is no good base64 stays."""
+def embed_data_urls(html: str, seed: str, most: int = 1000) -> tuple[str, tuple[Attachment, ...]]:
+    """The html with `cid:` in place of base64 `data:` images, and the images, `most` at most. What is no good base64 stays."""
     files: list[Attachment] = []
     known: dict[tuple[str, bytes], str] = {}
 
     def replace(found: re.Match[str]) -> str:
+        if len(files) >= most:
+            return found[0]
         try:
             content = pybase64.b64decode("".join(unescape(found["data"]).split()), validate=True)
         except ValueError:

@@ -16,14 +16,13 @@ from service.mail.headers import FOLD
 # RFC 6376 5.4.1, and what mailbox providers demand of bulk mail (RFC 8058 4: both unsubscribe fields)
 SIGNED = (
     "from", "sender", "reply-to", "to", "cc", "date", "message-id", "subject", "in-reply-to", "references",
-    "mime-version", "content-type", "content-transfer-encoding", "auto-submitted", "feedback-id",
+    "mime-version", "content-type", "content-transfer-encoding", "auto-submitted", "feedback-id", "importance", "x-priority",
     "list-id", "list-unsubscribe", "list-unsubscribe-post", "list-help", "list-subscribe", "list-owner", "list-archive",
+    "list-post",
 )  # fmt: skip
 # named once more than they stand, so that nobody can add one (RFC 6376 8.15)
-OVERSIGNED = frozenset(
-    ("from", "reply-to", "to", "cc", "date", "message-id", "subject", "mime-version", "content-type",
-     "list-unsubscribe", "list-unsubscribe-post")
-)  # fmt: skip
+# but for what providers add to any mail: Feedback-ID (SES) and Auto-Submitted
+OVERSIGNED = frozenset(SIGNED) - {"auto-submitted", "feedback-id"}
 
 SIGNATURE_ROOM = 1600  # octets that one signature is allowed for, before it is made
 

@@ -83,6 +83,21 @@ class DkimRing:
 
     def for_sender(self, email: str, at: int) -> tuple[DkimKey, ...]:
         """The keys that sign for this From address at that time (ms); empty: the message goes unsigned."""
+        return tuple(key for key in self._of(email) if key.valid_at(at))
+
+    def knows(self, email: str) -> bool:
+        """Whether there are keys for this From address, valid at some time."""
+        return bool(self._of(email))
+
+    def gaps(self, now: int) -> list[tuple[str, int]]:
+        """(domain, since when in ms) for each time from `now` on at which a domain has keys and none of them is valid."""
+        found: list[tuple[str, int]] = []
+        for domain, keys in self._by_domain.items():
+            moments = [now, *(key.until for key in keys if key.until is not None and key.until > now)]
+            found += [(domain, at) for at in sorted(set(moments)) if not any(key.valid_at(at) for key in keys)]
+        return found
+
+    def _of(self, email: str) -> Sequence[DkimKey]:
         if not self._by_domain:
             return ()
         domain = email.rpartition("@")[2].lower()
@@ -90,7 +105,7 @@ class DkimRing:
         while keys is None and "." in domain:
             domain = domain.partition(".")[2]
             keys = self._by_domain.get(domain) if domain in self._subdomains else None
-        return tuple(key for key in keys or () if key.valid_at(at))
+        return keys or ()
 
 
 def is_selector(text: str) -> bool:

@@ -59,3 +59,4 @@ class Draft:
     unsubscribe_urls: tuple[str, ...] = ()  # https: and mailto:, at most one of each
     importance: str | None = None  # high | normal | low
     auto_submitted: bool = True
+    envelope: tuple[str, ...] = ()  # all addresses on the wire: one that is not ASCII needs SMTPUTF8

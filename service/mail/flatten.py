@@ -2,7 +2,7 @@
 
 Jinja runs each block as a generator of its own on every rendering. A mail's layout never changes between two
 renderings, so blocks, `self.block()` and `super()` are put in place once, and static text around them is joined: one
-function, few chunks, and the whole html lies before the CSS is inlined.
+function, few chunks, and the whole html lies before the CSS is inlined. It is then that mail/links can read it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from jinja2 import nodes
 
+from service.mail.links import check_links
 from service.mail.sandbox import Environment, block_called, check_source
 from service.mail.template import TemplateFault
 
@@ -34,6 +35,7 @@ class _Flattener:
         self._environment, self._own = environment, own
         self._files: list[tuple[str, nodes.Template]] = []  # from the template to the outermost layout
         self._blocks: dict[str, list[tuple[str, nodes.Block]]] = {}
+        self._places: dict[int, str] = {}  # expression, by identity -> the file in which it stands
         self._nodes = 0
         self._depths = [0, 0]  # statements, loops
         next_file: str | None = file
@@ -67,7 +69,15 @@ class _Flattener:
         body = self._statements([*own, *root.body], file, ())
         flat = nodes.Template(body, lineno=1)
         flat.set_environment(self._environment)
+        if self._environment.autoescape:
+            check_links(flat, self._place)
         return flat
+
+    def _place(self, expression: nodes.Expr) -> tuple[str, int]:
+        file = self._places.get(id(expression), self._files[0][0])
+        if file in self._environment.from_mjml:
+            return f"{file.removesuffix('.j2')}.mjml", 1
+        return file, expression.lineno
 
     def _count(self, node: nodes.Node, file: str, line: int) -> None:
         self._nodes += 1 + sum(1 for _ in node.find_all(nodes.Node))
@@ -115,6 +125,7 @@ class _Flattener:
             if called is None:
                 if each.find(nodes.Call) is not None:
                     raise TemplateFault(file, each.lineno, "super() and self.block() stand alone in {{ }}")
+                self._places[id(each)] = file
                 made.append(nodes.Output([each], lineno=each.lineno))
             elif called == "super":
                 if not inside:

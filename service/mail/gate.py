@@ -1,4 +1,4 @@
-"""The gate: composed bytes are read again, by a parser that shares nothing with the writer, before they are stored.
+"""The gate: composed bytes are read again, by a parser that shares no code with the writer, before they are stored.
 
 The header block must hold exactly the intended names in the intended order, and nothing that could be read as a second
 header, a second message, or a line that a relay would break. A violation is our bug: a 500 with an alert.

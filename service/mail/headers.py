@@ -63,6 +63,8 @@ _OURS = {
     "x-status",
     "x-uid",
 }
+# commands to providers (SendGrid, SparkPost, Mandrill) that add recipients behind the envelope
+_ADDS_RECIPIENTS = {"x-smtpapi", "x-msys-api", "x-mc-bccaddress"}
 _OURS_PREFIX = ("mime-", "content-", "arc-", "resent-", "x-postroom-", "downgraded-")
 STRUCTURED = {"feedback-id", "list-id", "list-help", "list-post", "list-owner", "list-archive", "list-subscribe"}
 
@@ -86,6 +88,8 @@ def _check_header(name: str, value: str, seen: Mapping[str, str]) -> tuple[str, 
         return "invalid_header_name", "a header name is 1 to 76 printable ASCII characters without colon or space"
     if lowered in _OWN_FIELD:
         return "header_not_allowed", f"{name} has a field of its own: use `{_OWN_FIELD[lowered]}`"
+    if lowered in _ADDS_RECIPIENTS:
+        return "header_not_allowed", f"{name} can add recipients behind the envelope: use to, cc, bcc"
     if lowered in _OURS or lowered.startswith(_OURS_PREFIX):
         return "header_not_allowed", f"{name} is set by the service"
     if seen.get(lowered, name) != name:

@@ -4,7 +4,7 @@ Many readers of mail drop style elements. css-inline decides which declarations 
 attributes are taken over, so that the rest of the author's html stays as it was written. It runs once, on a skeleton in
 which every expression is a token and every statement a comment. Where that can't be known before rendering (a
 statement inside of a tag, a selector that counts siblings, an expression in a place where html allows no text), `Inlined`
-says so, and the rendered html is inlined message by message instead.
+says so, and the rendered html is inlined message by message instead. What that may cost is bounded by mail/css_cost.
 """
 
 import re
@@ -16,47 +16,39 @@ from itertools import accumulate
 import css_inline
 from jinja2 import nodes
 
-from service.mail.tags import Attributes, TagReader, depth_of
+from service.mail.css_cost import AT_RULE, STYLE_ELEMENT, check_selectors, too_much
+from service.mail.tags import Attributes, TagReader
 
 _MARK = "data-postroom-inline"
 # what is not closed is read to its end, once, instead of being looked for again from the next place
 _START_TAG = re.compile(r"<([a-zA-Z][a-zA-Z0-9-]*+)(?:[^<>\"'/]|/(?!>)|\"[^\"]*\"|'[^']*')*+/?(>?)")
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
-_STYLE_ELEMENT = re.compile(r"<style\b[^<>]*+>(.*?)(?:</style\s*>|\Z)", re.I | re.S)
 _STYLE_ATTRIBUTE = re.compile(r"\sstyle\s*=\s*(?:\"[^\"]*\"|'[^']*')", re.I)
 _TOKEN = re.compile(r"pRx[0-9]+x")
 _SIBLINGS = re.compile(r"[+~]|:(?:nth|first|last|only|empty|has|not)")
-_AT_RULE = re.compile(r"@[a-z-]+[^{;@]*+(?:;|\{(?:[^{}]|\{[^{}]*\})*\})", re.I)
 _CSS_COMMENT = re.compile(r"/\*.*?\*/", re.S)
-
-_DEEPEST = 1000  # css-inline goes down a tree by recursion, and 15,000 levels end the process
-_MOST_WRITTEN = 32 * 1024 * 1024  # characters, if every rule met every tag
 
 _inliner = css_inline.CSSInliner(keep_style_tags=True, keep_at_rules=True, load_remote_stylesheets=False)
 
 
 def needs_inlining(html: str) -> bool:
     """Whether a style element holds rules beside at-rules, which stay where they are."""
-    return any(_plain_rules(found[1]).strip() for found in _STYLE_ELEMENT.finditer(html))
+    return any(_plain_rules(found[1]).strip() for found in STYLE_ELEMENT.finditer(html))
 
 
 def _plain_rules(css: str) -> str:
-    return _AT_RULE.sub("", _CSS_COMMENT.sub("", css))
+    return AT_RULE.sub("", _CSS_COMMENT.sub("", css))
 
 
 def inline_rendered(html: str) -> str:
-    """Rendered html with its CSS inlined; the html as it was when css-inline can't read it."""
-    if _too_much(html):
+    """Rendered html with its CSS inlined; the html as it was when css-inline can't read it. Raises CostlySelector."""
+    check_selectors(html)
+    if too_much(html):
         return html
     try:
         return _inliner.inline(html)
     except (css_inline.InlineError, ValueError):
         return html
-
-
-def _too_much(html: str) -> bool:
-    css = sum(len(found[1]) for found in _STYLE_ELEMENT.finditer(html))
-    return css * html.count("<") > _MOST_WRITTEN or depth_of(html) > _DEEPEST
 
 
 @dataclass(slots=True)
@@ -76,16 +68,20 @@ class _Skeleton:
 
 
 def inline_ahead(tree: nodes.Template) -> Inlined:
-    """Inline the CSS into the static text of `tree`, in place, when that can be known before rendering."""
+    """Inline the CSS into the static text of `tree`, in place, when that can be known before rendering.
+
+    Raises CostlySelector.
+    """
     skeleton = _skeleton(tree)
     html = "".join(skeleton.pieces)
     if not needs_inlining(html):
         return Inlined(ahead=True)
+    check_selectors(html)
     if _SIBLINGS.search(_selectors(html)):
         return Inlined(ahead=False, reason="a selector counts or looks at siblings")
-    if any(_TOKEN.search(found[0]) for found in _STYLE_ELEMENT.finditer(html)):
+    if any(_TOKEN.search(found[0]) for found in STYLE_ELEMENT.finditer(html)):
         return Inlined(ahead=False, reason="a variable stands in a style element")
-    if _too_much(html):
+    if too_much(html):
         return Inlined(ahead=False, reason="the html is nested too deeply, or too many tags meet too much CSS")
     tags = _tags(html)
     if any("<!--" in html[tag.start() : tag.end()] for tag in tags):
@@ -129,14 +125,14 @@ def _walk(node: nodes.Node, made: _Skeleton) -> None:
 
 
 def _selectors(html: str) -> str:
-    css = "".join(_plain_rules(found[1]) for found in _STYLE_ELEMENT.finditer(html))
+    css = "".join(_plain_rules(found[1]) for found in STYLE_ELEMENT.finditer(html))
     return re.sub(r"\{[^{}]*\}", ";", css)
 
 
 def _tags(html: str) -> list[re.Match[str]]:
     """Start tags in the order of the text, comments and style elements left out."""
     blank = _COMMENT.sub(_spaces, html)
-    blank = _STYLE_ELEMENT.sub(_spaces, blank)
+    blank = STYLE_ELEMENT.sub(_spaces, blank)
     return [found for found in _START_TAG.finditer(blank) if found[2]]
 
 

@@ -8,6 +8,8 @@ the template. Never raises, whatever the html is.
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from html import unescape
+from urllib.parse import unquote
 
 from service.mail.tags import VOID, Attributes, TagReader
 
@@ -73,6 +75,9 @@ _CLOSES: Mapping[str, set[str]] = {  # a start tag ends these without a word
 }
 _ACTIVE = {"script", "form", "iframe", "object", "embed", "applet", "frame", "input", "button", "select", "textarea"}
 _LEFT_OVER = re.compile(r"\{\{|\{%")
+# RFC 2392 2, in an attribute, or in CSS that stands in one
+_CID = re.compile(r"""(?:["'(=]|&quot;|&#39;)\s{0,9}cid:((?:(?!&quot;|&#39;)[^\s"'<>()]){1,250})""", re.I)
+_MOST_NAMED = 10  # content ids in one list of doubts
 
 
 def lint_message(
@@ -87,6 +92,25 @@ def lint_message(
     if html is not None:
         findings += lint_html(html, inline, file=file)
     return findings
+
+
+def inline_doubts(html: str | None, attached: Collection[str], inline: Collection[str]) -> tuple[list[str], list[str]]:
+    """Content ids that the html shows and nothing has, and those that are attached inline and not shown.
+
+    Cheap enough for every message: nothing is looked at unless `cid:` occurs or an attachment is inline, and no html is
+    parsed. `attached`: all content ids of the message; `inline`: those of its inline attachments.
+    """
+    if not inline and (html is None or "cid:" not in html):
+        return [], []
+    shown = {url: _as_content_id(url) for url in _CID.findall(html or "")}
+    missing = [id for url, id in shown.items() if url not in attached and id not in attached]
+    unused = [id for id in inline if id not in shown and id not in shown.values()]
+    return list(dict.fromkeys(missing))[:_MOST_NAMED], unused[:_MOST_NAMED]
+
+
+def _as_content_id(url: str) -> str:
+    """What a `cid:` URL means: html's references are resolved, then URL's escapes (RFC 2392 2)."""
+    return unquote(unescape(url))
 
 
 def lint_subject(subject: str, file: str = "subject") -> list[Finding]:

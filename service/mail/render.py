@@ -14,15 +14,24 @@ from jinja2.exceptions import TemplateError
 
 from service.errors import FieldProblem, TemplateRenderError
 from service.mail.bounds import bound
+from service.mail.css_cost import CostlySelector
 from service.mail.flatten import flatten
 from service.mail.formats import FormatError, formats_for
 from service.mail.inline import Inlined, inline_ahead, inline_rendered
 from service.mail.meter import METER, Meter, TooMuch
 from service.mail.sandbox import FORMATS, check_source, environment
-from service.mail.template import LocaleSource, TemplateFault, TemplateSource
+from service.mail.template import LocaleSource, TemplateFault, TemplateSource, parse_files
 from service.mail.variables import Variables
 
-__all__ = ["LocaleSource", "Rendered", "Template", "TemplateFault", "TemplateSource", "compile_template"]
+__all__ = [
+    "LocaleSource",
+    "Rendered",
+    "Template",
+    "TemplateFault",
+    "TemplateSource",
+    "compile_template",
+    "load_template",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +107,24 @@ class Template:
         compiled = self._compiled[picked]
         data = {**variables, FORMATS: formats_for(_written_as(picked, locale), timezone)}
 
-        def run(part: str, template: JinjaTemplate) -> str:
+        def run(part: str, template: JinjaTemplate, finish: Callable[[str], str] = str) -> str:
             meter = Meter(deadline, monotonic, max_bytes)
             try:
-                return _bounded(template.generate({**data, METER: meter}), meter)
-            except (TooMuch, FormatError, TemplateError, TypeError) as error:
+                made = finish(_bounded(template.generate({**data, METER: meter}), meter))
+                meter.fits(len(made))
+                meter.tick()
+            except (TooMuch, CostlySelector, FormatError, TemplateError, TypeError) as error:
                 raise _render_error(part, str(error)[:300]) from None
-            except (ValueError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:
+            except Exception as error:  # of Jinja's filters on values that nobody thought of
                 # words that are not ours may hold a value, which may be a secret
                 raise _render_error(part, f"{type(error).__name__} in an expression") from None
+            if not _is_text(made):
+                raise _render_error(part, "holds half of a character, which no mail can hold")
+            return made
 
-        html = run("html", compiled.html)
         return Rendered(
             subject=" ".join(run("subject", compiled.subject).split()),
-            html=html if compiled.inlined.ahead else inline_rendered(html),
+            html=run("html", compiled.html, str if compiled.inlined.ahead else inline_rendered),
             text=run("text", compiled.text) if compiled.text is not None else None,
             locale=picked,
             template=self.name,
@@ -136,6 +149,14 @@ def _bounded(chunks: Iterator[str], meter: Meter) -> str:
     return "".join(parts)
 
 
+def _is_text(made: str) -> bool:
+    """Whether UTF-8 can have it: pairs of surrogates are one character, and half of one is none."""
+    try:
+        return made.isascii() or bool(made.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def _render_error(part: str, why: str) -> TemplateRenderError:
     return TemplateRenderError(
         errors=[FieldProblem("#/template/variables", TemplateRenderError.code, f"{part}: {why}")]
@@ -157,7 +178,10 @@ def _compile(source: TemplateSource, locale: str) -> _Compiled:
     own = f"{source.name}/html.j2"
     sources = {**source.layouts, own: default, html_file: each.html}
     _check_mjml(source, locale, prefix)
-    html, inlined = _load(html_file, sources, html=True, inline_css=source.inline_css, own=own)
+    mjml = frozenset(
+        f"{source.name}/{path.removesuffix('.mjml')}.j2" for path in source.files if path.endswith("html.mjml")
+    )
+    html, inlined = _load(html_file, sources, html=True, inline_css=source.inline_css, own=own, mjml=mjml)
     return _Compiled(
         subject=_load(subject_file, {subject_file: each.subject})[0],
         html=html,
@@ -174,19 +198,46 @@ def _check_mjml(source: TemplateSource, locale: str, prefix: str) -> None:
 
 
 def _load(
-    file: str, sources: Mapping[str, str], *, html: bool = False, inline_css: bool = False, own: str = ""
+    file: str,
+    sources: Mapping[str, str],
+    *,
+    html: bool = False,
+    inline_css: bool = False,
+    own: str = "",
+    mjml: frozenset[str] = frozenset(),
 ) -> tuple[JinjaTemplate, Inlined]:
     within = environment(sources, html=html)
+    within.from_mjml = mjml
     try:
         tree = flatten(file, sources, within, own=own)
         inlined = inline_ahead(tree) if inline_css else Inlined(ahead=True)
         return JinjaTemplate.from_code(within, within.compile(bound(tree, within), file), {}), inlined
     except TemplateError as error:
         raise TemplateFault(file, getattr(error, "lineno", 1), str(error)) from None
+    except CostlySelector as costly:
+        raise TemplateFault(*_where(costly.selector, sources, file), str(costly)) from None
     except (RecursionError, SyntaxError, MemoryError):  # Python's own limits, which the code of a template meets
         raise TemplateFault(file, 1, "is nested too deeply") from None
+
+
+def _where(selector: str, sources: Mapping[str, str], file: str) -> tuple[str, int]:
+    """The first file and line that hold it; `file` when it is put together of several."""
+    for path, source in sources.items():
+        if (at := source.find(selector)) >= 0:
+            return path, source.count("\n", 0, at) + 1
+    return file, 1
 
 
 def compile_template(source: TemplateSource) -> Template:
     """Check and compile. Raises TemplateFault with file and line."""
     return Template(source)
+
+
+def load_template(name: str, files: Mapping[str, str]) -> Template:
+    """Read and compile a template's files. Raises TemplateFault and nothing else, whatever the files are."""
+    try:
+        return compile_template(parse_files(name, files))
+    except TemplateFault:
+        raise
+    except Exception as error:  # one bad file stops neither a start nor a reload
+        raise TemplateFault(name, 1, f"can't be compiled: {type(error).__name__}") from None

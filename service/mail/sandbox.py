@@ -3,7 +3,7 @@
 A template's author is trusted little and its variables not at all. Nothing that repeats or pads is allowed
 (`'x' * 10**9` and `{{ x | center(10**9) }}` are bombs of a few characters), nothing is called, and data has keys but no
 attributes. What may still grow or run long is bounded by mail/bounds. html is autoescaped; URLs in attributes pass the
-`url` filter, which refuses `javascript:` and its like. What an error says is made of the template's own words: a
+`url` filter, which refuses `javascript:` and its like, and mail/links sees to it. What an error says is made of the template's own words: a
 variable may be a secret.
 """
 
@@ -20,7 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from service.mail.bounds import INNER, bounded_filter, bounded_test
 from service.mail.formats import FILTERS, Formats
 from service.mail.meter import METER
-from service.mail.template import TemplateFault
+from service.mail.template import HALF_CHARACTER, TemplateFault
 
 FORMATS = "_formats"  # the name in the context under which the language's formats stand; authors can't write it
 
@@ -34,25 +34,37 @@ _FILTERS = {  # of Jinja's; a later Jinja's new ones are refused until somebody 
     "truncate", "unique", "upper", "urlencode", "wordcount",
 }  # fmt: skip
 _NAMES_A_TEST = {"select": 0, "reject": 0, "selectattr": 1, "rejectattr": 1}  # filter -> which argument
+_MOST_BITS = 1000  # of a whole number that an author writes; Python refuses to show one of thousands of digits
 _CHEAP_TESTS = {"defined", "undefined", "none"}
-_URL_SCHEMES = {"https", "http", "mailto", "tel"}
-_PLAIN_URL = re.compile(r"https://[A-Za-z0-9.-]+(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/?#-]*)?")
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_URL_DETAIL = "must be an https:, mailto: or tel: URL without spaces and backslashes (http: only for localhost)"
+_PLAIN_URL = re.compile(r"https://[A-Za-z0-9][A-Za-z0-9.-]*(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/?#-]*)?")
+# spaces and controls, which readers drop or stop at, and marks that make a URL look like another (UAX 9, zero width)
+_NOT_IN_URLS = re.compile(r"[\s\x00-\x20\x7f-\x9f\\\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 
-def safe_url(value: object) -> str:
-    """The `url` filter. Raises SecurityError for anything but https, http on loopback, mailto and tel."""
+def safe_url(value: object, place: str = "") -> str:
+    """The `url` filter. Raises SecurityError for anything but https, http on loopback, mailto and tel.
+
+    `place` is put there when the template is loaded (`_name_url`): file, line and variable, never its value.
+    """
     text = str(value)
-    if _PLAIN_URL.fullmatch(text):
+    if _PLAIN_URL.fullmatch(text) or _is_safe_url(text):
         return text
+    raise SecurityError(f"{place}{_URL_DETAIL}")
+
+
+def _is_safe_url(text: str) -> bool:
+    if _NOT_IN_URLS.search(text):
+        return False
     try:
         parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port  # raises for a port that is none
     except ValueError:
-        raise SecurityError("this is no URL") from None
-    if parts.scheme.lower() not in _URL_SCHEMES or re.search(r"[\s\x00-\x1f\\]", text):
-        raise SecurityError("a URL must begin with https:, http:, mailto: or tel:")
-    if parts.scheme.lower() == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
-        raise SecurityError("a URL must be https: (http: is for localhost)")
-    return text
+        return False
+    if parts.scheme in {"https", "http"}:  # `https:evil` and `https:///evil` have no host, and readers find one
+        return re.search(r"\w", host or "") is not None and (parts.scheme == "https" or host in _LOOPBACK)
+    return parts.scheme in {"mailto", "tel"} and len(text) > len(parts.scheme) + 1
 
 
 class Environment(ImmutableSandboxedEnvironment):
@@ -64,6 +76,7 @@ class Environment(ImmutableSandboxedEnvironment):
         super().__init__(**options)
         self.known_filters = frozenset(self.filters)
         self.words: set[str | int] = set()  # that stand in the sources themselves, so that an error may show them
+        self.from_mjml: frozenset[str] = frozenset()  # files whose lines are not those that the author wrote
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Data has keys, not attributes; only Jinja's own objects (loop, self) have them."""
@@ -139,6 +152,9 @@ def check_source(file: str, source: str, within: Environment) -> nodes.Template:
         raise TemplateFault(file, error.lineno, str(error.message)) from None
     except RecursionError:
         raise TemplateFault(file, 1, "is nested too deeply") from None
+    except ValueError:  # Python's own words on a number of thousands of digits
+        raise TemplateFault(file, 1, "holds a number that is too long") from None
+    _check_constants(file, tree)
     for node in tree.find_all(_REFUSED_NODES):
         if not (isinstance(node, nodes.Call) and block_called(node)):
             what = type(node).__name__
@@ -150,14 +166,50 @@ def check_source(file: str, source: str, within: Environment) -> nodes.Template:
             raise TemplateFault(file, loop.lineno, "`recursive` is not allowed in templates")
     for each in (*tree.find_all(nodes.Filter), *tree.find_all(nodes.Test)):
         _check_use(file, each, within)
+    _check_names(file, tree)
+    within.words.update(_words(tree))
+    for each in tree.find_all(nodes.Filter):
+        if each.name == "url":
+            _name_url(file, each, within)
+    return tree
+
+
+def _check_constants(file: str, tree: nodes.Template) -> None:
+    for const in tree.find_all(nodes.Const):
+        if isinstance(const.value, int) and const.value.bit_length() > _MOST_BITS:
+            raise TemplateFault(file, const.lineno, "holds a number that is too long")
+        if isinstance(const.value, str) and HALF_CHARACTER.search(const.value):
+            raise TemplateFault(file, const.lineno, "holds half of a character, which no mail can hold")
+
+
+def _name_url(file: str, each: nodes.Filter, within: Environment) -> None:
+    """Hand the filter its place, so that a refusal says where and of what; the tree is not the author's any more then."""
+    if each.args or each.kwargs:
+        raise TemplateFault(file, each.lineno, "`url` takes no arguments")
+    name = (dotted(each.node) or "what `url` is given")[:80]
+    place = f"{file.removesuffix('.j2')}.mjml" if file in within.from_mjml else f"{file}:{each.lineno}"
+    each.args = [nodes.Const(f"{place}: {name} ", lineno=each.lineno)]
+
+
+def dotted(node: nodes.Node | None) -> str | None:
+    """`order.link` for a variable; None for any other expression."""
+    if isinstance(node, nodes.Name):
+        return node.name
+    if isinstance(node, nodes.Getattr) and (outer := dotted(node.node)):
+        return f"{outer}.{node.attr}"
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) and (outer := dotted(node.node)):
+        return f"{outer}[{node.arg.value!r}]"
+    return None
+
+
+def _check_names(file: str, tree: nodes.Template) -> None:
+    """No name leads out of the data."""
     for attribute in tree.find_all(nodes.Getattr):
         if attribute.attr.startswith("_") or attribute.attr in {"format", "format_map"}:
             raise TemplateFault(file, attribute.lineno, f"the name {attribute.attr!r} is not allowed in templates")
     for name in tree.find_all(nodes.Name):
         if name.name.startswith("_"):
             raise TemplateFault(file, name.lineno, f"the name {name.name!r} is not allowed in templates")
-    within.words.update(_words(tree))
-    return tree
 
 
 def _check_use(file: str, each: Any, within: Environment) -> None:

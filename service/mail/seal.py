@@ -1,4 +1,4 @@
-"""The last step before MAIL FROM: a relay's sender rule on composed bytes, then DKIM. Deterministic: same rule, same bytes.
+"""The last step before MAIL FROM: a relay's sender rule on composed bytes, then DKIM. Same rule and keys, same bytes.
 
 Most consumer providers demand that envelope and From equal the login. A rule either refuses another sender (the
 trial seal at accept makes that a 422) or rewrites it: envelope and From take the login, the display name stays, and
@@ -14,10 +14,11 @@ from service.errors import FieldProblem, SenderNotAccepted
 from service.mail.address import email_key
 from service.mail.dkim import sign
 from service.mail.dkim_keys import DkimKey, DkimRing
+from service.mail.headers import fold
 
 _FROM = re.compile(rb"(?m)^From:(?:[^\r\n]|\r\n[ \t])*")
 _REPLY_TO = re.compile(rb"(?m)^Reply-To:")
-_ADDRESS = re.compile(rb"[^\s<>,]+@[^\s<>,]+(?=>?$)")
+_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|\S+')  # of the one mailbox: words or a quoted string, then the address
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,6 @@ class SenderRule:
     login: str = ""
     must_equal_login: bool = False
     rewrite_from: bool = False
-    allowed: tuple[str, ...] = ()  # addresses or domains; empty = any
     dkim: bool = True  # False: the relay's mail goes out without our signature
     rewritten_fields: tuple[str, ...] = ()  # lower-case names that the relay writes anew: never signed
 
@@ -98,11 +98,9 @@ def _rewrite(head: bytes, login: str) -> bytes:
     block, mark, rest = head.partition(b"\r\n\r\n")
     found = _FROM.search(block)
     assert found is not None
-    old = found[0]
-    new = _ADDRESS.sub(lambda _: login.encode(), old, count=1)
-    block = block[: found.start()] + new + block[found.end() :]
+    tokens = _TOKENS.findall(found[0].partition(b":")[2].decode().replace("\r\n", ""))
+    address = f"<{login}>" if len(tokens) > 1 else login
+    new = fold("From", [*tokens[:-1], address])
     if not _REPLY_TO.search(block):
-        reply_to = b"Reply-To:" + old.partition(b":")[2]
-        end = found.start() + len(new)
-        block = block[:end] + b"\r\n" + reply_to + block[end:]
-    return block + mark + rest
+        new += fold("Reply-To", tokens)
+    return block[: found.start()] + new.encode().removesuffix(b"\r\n") + block[found.end() :] + mark + rest

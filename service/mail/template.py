@@ -8,15 +8,14 @@ defaults of messages; `html.j2` (or `html.mjml`) and `text.j2` are the parts; `l
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
 from typing import Any
 
 from service.durations import parse_duration
 from service.mail.fault import TemplateFault
 from service.mail.mjml_source import compile_mjml
+from service.mail.toml_source import read_toml
 from service.mail.variables import expand_schema
 
 __all__ = ["LocaleSource", "TemplateFault", "TemplateSource", "check_files", "digest_of", "needed_files", "parse_files"]
@@ -26,6 +25,8 @@ LOCALE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
 CATEGORY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 LAYOUTS = "_layouts"
 PRIORITIES = ("high", "normal", "low")
+
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a surrogate: no UTF-8 has it
 
 _HEAD = "template.toml"
 _HEAD_KEYS = {
@@ -39,7 +40,6 @@ _FILE = re.compile(
 _FILES = f"template.toml, html.j2, html.mjml, text.j2, the same in locales/TAG/, and {LAYOUTS}/NAME.j2"
 _MOST_OF_A_FILE = 256 * 1024  # characters; Gmail clips html over 102 KB
 _MOST_IN_ALL = 512 * 1024
-_DEEPEST_TABLE = 64
 _ATTACHMENT = re.compile(r"[^/\\.\x00-\x1f][^/\\\x00-\x1f]*")
 _LONGEST_TTL = 10**9  # seconds
 _LAYOUT_USE = re.compile(rf"{LAYOUTS}/[A-Za-z0-9._-]+")
@@ -98,6 +98,9 @@ def check_files(name: str, files: Mapping[str, str]) -> None:
             raise TemplateFault(f"{name}/{path}", 1, f"is no file of a template; these are: {_FILES}")
         if len(text) > _MOST_OF_A_FILE:
             raise TemplateFault(f"{name}/{path}", 1, f"has {len(text)} characters; at most {_MOST_OF_A_FILE}")
+        if (half := HALF_CHARACTER.search(text)) is not None:
+            line = text.count("\n", 0, half.start()) + 1
+            raise TemplateFault(f"{name}/{path}", line, "holds half of a character, which no mail can hold")
     if (size := sum(map(len, files.values()))) > _MOST_IN_ALL:
         raise TemplateFault(f"{name}/{_HEAD}", 1, f"all files have {size} characters; at most {_MOST_IN_ALL}")
 
@@ -106,6 +109,7 @@ def parse_files(name: str, files: Mapping[str, str]) -> TemplateSource:
     """Read one template from its files (path inside the folder -> text). Raises TemplateFault."""
     if NAME.fullmatch(name) is None:
         raise TemplateFault(name, 1, "a template's name is lower-case letters, digits and hyphens, at most 64")
+    files = {path: text.removeprefix("\ufeff") for path, text in files.items()}  # editors on Windows write it first
     check_files(name, files)
     files = needed_files(files)
     head = _toml(files, name, _HEAD, _HEAD_KEYS)
@@ -220,29 +224,7 @@ def _toml(files: Mapping[str, str], name: str, path: str, known: set[str]) -> di
     where = f"{name}/{path}"
     if path not in files:
         raise TemplateFault(where, 1, "is missing")
-    try:
-        head = tomllib.loads(files[path])
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        last = files[path].count("\n") + 1  # "at end of document"
-        raise TemplateFault(where, int(line[1]) if line else last, str(error)) from None
-    except RecursionError:
-        raise TemplateFault(where, 1, "is nested too deeply") from None
+    head = read_toml(files[path], where)
     if unknown := sorted(set(head) - known):
         raise TemplateFault(where, 1, f"`{unknown[0]}` is not known here; known: {', '.join(sorted(known))}")
-    return {key: _plain(value, where, _DEEPEST_TABLE) for key, value in head.items()}
-
-
-def _plain(value: Any, where: str, levels: int) -> Any:
-    """As JSON has it: TOML's dates become text, and numbers that JSON has not are refused. Raises TemplateFault."""
-    if levels == 0:
-        raise TemplateFault(where, 1, "is nested too deeply")
-    if isinstance(value, dict):
-        return {key: _plain(each, where, levels - 1) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each, where, levels - 1) for each in value]
-    if isinstance(value, date | datetime | time):
-        return value.isoformat()
-    if isinstance(value, int | float) and not abs(value) < 2**63:
-        raise TemplateFault(where, 1, "holds a number that JSON has not, or one that is out of range")
-    return value
+    return head

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from service.mail.tags import TagReader
+from service.mail.tags import VOID, TagReader
 
 _BLOCKS = {
     "address", "article", "aside", "blockquote", "center", "dd", "div", "dl", "dt", "figure", "footer", "form", "h1",
@@ -12,7 +12,8 @@ _BLOCKS = {
 _PARAGRAPHS = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "table", "blockquote", "hr"}
 _SILENT = {"head", "style", "script", "title", "noscript", "template"}
 _HIDDEN = re.compile(r"display\s*:\s*none", re.I)
-_VOID = {"br", "hr", "img", "meta", "link", "input", "col", "area", "base", "wbr", "source", "embed", "track", "param"}
+_ENDED_BY_THE_NEXT = {"p": _BLOCKS, "li": {"li"}, "td": {"td", "th", "tr"}, "th": {"td", "th", "tr"}, "tr": {"tr"},
+                      "dt": {"dt", "dd"}, "dd": {"dt", "dd"}, "head": {"body"}}  # fmt: skip
 
 
 class _Extractor(TagReader):
@@ -25,9 +26,16 @@ class _Extractor(TagReader):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
+        if (
+            self._silent
+            and tag in _ENDED_BY_THE_NEXT.get(self._silent[0], ())
+            and (len(self._silent) == 1 or tag == "body")
+        ):
+            self._silent.clear()  # an end tag that HTML lets one leave out
+            self._silent_tags.clear()
         hidden = tag in _SILENT or _HIDDEN.search(given.get("style") or "") is not None
         if self._silent or hidden:
-            if tag not in _VOID:
+            if tag not in VOID:
                 self._silent.append(tag)
                 self._silent_tags[tag] += 1
             return
@@ -59,10 +67,18 @@ class _Extractor(TagReader):
         elif tag in _BLOCKS and tag != "li":
             self.out.append("\n\n" if tag in _PARAGRAPHS else "\n")
 
+    def close(self) -> None:
+        """A link that is not closed has its address too."""
+        while self._links:
+            self._close_link(*self._links.pop())
+
     def _close_link(self, href: str, start: int) -> None:
         words = "".join(self.out[start:]).strip()
-        target = href.removeprefix("mailto:")
-        if target.startswith(("http://", "https://")) or href.startswith("mailto:"):
+        target = href.strip()
+        scheme = target.partition(":")[0].lower()
+        if scheme == "mailto":
+            target = target[len("mailto:") :]
+        if scheme in {"http", "https", "mailto"}:
             if not words:
                 self.out.append(target)
             elif target not in words:

@@ -6,7 +6,7 @@ and a list of one element for lists. It is expanded to JSON Schema (draft 2020-1
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,8 +14,10 @@ import jsonschema_rs
 
 from service.errors import FieldProblem
 from service.mail.meter import MOST_CHARACTERS, MOST_VALUES, too_heavy
+from service.mail.schema_load import cost_of, loads_of
 
 _DECIMAL = r"^-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,9})?$"
+_URL = r"^(https://[^/?#\\]|mailto:.|tel:.|http://(localhost|127\.0\.0\.1|\[::1\])([:/?#]|$))"
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "string": {"type": "string", "maxLength": 10_000},
     "integer": {"type": "integer"},
@@ -24,7 +26,13 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "date": {"type": "string", "format": "date"},
     "datetime": {"type": "string", "format": "date-time"},
     "email": {"type": "string", "format": "email", "maxLength": 254},
-    "url": {"type": "string", "format": "uri", "maxLength": 2000},
+    "url": {
+        "type": "string",
+        "format": "uri",
+        "maxLength": 2000,
+        "pattern": _URL,
+        "description": "An https:, mailto: or tel: URL; http: only for this machine.",
+    },
     "amount": {  # a number, or a decimal as text, which no float can spoil
         "anyOf": [{"type": "number"}, {"type": "string", "pattern": _DECIMAL}],
         "description": 'A decimal number, for example 12.5 or "12.50".',
@@ -34,6 +42,11 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _MOST_TOLD = 1000  # faults in one answer
 _MOST_GUESSES = 20  # names for which a nearest one is looked for
+_MOST_ERRORS = 40_000  # that the library may make before it hands out the first: about 7 microseconds each
+_MOST_COPIED = 500_000  # values in all of them, as each holds the value that it is about
+_MOST_COPIED_FOR_ONE = 5_000_000  # it may hold others, one for each schema of an anyOf
+_MOST_READ = 100_000_000  # characters, if every rule read every text
+_PATTERNS = jsonschema_rs.RegexOptions(size_limit=64 * 1024)  # in time that grows with the text, without look-around
 
 
 def expand_schema(given: Any) -> dict[str, Any]:
@@ -74,29 +87,51 @@ class Variables:
     """A compiled schema."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
-        """Raises ValueError when `schema` is no JSON Schema of draft 2020-12."""
+        """Raises ValueError when `schema` is no JSON Schema of draft 2020-12, or one that could cost too much."""
         try:
             plain = dict(schema)
             jsonschema_rs.meta.validate(plain)
-            self._validator = jsonschema_rs.Draft202012Validator(plain, validate_formats=True, retriever=_no_retrieving)
+            self._loads = loads_of(plain)
+            self._characters = min(MOST_CHARACTERS, _MOST_READ // max(self._loads))
+            self._validator = jsonschema_rs.Draft202012Validator(
+                plain, validate_formats=True, retriever=_no_retrieving, pattern_options=_PATTERNS
+            )
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
             raise ValueError(str(error).partition("\n")[0]) from None
         self._schema = schema
 
     def problems(self, variables: Mapping[str, Any], pointer: str) -> list[FieldProblem]:
-        """All faults at once, each at its own pointer below `pointer`: missing, misspelt, mistyped."""
-        if too_heavy(variables, MOST_CHARACTERS):
-            detail = f"hold more than {MOST_VALUES} values or {MOST_CHARACTERS} characters"
+        """All faults at once, each at its own pointer below `pointer`: missing, misspelt, mistyped.
+
+        Of very many variables that fit in very many ways not, only the first fault, or none by its place.
+        """
+        if too_heavy(variables, self._characters):
+            detail = f"hold more than {MOST_VALUES} values or {self._characters} characters"
             return [FieldProblem(f"#{pointer}", "variables_too_large", detail)]
         if self._validator.is_valid(variables):
             return []
         found: list[FieldProblem] = []
-        for error in self._validator.iter_errors(variables):
+        for error in self._errors(variables):
             place = "#" + pointer + "".join(f"/{_escape(str(step))}" for step in error.instance_path)
             found += self._of(error, place)
             if len(found) > _MOST_TOLD:
                 break
-        return sorted(found[:_MOST_TOLD], key=lambda problem: problem.pointer)
+        detail = "do not fit the schema, and are too many to say where"
+        return sorted(found[:_MOST_TOLD], key=lambda problem: problem.pointer) or [
+            FieldProblem(f"#{pointer}", "invalid_variable", detail)
+        ]
+
+    def _errors(self, variables: Mapping[str, Any]) -> Iterable[jsonschema_rs.ValidationError]:
+        """The library makes all errors before it hands out the first one, so there is a bound before it is asked."""
+        cost = cost_of(self._loads, variables)
+        if cost.errors <= _MOST_ERRORS and cost.copied <= _MOST_COPIED:
+            return self._validator.iter_errors(variables)
+        if cost.copied <= _MOST_COPIED_FOR_ONE:
+            try:
+                self._validator.validate(variables)
+            except jsonschema_rs.ValidationError as first:
+                return [first]
+        return []
 
     def _of(self, error: jsonschema_rs.ValidationError, place: str) -> list[FieldProblem]:
         kind = error.kind.as_dict()
@@ -123,8 +158,11 @@ class Variables:
     def _rule(self, error: jsonschema_rs.ValidationError) -> str:
         """What the schema says there. The library's own words show the value, and a variable may be a secret."""
         try:
+            described = self._at(error.schema_path[:-1]).get("description")
+            if error.kind.name == "pattern" and isinstance(described, str):
+                return f": {described}"
             return f": {_short(self._at(error.schema_path))}"
-        except (LookupError, TypeError):  # behind a $ref
+        except (LookupError, TypeError, AttributeError):  # behind a $ref
             return ""
 
     def _at(self, path: Sequence[str | int]) -> Any:

@@ -16,10 +16,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import SecretStr
 
-from service.durations import Rate, parse_rate
 from service.errors import ConfigurationError, PostroomError
 from service.mail.address import make_mailbox, parse_domain
 from service.mail.outcome import Policy, Rule
+from service.mail.quota import Per, Quota, parse_quota
 from service.mail.seal import SenderRule
 from service.relay.policy import parse_rules, policy_for
 from service.relay.port import Pipelining
@@ -49,6 +49,9 @@ _KEYS = {
     "max_connections",
     "max_messages_per_connection",
     "quotas",
+    "recipient_quotas",
+    "domain_quotas",
+    "headroom",
     "rewrite_from",
     "sender_must_equal_login",
     "ca_file",
@@ -57,6 +60,18 @@ _KEYS = {
     "pipelining",
     "dkim",
     "timezone",
+    "rules",
+}
+
+_NOT_IN_URL = {
+    "url",
+    "secret_file",
+    "preset",
+    "from",
+    "quotas",
+    "recipient_quotas",
+    "domain_quotas",
+    "auth",
     "rules",
 }
 
@@ -78,7 +93,7 @@ class RelayConfig:
     weight: int = 1
     max_connections: int = 5
     max_messages_per_connection: int = 100
-    quotas: tuple[Rate, ...] = field(default_factory=tuple)  # read and checked here; nothing enforces them yet
+    quotas: tuple[Quota, ...] = ()  # of the whole account, of each recipient, of each recipient's domain
     max_bytes: int | None = None
     auth: tuple[str, ...] = ()
     ca_file: str | None = None
@@ -90,16 +105,16 @@ class RelayConfig:
 def load_relays(settings: Settings, extra_url: str | None = None) -> list[RelayConfig]:
     """All configured relays, best first. Raises ConfigurationError; an empty list means that none is set."""
     if settings.relays_file is not None:
-        return _from_file(settings.relays_file)
+        return _from_file(settings.relays_file, settings)
     url = extra_url
     if settings.relay_url is not None:
         url = settings.relay_url.get_secret_value()
     elif settings.relay_url_file is not None:
         url = _read(settings.relay_url_file, "POSTROOM_RELAY_URL_FILE")
-    return [] if url is None else [relay_from("default", {"url": url}, "POSTROOM_RELAY_URL")]
+    return [] if url is None else [relay_from("default", {"url": url}, "POSTROOM_RELAY_URL", (), settings)]
 
 
-def _from_file(file: Path) -> list[RelayConfig]:
+def _from_file(file: Path, settings: Settings) -> list[RelayConfig]:
     text = _read(file, "POSTROOM_RELAYS_FILE")
     try:
         data = tomllib.loads(text)
@@ -109,7 +124,7 @@ def _from_file(file: Path) -> list[RelayConfig]:
     if not isinstance(tables, dict) or not tables or set(data) - {"relays", "rules"}:
         raise ConfigurationError(f"{where}: must hold tables named [relays.NAME], perhaps [[rules]], and only these")
     rules = parse_rules(data.get("rules", []), where)
-    return [relay_from(name, values, f"{where}: relays.{name}", rules) for name, values in tables.items()]
+    return [relay_from(name, values, f"{where}: relays.{name}", rules, settings) for name, values in tables.items()]
 
 
 def _read(file: Path, what: str) -> str:
@@ -119,7 +134,9 @@ def _read(file: Path, what: str) -> str:
         raise ConfigurationError(f"{what}: {file}: {error.strerror}") from None
 
 
-def relay_from(name: str, values: Mapping[str, Any], where: str, rules: Sequence[Rule] = ()) -> RelayConfig:
+def relay_from(
+    name: str, values: Mapping[str, Any], where: str, rules: Sequence[Rule] = (), settings: Settings | None = None
+) -> RelayConfig:
     """One relay from its table. `where` begins each sentence of complaint; `rules` hold for all relays of the user."""
     if not isinstance(values, Mapping) or "url" not in values:
         raise ConfigurationError(f"{where}: needs `url`")
@@ -149,7 +166,6 @@ def relay_from(name: str, values: Mapping[str, Any], where: str, rules: Sequence
             url.user,
             must_equal,
             _flag(options.get("rewrite_from", False)),
-            senders,
             dkim=_flag(options.get("dkim", True)),
             rewritten_fields=preset.rewritten_fields,
         ),
@@ -160,7 +176,7 @@ def relay_from(name: str, values: Mapping[str, Any], where: str, rules: Sequence
         max_messages_per_connection=_integer(
             options, "max_messages_per_connection", preset.max_messages_per_connection, where
         ),
-        quotas=tuple(_quota(each, where) for each in options.get("quotas", preset.quotas)),
+        quotas=_quotas(options, preset, url, where, settings or Settings.model_construct()),
         max_bytes=_integer(options, "max_bytes", preset.max_bytes, where)
         if "max_bytes" in options
         else preset.max_bytes,
@@ -202,11 +218,33 @@ def _integer(options: Mapping[str, Any], key: str, default: int | None, where: s
     return number
 
 
-def _quota(value: object, where: str) -> Rate:
+def _quotas(
+    options: Mapping[str, Any], preset: Preset, url: "_Url", where: str, settings: Settings
+) -> tuple[Quota, ...]:
+    zone = _zone(options.get("timezone", preset.timezone), where)
+    headroom = _share(options.get("headroom", settings.quota_headroom), where)
+    account = f"{url.user}@{url.host}" if url.user else f"{url.host}:{url.port}"
+    quotas: list[Quota] = []
+    for key, per in (("quotas", Per.RELAY), ("recipient_quotas", Per.RECIPIENT), ("domain_quotas", Per.DOMAIN)):
+        texts = options.get(key, getattr(preset, key))
+        if isinstance(texts, str):
+            raise ConfigurationError(f'{where}: {key}: must be a list, such as ["{texts}"]')
+        for text in texts:
+            try:
+                quotas.append(parse_quota(str(text), per, zone, settings.quota_guard, headroom, account))
+            except ValueError as error:
+                raise ConfigurationError(f"{where}: {key}: {text!r} {error}") from None
+    return tuple(quotas)
+
+
+def _share(value: object, where: str) -> float:
     try:
-        return parse_rate(str(value))
-    except ValueError as error:
-        raise ConfigurationError(f"{where}: quotas: {value!r} {error}") from None
+        share = float(str(value))
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise ConfigurationError(f"{where}: headroom: must be a share from 0 up to less than 1, such as 0.1")
+    return share
 
 
 def _pipelining(value: object, where: str) -> Pipelining:
@@ -254,7 +292,7 @@ class _Url:
         tls = _SCHEMES[parts.scheme]
         options = {key: given[-1] for key, given in parse_qs(parts.query, keep_blank_values=True).items()}
         plaintext = options.pop("plaintext", "")
-        if unknown := set(options) - (_KEYS - {"url", "secret_file", "preset", "from", "quotas", "auth", "rules"}):
+        if unknown := set(options) - (_KEYS - _NOT_IN_URL):
             raise ConfigurationError(f"{where}: url: unknown option {', '.join(sorted(unknown))}")
         if tls is Tls.NONE and not (is_loopback(parts.hostname) and plaintext == "allow"):
             raise ConfigurationError(

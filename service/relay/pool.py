@@ -36,6 +36,7 @@ class Pool:
         self.name = config.name
         self.config = config
         self.rule: SenderRule = config.rule
+        self.quotas = config.quotas
         self.timeouts = Timeouts.of(settings)
         self.idle_timeout = settings.idle_timeout
         self.lifetime = settings.session_lifetime
@@ -138,7 +139,10 @@ class Pool:
                     self._succeeded()
             elif result.failure is not None:
                 self._last_error = f"{result.phase}: {result.failure}: {result.detail}"
-        done(report)
+        try:
+            done(report)
+        except Exception as error:  # a fault of whoever is told must not end the session's worker
+            log.critical(Log.LOOP_FAILED, during="report", exc_info=error)
 
     def on_capacity(self, callback: Callable[[], None]) -> None:
         """`callback` is called when a slot may be free."""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from service.mail.envelope import Envelope, Offer
 from service.mail.outcome import Failure, Phase, Policy, Verdict
+from service.mail.quota import Quota
 from service.mail.reply import Reply
 from service.mail.seal import SenderRule
 
@@ -110,6 +111,10 @@ class Relay(Protocol):
     @property
     def rule(self) -> SenderRule:
         """What it demands of the sender."""
+
+    @property
+    def quotas(self) -> tuple[Quota, ...]:
+        """What its provider lets the account send; the store counts."""
 
     @property
     def max_size(self) -> int | None:

@@ -24,6 +24,8 @@ class Preset:
     max_connections: int = 5
     max_messages_per_connection: int = 100
     quotas: tuple[str, ...] = ()
+    recipient_quotas: tuple[str, ...] = ()
+    domain_quotas: tuple[str, ...] = ()
     max_bytes: int | None = None
     rewritten_fields: tuple[str, ...] = ()  # lower-case names of header fields that the provider writes anew
     timezone: str = ""  # at whose midnight its quotas begin anew; empty: not known
@@ -51,6 +53,8 @@ def _preset(name: str, values: Mapping[str, Any]) -> Preset:
         values.get("max_connections", GENERIC.max_connections),
         values.get("max_messages_per_connection", GENERIC.max_messages_per_connection),
         tuple(values.get("quotas", ())),
+        tuple(values.get("recipient_quotas", ())),
+        tuple(values.get("domain_quotas", ())),
         values["max_mib"] * _MIB if "max_mib" in values else None,
         tuple(values.get("rewritten_fields", ())),
         values.get("timezone", ""),

@@ -7,7 +7,7 @@ mail/outcome.py do. Hints only make it quick; the poll keeps it right.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,16 +16,18 @@ from service.errors import PostroomError, SenderNotAccepted
 from service.mail.envelope import Envelope
 from service.mail.lifecycle import Event
 from service.mail.outcome import Failure, Phase, Scope, Verdict
+from service.mail.quota import HIGH
 from service.mail.route import Route
 from service.mail.seal import Sealed, seal
 from service.relay.port import Outgoing, RecipientResult, Relay, Relays, Report
 from service.settings import Settings
 from service.spool.due import DueLanes, share
 from service.spool.health import Readiness
+from service.spool.holds import Holds
 from service.spool.settling import AT_MOST_ONCE, Settler, judge_all
 from service.spool.signals import Signals
 from service.spool.signing import Signing
-from service.store.port import Delivery, Settlement, Store, Want
+from service.store.port import Claimed, Delivery, Settlement, Store, Want
 from service.telemetry import Log, Metrics, get_logger
 
 _THREAD_FROM = 512 * 1024  # octets of a message; sealing more than that would hold up the loop for milliseconds
@@ -56,7 +58,9 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._lease_until = 0.0  # monotonic seconds: the last heartbeat's lease
-        self._asked: dict[str, int] = {}  # route -> slots asked for in the claim under way
+        self._asked: Sequence[Want] = ()  # in the claim under way
+        self._taken: dict[str, dict[int, int]] = {}  # and the lanes of their routes
+        self._holds = Holds()
         self._look_at = 0.0  # monotonic seconds: when the store is asked for its routes again
         self._draining = False
         signals.on_queued(self._queued)
@@ -91,11 +95,12 @@ class Dispatcher:
         if self._readiness.held or not self._store.healthy() or not self._wants(peek=True):
             await self._sleep(self._until_due())
             return
-        deliveries = await self._store.claim(self._wants, self._holder, self._clock.now, self._settings.lease)
-        claimed = self._clock.monotonic()
-        self._return_lanes(deliveries)
-        for delivery in deliveries:
-            self._start(delivery, claimed)
+        claimed = await self._store.claim(self._wants, self._holder, self._clock.now, self._settings.lease)
+        at = self._clock.monotonic()
+        self._holds.learn(claimed.held)
+        self._return_lanes(claimed)
+        for delivery in claimed.deliveries:
+            self._start(delivery, at)
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -103,12 +108,14 @@ class Dispatcher:
                 await self._wake.wait()
 
     def _until_due(self) -> float:
-        """Seconds until the next look: when the first lane is due, else the poll."""
+        """Seconds until the next look: when a further lane is due or a quota's hold ends, else the poll.
+
+        What is due already waits for a slot, whose freeing wakes us, or for a quota.
+        """
+        now = self._clock.now()
         poll = max(self._look_at - self._clock.monotonic(), 0.001)
-        due = self._lanes.next_due()
-        if due is None or due <= self._clock.now():  # due already: it waits for a slot, whose freeing wakes us
-            return poll
-        return min(poll, (due - self._clock.now()) / 1000)
+        times = (self._lanes.next_due(now), self._holds.next_end(now))
+        return min([poll, *((at - now) / 1000 for at in times if at is not None)])
 
     def _wants(self, peek: bool = False) -> Sequence[Want]:
         """What could start this instant. Asked by the store as its transaction begins; `peek` only looks."""
@@ -119,33 +126,60 @@ class Dispatcher:
         room = {name: count for name, count in room.items() if count > 0}
         if not room:
             return []
-        routes = [(route, self._open_relays(route, room)) for route in self._lanes.routes(now)]
+        candidates = {route: self._candidates(route) for route in self._lanes.routes(now)}
+        open_relays = [(route, self._open_relays(route, names, room, now)) for route, names in candidates.items()]
         wants = [
-            replace(want, slots=slots[want.relay], sealed_as=relays[want.relay].rule.id)
-            for want in share(room, [(route, open_relays) for route, open_relays in routes if open_relays])
+            self._want(want, relays[want.relay], slots[want.relay], candidates[want.route], now)
+            for want in share(room, [(route, names) for route, names in open_relays if names])
         ]
         if not peek:
-            self._asked = {}
+            self._asked, self._taken = wants, {}
             for want in wants:
-                self._asked[want.route] = self._asked.get(want.route, 0) + want.limit
-                self._lanes.take(want.route, now)
+                lanes = self._lanes.take(want.route, now, want.least)
+                self._taken[want.route] = self._taken.get(want.route, {}) | lanes
         return wants
 
-    def _open_relays(self, route: str, free: dict[str, int]) -> list[str]:
+    def _candidates(self, route: str) -> list[str]:
         parsed = Route.parse(route)
-        return [
-            relay.name for relay in self._relays.candidates(parsed.sender, parsed.relay or None) if relay.name in free
-        ]
+        return [relay.name for relay in self._relays.candidates(parsed.sender, parsed.relay or None)]
 
-    def _return_lanes(self, deliveries: Sequence[Delivery]) -> None:
-        """A route that gave as many as asked has perhaps more; one that gave fewer is empty until a hint or a look."""
+    def _open_relays(self, route: str, names: Sequence[str], room: Mapping[str, int], now: int) -> list[str]:
+        """Those with room whose quotas let the most urgent mail of the route go."""
+        urgency = self._lanes.urgency(route, now)
+        return [name for name in names if name in room and not self._holds.held(name, urgency, now)]
+
+    def _want(self, want: Want, relay: Relay, slots: int, candidates: Sequence[str], now: int) -> Want:
+        want = replace(want, slots=slots, sealed_as=relay.rule.id)
+        if not relay.quotas:
+            return want
+        return replace(
+            want,
+            quotas=relay.quotas,
+            least=HIGH if self._holds.held(relay.name, HIGH + 1, now) else want.least,
+            max_recipients=relay.max_recipients,
+            elsewhere=len(candidates) > 1,
+        )
+
+    def _return_lanes(self, claimed: Claimed) -> None:
+        """A route that gave as many as asked has perhaps more, and so has one that a quota or a bound cut short.
+
+        One that gave fewer is empty until a hint or a look.
+        """
+        asked: dict[str, int] = {}
         given: dict[str, list[Delivery]] = {}
-        for delivery in deliveries:
+        for want in self._asked:
+            asked[want.route] = asked.get(want.route, 0) + want.limit
+        for delivery in claimed.deliveries:
             given.setdefault(delivery.route, []).append(delivery)
         for route, found in given.items():
-            if len(found) >= self._asked.get(route, 0):
+            if len(found) >= asked.get(route, 0):
                 self._lanes.add(route, found[-1].priority, self._clock.now())
-        self._asked = {}
+        held = {hold.relay: hold.priority for hold in claimed.held}
+        for want in self._asked if held or claimed.cut else ():
+            for priority, due_at in self._taken[want.route].items():
+                if claimed.cut or priority >= held.get(want.relay, priority + 1):
+                    self._lanes.add(want.route, priority, due_at)
+        self._asked, self._taken = (), {}
 
     # --- one delivery --------------------------------------------------------------------------------------------
 
@@ -200,7 +234,7 @@ class Dispatcher:
                     sealed.envelope_from,
                     tuple(recipient.email for recipient in delivery.recipients[: relay.max_recipients]),
                     sum(map(len, sealed.segments)),
-                    delivery.smtputf8,
+                    delivery.smtputf8 or not sealed.envelope_from.isascii(),
                 ),
                 content=sealed.segments,
                 priority=delivery.priority,
@@ -247,6 +281,8 @@ class Dispatcher:
                 # a result that can't be recorded is never dropped silently: the rescuer closes it as in doubt if we die
                 queued = None
                 await asyncio.sleep(self._settings.poll_interval)
+        if settlement.unspent:
+            self._holds.forget(delivery.relay)
         if rows == 0:
             self._metrics.leases_lost.inc()
             log.warning(Log.LEASE_LOST, id=settlement.id, attempt=settlement.attempt, result=settlement.result)

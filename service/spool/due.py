@@ -29,9 +29,14 @@ class DueLanes:
         for lane in lanes:
             self.add(lane.route, lane.priority, lane.due_at)
 
-    def next_due(self) -> int | None:
-        """When the first lane is due (ms), None when nothing waits."""
-        return min((due_at for lanes in self._due.values() for due_at in lanes.values()), default=None)
+    def next_due(self, after: int = -1) -> int | None:
+        """When the first lane is due (ms), of those that are due later than `after`; None when there is none."""
+        times = (due_at for lanes in self._due.values() for due_at in lanes.values())
+        return min((due_at for due_at in times if due_at > after), default=None)
+
+    def urgency(self, route: str, now: int) -> int:
+        """The most urgent priority that is due on a route."""
+        return min(priority for priority, due_at in self._due[route].items() if due_at <= now)
 
     def routes(self, now: int) -> list[str]:
         """Routes with mail due by `now`: those with the most urgent lane first, else turn by turn over accounts."""
@@ -48,11 +53,16 @@ class DueLanes:
         ordered = ordered[turn:] + ordered[:turn]
         return sorted(ordered, key=urgency.__getitem__)  # stable: the turn stays within an urgency
 
-    def take(self, route: str, now: int) -> None:
-        """The route is being asked: forget its due lanes; what is left there is added again by what comes back."""
-        later = {priority: due_at for priority, due_at in self._due.pop(route, {}).items() if due_at > now}
-        if later:
-            self._due[route] = later
+    def take(self, route: str, now: int, least: int = 2) -> dict[int, int]:
+        """The route is being asked, down to priority `least`: forget its due lanes, and answer them.
+
+        What is left there is added again by what comes back.
+        """
+        lanes = self._due.pop(route, {})
+        asked = {priority: due_at for priority, due_at in lanes.items() if due_at <= now and priority <= least}
+        if len(asked) < len(lanes):
+            self._due[route] = {priority: due_at for priority, due_at in lanes.items() if priority not in asked}
+        return asked
 
 
 def _round_robin(routes: Sequence[str]) -> list[str]:

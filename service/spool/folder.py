@@ -6,13 +6,15 @@ templates/NAME/template.toml   subject, description, [variables], [sample], ttl,
 templates/NAME/html.j2         or html.mjml; text.j2 beside it is optional
 templates/NAME/locales/zh-CN/  the same of another language; template.toml has subject and [sample]
 templates/_layouts/            layouts that html.j2 extends as "_layouts/NAME.j2"
+
+Other folders that begin with `_` or `.` are passed over; one whose name no template can have is a fault.
 """
 
 import os
 from pathlib import Path
 
-from service.mail.render import Template, TemplateFault, compile_template
-from service.mail.template import LAYOUTS, NAME, digest_of, needed_files, parse_files
+from service.mail.render import Template, TemplateFault, load_template
+from service.mail.template import LAYOUTS, digest_of, needed_files
 
 _SUFFIXES = (".j2", ".mjml", ".toml")
 
@@ -29,7 +31,7 @@ class Folder:
         """Compile what changed; what is bad is refused and its old form stays. Returns the faults."""
         self._signature = self._sign()
         try:
-            names, layouts = self._names(), read_layouts(self.path)
+            names, layouts = self.names(), read_layouts(self.path)
         except TemplateFault as fault:
             return [fault]
         except OSError as error:
@@ -41,7 +43,7 @@ class Folder:
             try:
                 files = needed_files({**_files(self.path / name), **layouts})
                 same = old is not None and old.digest == digest_of(files)
-                fresh[name] = old if same and old is not None else compile_template(parse_files(name, files))
+                fresh[name] = old if same and old is not None else load_template(name, files)
             except TemplateFault as fault:
                 faults.append(fault)
                 if old is not None:
@@ -53,8 +55,9 @@ class Folder:
         """Whether a file was added, removed or written since the last read."""
         return self._signature != self._sign()
 
-    def _names(self) -> list[str]:
-        return sorted(entry.name for entry in self.path.iterdir() if entry.is_dir() and NAME.fullmatch(entry.name))
+    def names(self) -> list[str]:
+        """Every template that there is in the folder, good or bad, also of a name that none can have. Raises OSError."""
+        return sorted(entry.name for entry in self.path.iterdir() if entry.is_dir() and entry.name[0] not in "._")
 
     def _sign(self) -> object:
         found: list[tuple[str, int, int]] = []
@@ -76,7 +79,7 @@ def _files(folder: Path) -> dict[str, str]:
         if path.suffix in _SUFFIXES and path.is_file():
             inside = path.relative_to(folder).as_posix()
             try:
-                found[inside] = path.read_text(encoding="utf-8")
+                found[inside] = path.read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
                 raise TemplateFault(f"{folder.name}/{inside}", 1, f"can't be read: {error}") from None
     return found

@@ -6,9 +6,10 @@ on every answer and in /readyz, so that nobody takes a staging system for produc
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from service.errors import FieldProblem, ValidationFailed
-from service.mail.address import Mailbox, email_key, make_mailbox
+from service.errors import FieldProblem, PostroomError, ValidationFailed
+from service.mail.address import Mailbox, email_key, make_mailbox, parse_domain
 from service.mail.compose import Notice
 
 KINDS = ("to", "cc", "bcc")
@@ -24,10 +25,20 @@ class Addressed:
 
 
 def may_carry(allowed: Iterable[str], email: str) -> bool:
-    """Whether `email` is one of the addresses, or in one of the domains, of `allowed`."""
+    """Whether `email` is one of the addresses, or in one of the domains, of `allowed`; domains in any script."""
     key = email_key(email)
-    domain = key.rpartition("@")[2]
-    return any(key == entry or domain == entry.removeprefix("@") for entry in (email_key(each) for each in allowed))
+    return any(entry in (key, key.rpartition("@")[2]) for entry in map(_entry, allowed))
+
+
+@lru_cache(maxsize=1024)
+def _entry(given: str) -> str:
+    """An address or a domain as it is compared: its domain in A-labels. What is neither matches nothing."""
+    local, at, domain = given.strip().rpartition("@")
+    try:
+        domain = parse_domain(domain, "allowed")
+    except PostroomError:
+        return ""
+    return email_key(f"{local}@{domain}") if at and local else domain
 
 
 def merge(to: Sequence[Mailbox], cc: Sequence[Mailbox], bcc: Sequence[Mailbox]) -> list[Addressed]:

@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Sequence
 
-from service.clock import Clock, rfc3339
+from service.clock import Clock
 from service.errors import ContentPurged, NotCancelable, NotFound, NotReschedulable, NotRetryable
 from service.mail.compose import redate
 from service.mail.lifecycle import OPEN, PENDING, message_status
-from service.mail.route import Route
-from service.relay.port import Health, Relays
+from service.relay.port import Relays
 from service.settings import Settings
 from service.spool.signals import Signals
-from service.store.port import EventView, MessageFilter, MessageView, RecipientView, Store
+from service.spool.waiting import Look, look
+from service.store.port import EventView, MessageFilter, MessageView, Store
 
 _CANCEL_LIMIT = 1000  # messages in one transaction of a cancel by filter
 _POLL = 0.5  # seconds; a sender in another process gives no hint
@@ -36,29 +36,9 @@ class Messages:
         later = view.scheduled_at is not None and view.scheduled_at > self._clock.now()
         return message_status((each.state for each in view.recipients), due_later=later)
 
-    def held_back(self, view: MessageView, recipient: RecipientView) -> str | None:
-        """Why a waiting recipient is not being sent right now, in words; None when it does not wait."""
-        if recipient.state not in PENDING:
-            return None
-        now = self._clock.now()
-        if recipient.due_at is not None and recipient.due_at > now:
-            if recipient.attempts == 0 and view.scheduled_at is not None:
-                return f"scheduled for {rfc3339(recipient.due_at)}"
-            return f"next attempt at {rfc3339(recipient.due_at)}"
-        return self._held_by_relays(view, now)
-
-    def _held_by_relays(self, view: MessageView, now: int) -> str:
-        relays = self._relays.candidates(view.from_email, Route.parse(view.route).relay or None)
-        if not relays:
-            return "no configured relay may carry this message"
-        reasons: list[str] = []
-        for relay in relays:
-            status = relay.status(now)
-            if status.health is Health.OPEN:
-                return "waiting for a free connection"
-            until = f" until {rfc3339(status.until)}" if status.until else ""
-            reasons.append(f"relay {status.name} is {status.health.value}{until}: {status.reason}")
-        return "; ".join(reasons)
+    async def look(self, views: Sequence[MessageView]) -> Look:
+        """What holds the waiting recipients of these messages back (spool/waiting)."""
+        return await look(self._store, self._relays, self._clock.now(), views)
 
     async def list(
         self, account: str, where: MessageFilter, limit: int, after: str | None
@@ -118,14 +98,15 @@ class Messages:
         return canceled
 
     async def retry(self, account: str, id: str) -> MessageView:
-        """Queue again what ended badly, with a fresh ttl. Raises NotRetryable, ContentPurged."""
+        """Queue again what ended badly, with a fresh ttl; not before its schedule. Raises NotRetryable, ContentPurged."""
         view = await self.get(account, id)
         await self._content(account, id)
         now = self._clock.now()
         ttl = view.expires_at - max(view.created_at, view.scheduled_at or 0)
-        if not await self._store.retry(account, id, now, now + ttl):
+        due = max(now, view.scheduled_at or 0)  # its Date is the schedule's
+        if not await self._store.retry(account, id, now, due, due + ttl):
             raise NotRetryable
-        self._signals.queued(view.route, view.priority, now)
+        self._signals.queued(view.route, view.priority, due)
         return await self.get(account, id)
 
     async def erase(self, account: str, id: str) -> None:

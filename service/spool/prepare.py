@@ -19,6 +19,7 @@ from service.errors import (
     NoRelayForMessage,
     SenderNotAccepted,
     TemplateVariablesInvalid,
+    ValidationFailed,
 )
 from service.mail.address import email_key
 from service.mail.compose import Composed, Notice, compose
@@ -27,7 +28,7 @@ from service.mail.dkim import SIGNATURE_ROOM
 from service.mail.draft import Draft
 from service.mail.gate import inspect
 from service.mail.lifecycle import State
-from service.mail.lint import lint_message
+from service.mail.lint import inline_doubts, lint_message
 from service.mail.render import Rendered, Template, TemplateSource
 from service.mail.route import Route
 from service.mail.seal import seal, signers
@@ -101,10 +102,13 @@ class Preparer:
             notices.append(Notice("#/unsubscribe_url", "unsubscribe_url_missing", detail))
         now = self._clock.now()
         id = self._clock.new_id("msg_")
-        draft = _draft(submission, content, id, max(now, submission.scheduled_at or 0))
+        envelope = (submission.envelope_from or "", *(each.email for each in recipients))
+        date = max(now, submission.scheduled_at or 0)
+        draft = _draft(submission, content, id, date, envelope, self._settings.max_attachments)
+        notices += _doubts(draft, content)
         composed = await _compose(draft)
         self._inspect(composed, id)
-        plan = self._plan(submission, composed, draft)
+        plan = self._plan(submission, composed, draft, notices)
         message = self._message(submission, caller, content, composed, recipients, draft, now, id, notices)
         return Preview(Prepared(message, tuple(notices) + composed.warnings), draft, plan)
 
@@ -157,7 +161,7 @@ class Preparer:
             log.error(Log.ALERT_COMPOSE, id=id, detail=violation.detail)
             raise
 
-    def _plan(self, submission: Submission, composed: Composed, draft: Draft) -> list[RelayPlan]:
+    def _plan(self, submission: Submission, composed: Composed, draft: Draft, notices: list[Notice]) -> list[RelayPlan]:
         """A trial seal by each relay that may carry the message, best first; at least one must agree."""
         from_, ring = draft.from_, self._signing.ring
         candidates = self._relays.candidates(from_.email, submission.relay)
@@ -173,6 +177,9 @@ class Preparer:
                 sender_fault = sender_fault or fault
                 continue
             keys = signers(ring, sealed.header_from, relay.rule, draft.date)
+            if not keys and relay.rule.dkim and ring.knows(sealed.header_from):
+                detail = f"by relay {relay.name} it goes unsigned: no key of POSTROOM_DKIM_FILE is valid at its date"
+                notices.append(Notice("#/from", "no_dkim_key", detail))
             refusal = _incapable(relay, composed.size + len(keys) * SIGNATURE_ROOM, composed.smtputf8)
             if refusal:
                 refusals.append(refusal)
@@ -261,12 +268,17 @@ def _new_recipients(addressed: list[Addressed], reasons: Mapping[str, str]) -> t
     return recipients
 
 
-def _draft(submission: Submission, content: _Content, id: str, date: int) -> Draft:
+def _draft(
+    submission: Submission, content: _Content, id: str, date: int, envelope: tuple[str, ...], most_attachments: int
+) -> Draft:
     ulid = id.removeprefix("msg_").lower()
     html, attachments = content.html, submission.attachments
     if submission.embed_data_urls and html is not None:
-        html, images = embed_data_urls(html, ulid)
+        html, images = embed_data_urls(html, ulid, most_attachments - len(attachments) + 1)
         attachments += images
+        if len(attachments) > most_attachments:
+            detail = f"with its images there are more than {most_attachments} attachments (POSTROOM_MAX_ATTACHMENTS)"
+            raise ValidationFailed(errors=[FieldProblem("#/html", "too_many", detail)])
     return Draft(
         from_=submission.from_,
         to=submission.to,
@@ -287,10 +299,31 @@ def _draft(submission: Submission, content: _Content, id: str, date: int) -> Dra
         unsubscribe_urls=submission.unsubscribe_urls,
         importance=submission.importance,
         auto_submitted=submission.auto_submitted,
+        envelope=envelope,
         message_id=f"{ulid}@{submission.from_.email.rpartition('@')[2]}",
         date=date,
         boundary_seed=ulid,
     )
+
+
+def _doubts(draft: Draft, content: _Content) -> list[Notice]:
+    """What is likely a mistake and yet a message; the whole lint is for a dry run."""
+    notices: list[Notice] = []
+    if not draft.subject.strip():
+        detail = "the subject is empty: such a mail looks like junk, to people and to filters"
+        notices.append(Notice("#/subject", "empty_subject", detail))
+    ids = {each.content_id: index for index, each in enumerate(draft.attachments) if each.content_id}
+    inline = [id for id, index in ids.items() if draft.attachments[index].disposition == "inline"]
+    missing, unused = inline_doubts(draft.html, ids, inline)
+    place = "#/html" if content.template is None else "#/template"
+    notices += [
+        Notice(place, "missing_inline_image", f"cid:{id[:60]} names no attachment with that content_id")
+        for id in missing
+    ]
+    return notices + [
+        Notice(f"#/attachments/{ids[id]}/content_id", "unused_inline_image", f"the html shows no cid:{id[:60]}")
+        for id in unused
+    ]
 
 
 async def _compose(draft: Draft) -> Composed:

@@ -69,6 +69,7 @@ class Settler:
             session=report.session,
             timings=report.timings,
             detail=details[0] if details else "",
+            unspent=not report.mail_started,
         )
 
     def all_alike(self, delivery: Delivery, event: Event, kind: str, text: str) -> Settlement:
@@ -95,6 +96,7 @@ class Settler:
                 for recipient in delivery.recipients
             ],
             detail=text,
+            unspent=True,
         )
 
     def _recipient(

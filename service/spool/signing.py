@@ -11,13 +11,13 @@ Relative paths start at the file's folder. A fault names domain and selector, ne
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from service.errors import ConfigurationError, PostroomError
-from service.mail.address import parse_domain
+from service.mail.address import MAX_DOMAIN, parse_domain
 from service.mail.dkim_keys import DkimKey, DkimRing, is_selector, load_private
 
 _DOMAIN_KEYS = {"keys", "subdomains"}
@@ -43,23 +43,37 @@ def load_ring(file: Path | None) -> DkimRing:
         return DkimRing()
     where = f"POSTROOM_DKIM_FILE: {file}"
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        data = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise ConfigurationError(f"{where}: is nested too deeply") from None
     except OSError as error:
         raise ConfigurationError(f"{where}: {error.strerror}") from None
     except ValueError as error:  # TOML, or not UTF-8
         raise ConfigurationError(f"{where}: {error}") from None
     domains = data.get("domains")
-    if set(data) != {"domains"} or not isinstance(domains, dict):
+    if set(data) != {"domains"} or not isinstance(domains, dict) or not domains:
         raise ConfigurationError(f'{where}: must hold tables named [domains."example.com"], and only these')
     keys: list[DkimKey] = []
     wide: list[str] = []
     for given, values in domains.items():
-        domain = _domain(given, where)
         table = _table(values, _DOMAIN_KEYS, f"{where}: domains.{given}")
+        domain = _domain(given, where)
         keys += _keys(domain, table.get("keys"), file.parent, f"{where}: domains.{given}")
         if _flag(table.get("subdomains", False), f"{where}: domains.{given}: subdomains"):
             wide.append(domain)
+    _check_names(keys, where)
     return DkimRing(keys, wide)
+
+
+def _check_names(keys: Sequence[DkimKey], where: str) -> None:
+    """Each key has a DNS name of its own, that DNS can hold."""
+    seen: set[str] = set()
+    for key in keys:
+        if len(key.host) > MAX_DOMAIN:
+            raise ConfigurationError(f"{where}: {key.host[:60]}...: a DNS name has at most {MAX_DOMAIN} octets")
+        if (name := key.host.lower()) in seen:
+            raise ConfigurationError(f"{where}: {name} stands twice; a new key gets a new selector")
+        seen.add(name)
 
 
 def _domain(given: str, where: str) -> str:
@@ -72,10 +86,7 @@ def _domain(given: str, where: str) -> str:
 def _keys(domain: str, given: object, folder: Path, where: str) -> list[DkimKey]:
     if not isinstance(given, list) or not given:
         raise ConfigurationError(f"{where}: keys: must be a list of at least one {{ selector, file }}")
-    keys = [_key(domain, values, folder, f"{where}: keys[{index}]") for index, values in enumerate(given)]
-    if len({key.selector for key in keys}) != len(keys):
-        raise ConfigurationError(f"{where}: keys: a selector stands once; a new key gets a new selector")
-    return keys
+    return [_key(domain, values, folder, f"{where}: keys[{index}]") for index, values in enumerate(given)]
 
 
 def _key(domain: str, values: object, folder: Path, where: str) -> DkimKey:
@@ -101,6 +112,8 @@ def _key(domain: str, values: object, folder: Path, where: str) -> DkimKey:
 def _table(values: object, known: set[str], where: str) -> Mapping[str, Any]:
     if not isinstance(values, dict):
         raise ConfigurationError(f"{where}: must be a table")
+    if any(isinstance(value, dict) for value in values.values()):
+        raise ConfigurationError(f'{where}: a domain stands in quotes: [domains."example.com"]')
     if unknown := sorted(set(values) - known):
         raise ConfigurationError(f"{where}: unknown key {unknown[0]}; known are {', '.join(sorted(known))}")
     return values

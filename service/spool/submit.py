@@ -47,6 +47,7 @@ from service.store.port import (
 from service.telemetry import Metrics
 
 TWIN_WAIT = 2.0  # seconds a repeat waits for the request in flight with the same key
+_MOST_TOLD = 500  # faults of a batch
 RETRY_SOON = 1.0  # seconds, in Retry-After of a 409 or 503
 
 
@@ -252,7 +253,10 @@ def _reject_all(results: Sequence[ItemResult]) -> None:
         problems = result.error.errors or (FieldProblem("#", result.error.code, result.error.detail),)
         faults += [problem.under(f"/messages/{index}") for problem in problems]
     if faults:
-        raise ValidationFailed("Nothing was accepted: some messages of the batch have faults.", errors=faults)
+        words = "Nothing was accepted: some messages of the batch have faults."
+        if len(faults) > _MOST_TOLD:
+            words += f" The first {_MOST_TOLD} of {len(faults)} are told."
+        raise ValidationFailed(words, errors=faults[:_MOST_TOLD])
 
 
 def _limited(take: Take, retry_after: float) -> RateLimitExceeded:

@@ -9,9 +9,8 @@ while the old one stays.
 import asyncio
 import contextlib
 import json
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Self
@@ -19,16 +18,20 @@ from typing import Self
 from service.clock import Clock
 from service.errors import ConfigurationError, FieldProblem, TemplateManagedByFiles, TemplateNotFound, TemplateRefused
 from service.mail.draft import Attachment
-from service.mail.render import Template, TemplateFault, compile_template
-from service.mail.template import NAME, check_files, needed_files, parse_files
+from service.mail.render import Template, TemplateFault, load_template
+from service.mail.template import NAME, TemplateSource, check_files, needed_files, parse_files
 from service.spool.check import fault_problem
 from service.spool.folder import Folder, read_layouts
+from service.spool.recent import Recent
 from service.store.port import Store, TemplateVersion
 from service.telemetry import Log, get_logger
 
 log = get_logger()
 
-_OLD_VERSIONS = 64  # compiled versions that are kept beside the current ones
+_MOST_COMPILED = 64  # versions of the store that are kept compiled
+_MOST_LISTED = 1000  # versions of the store of which is kept what a list shows
+_MOST_BELIEVED = 10_000  # names, of which most may not exist
+_MOST_COMPARED = 300  # names among which the nearest one is looked for: about 50 microseconds each
 _NUMBER = "0123456789"
 _SHORTEST_DIGEST = 8  # characters of a digest that stand for a version
 
@@ -41,9 +44,22 @@ class Loaded:
     number: int | None = None
 
     @property
+    def source(self) -> TemplateSource:
+        """What it is made of."""
+        return self.template.source
+
+    @property
     def label(self) -> str:
         """`welcome@3`: what the delivery log says."""
         return f"{self.template.name}@{self.number}" if self.number else self.template.name
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a list shows of a template. It is not compiled for that, and its source is without html and text."""
+
+    source: TemplateSource
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +79,10 @@ class TemplateLibrary:
         self._folder, self._store, self._clock = folder, store, clock
         self._watch, self._published_for = watch, published_for
         self._numbers: dict[tuple[str, str], int] = {}  # (name, digest) -> number
-        self._published: dict[str, tuple[float, TemplateVersion | None]] = {}  # name -> (believed until, version)
-        self._versions: OrderedDict[tuple[str, int], Loaded] = OrderedDict()
+        self._published: Recent[str, tuple[float, TemplateVersion | None]] = Recent(_MOST_BELIEVED)  # believed until
+        self._names: tuple[float, Collection[str]] = (0.0, ())  # believed until; those that are published
+        self._versions: Recent[tuple[str, int], Loaded] = Recent(_MOST_COMPILED)
+        self._listed: Recent[tuple[str, int], Listed] = Recent(_MOST_LISTED)
         self._reading = asyncio.Lock()
 
     @classmethod
@@ -103,7 +121,7 @@ class TemplateLibrary:
         for fault in faults:
             log.error(Log.TEMPLATES_REFUSED, detail=str(fault))
         log.info(Log.TEMPLATES_RELOADED, templates=len(self._folder.templates), refused=len(faults))
-        self._published.clear()
+        self._forget()
         return Reloaded([self._of_folder(template) for template in self._folder.templates.values()], faults)
 
     def _of_folder(self, template: Template) -> Loaded:
@@ -115,16 +133,28 @@ class TemplateLibrary:
 
     # --- finding -------------------------------------------------------------------------------------------------
 
-    async def all(self) -> list[Loaded]:
+    async def all(self) -> list[Listed]:
         """The current version of every name, in order."""
         await self._look()
-        found = {name: self._of_folder(template) for name, template in self._folder.templates.items()}
+        loaded = map(self._of_folder, self._folder.templates.values())
+        found = {each.source.name: Listed(each.source, each.number) for each in loaded}
         if self._store is not None:
             for version in await self._store.published_templates():
                 if version.name not in found:
-                    with contextlib.suppress(TemplateRefused):  # by rules that became stricter; its own use says so
-                        found[version.name] = await self._version(version.name, version.number)
+                    with contextlib.suppress(TemplateFault):  # by rules that became stricter; its own use says so
+                        found[version.name] = await self._shown(version)
         return [found[name] for name in sorted(found)]
+
+    async def _shown(self, version: TemplateVersion) -> Listed:
+        """Raises TemplateFault."""
+        key = version.name, version.number
+        if (known := self._listed.get(key)) is not None:
+            return known
+        assert self._store is not None
+        files = json.loads(await self._store.template_files(*key) or "{}")
+        source = await asyncio.to_thread(parse_files, version.name, files)
+        locales = {tag: replace(each, html="", text=None) for tag, each in source.locales.items()}
+        return self._listed.put(key, Listed(replace(source, locales=locales, layouts={}, files={}), version.number))
 
     async def get(self, use: str) -> Loaded:
         """`name`, or `name@3`, or `name@` and the beginning of a digest. Raises TemplateNotFound."""
@@ -142,24 +172,42 @@ class TemplateLibrary:
                 return found
             if current is not None:
                 raise _not_found(f"{name} has no version {version[:64]!r}; the current one is {current.label}")
-        near = get_close_matches(name, [each.template.name for each in await self.all()], 1)
+        near = get_close_matches(name, await self._comparable(name), 1)
         raise _not_found(f"there is no template {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
 
     async def _look(self) -> None:
         if self._watch and self._folder.changed():
             await self.reload()
 
+    async def _comparable(self, name: str) -> Sequence[str]:
+        """Names that a misspelt one may have meant."""
+        if NAME.fullmatch(name.lower()) is None:
+            return ()
+        until, published = self._names
+        if self._store is not None and self._clock.monotonic() >= until:
+            published = [each.name for each in await self._store.published_templates()]
+            self._names = self._clock.monotonic() + self._published_for, published
+        known = sorted({*self._folder.templates, *published})
+        if len(known) > _MOST_COMPARED:
+            known = [each for each in known if each[0] == name[0].lower()]
+        return known[:_MOST_COMPARED]
+
+    def _forget(self) -> None:
+        """Ask the store anew what published names mean."""
+        self._published.clear()
+        self._names = (0.0, ())
+
     async def _current(self, name: str) -> Loaded | None:
         """What a published name means; believed for a while, so that a send asks the store only now and then."""
         if self._store is None or NAME.fullmatch(name) is None:
             return None
-        until, version = self._published.get(name, (0.0, None))
+        until, version = self._published.get(name) or (0.0, None)
         if self._clock.monotonic() >= until:
             found = await self._store.published_templates(name)
             version = found[0] if found else None
-            if len(self._published) > 10_000:  # names that do not exist are remembered too
-                self._published.clear()
-            self._published[name] = (self._clock.monotonic() + self._published_for, version)
+            self._published.put(
+                name, (self._clock.monotonic() + self._published_for, version)
+            )  # also that there is none
         return None if version is None else await self._version(name, version.number)
 
     async def _older(self, name: str, version: str) -> Loaded | None:
@@ -182,20 +230,16 @@ class TemplateLibrary:
     async def _version(self, name: str, number: int) -> Loaded:
         """A version of the store, compiled. Raises LookupError."""
         if (found := self._versions.get((name, number))) is not None:
-            self._versions.move_to_end((name, number))
             return found
         assert self._store is not None
         files = await self._store.template_files(name, number)
         if files is None:
             raise LookupError(f"{name}@{number}")
         try:
-            template = await asyncio.to_thread(lambda: compile_template(parse_files(name, json.loads(files))))
+            template = await asyncio.to_thread(lambda: load_template(name, json.loads(files)))
         except TemplateFault as fault:  # it was good when it was kept: the rules became stricter since
             raise TemplateRefused(errors=[fault_problem(fault)]) from None
-        made = self._versions[name, number] = Loaded(template, number)
-        while len(self._versions) > _OLD_VERSIONS:
-            self._versions.popitem(last=False)
-        return made
+        return self._versions.put((name, number), Loaded(template, number))
 
     # --- publishing ----------------------------------------------------------------------------------------------
 
@@ -204,7 +248,7 @@ class TemplateLibrary:
 
         def work() -> Template:
             check_files(name, files)
-            return compile_template(parse_files(name, needed_files({**read_layouts(self._folder.path), **files})))
+            return load_template(name, needed_files({**read_layouts(self._folder.path), **files}))
 
         try:
             return await asyncio.to_thread(work)
@@ -216,7 +260,7 @@ class TemplateLibrary:
         self._check_free(name)
         template = await self.compile(name, files)
         loaded = Loaded(template, await self._keep(template, current=True))
-        self._published.pop(name, None)
+        self._forget()
         log.info(Log.TEMPLATE_PUBLISHED, template=loaded.label)
         return loaded
 
@@ -225,7 +269,7 @@ class TemplateLibrary:
         self._check_free(name)
         if self._store is None or not await self._store.retire_template(name):
             raise _not_found(f"there is no published template {name!r}")
-        self._published.pop(name, None)
+        self._forget()
 
     def _check_free(self, name: str) -> None:
         if name in self._folder.templates:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from service.durations import Rate
 from service.mail.envelope import Offer
 from service.mail.lifecycle import Event, State
+from service.mail.quota import Quota
 from service.mail.retry import History
 
 # --- accept ------------------------------------------------------------------------------------------------------
@@ -138,6 +139,10 @@ class Want:
     limit: int
     slots: int = 2**31  # free slots of that relay: what is claimed beyond them waits for a busy one, ahead
     sealed_as: str = ""  # that relay's sender rule: kept with the attempt before MAIL FROM, whoever dies
+    quotas: tuple[Quota, ...] = ()  # of that relay: no more is handed out than they allow
+    least: int = 2  # the least urgent priority that is asked for
+    max_recipients: int | None = None  # in one delivery, where quotas are
+    elsewhere: bool = False  # relays that are not asked now may carry this route too
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +182,36 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A relay whose quota lets no mail of this priority, nor of a less urgent one, go before `until` (ms)."""
+
+    relay: str
+    priority: int
+    until: int
+    quota: str  # as people read it
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim hands out, and what kept it from handing out more."""
+
+    deliveries: Sequence[Delivery]
+    held: Sequence[Held] = ()
+    cut: bool = False  # it stopped at a bound of its own: there may be more
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaUse:
+    """How much of a relay's quota is taken. `free_at`: when one more may go (ms), 0: now."""
+
+    quota: Quota
+    used: int  # what is in flight included
+    in_flight: int
+    free_at: int  # for priority normal and low
+    free_at_high: int
+
+
+@dataclass(frozen=True, slots=True)
 class RecipientSettlement:
     """What an attempt came to for one recipient; `event` is applied to `sending`."""
 
@@ -213,6 +248,7 @@ class Settlement:
     session: str = ""
     timings: Mapping[str, float] = field(default_factory=dict)
     detail: str = ""
+    unspent: bool = False  # no MAIL FROM was written: what it took of quotas is given back
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +291,7 @@ class RecipientView:
     last_enhanced: str
     last_text: str
     last_kind: str
+    held_by: str | None = None  # relay and quota that put it off until `due_at`
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,12 +432,16 @@ class Store(Protocol):
     # dispatch
     async def claim(
         self, wants: Callable[[], Sequence[Want]], holder: str, now: Callable[[], int], lease: float
-    ) -> Sequence[Delivery]:
+    ) -> Claimed:
         """Lease due deliveries, opening one attempt each; both callables are asked when the transaction begins.
 
         Order: priority, then the order of `wants`, then due time. Expired recipients are expired and suppressed ones
-        suppressed instead of being handed out.
+        suppressed instead of being handed out. What every quota of the relay allows is taken in the same transaction;
+        a recipient that a quota of its own holds is put off, or goes by another relay that is asked for its route.
         """
+
+    async def quota_use(self, quotas: Sequence[Quota], now: int) -> Sequence[QuotaUse]:
+        """How much is taken of quotas of whole relays, in the order asked."""
 
     async def delivery_content(self, id: str) -> tuple[bytes, ...] | None:
         """The bytes of a claimed delivery that were too large to come with the claim."""
@@ -410,6 +451,8 @@ class Store(Protocol):
 
     def settle(self, settlement: Settlement) -> Awaitable[int]:
         """Close an attempt; answers the number of recipients changed (0: the lease was lost).
+
+        What it took of quotas counts from now on, or is given back when it is `unspent`.
 
         It is queued by the call, not by awaiting it: no claim and no mark asked for later is durable before it.
         """
@@ -449,7 +492,7 @@ class Store(Protocol):
     async def cancel_where(self, account: str, where: MessageFilter, now: int, limit: int) -> Sequence[str]:
         """Cancel by filter, at most `limit` messages; answers the ids of those that were changed."""
 
-    async def retry(self, account: str, id: str, now: int, expires_at: int) -> int:
+    async def retry(self, account: str, id: str, now: int, due_at: int, expires_at: int) -> int:
         """Queue again what ended badly; answers how many recipients; raises ContentPurged without bytes."""
 
     async def erase(self, account: str, id: str, now: int) -> bool:

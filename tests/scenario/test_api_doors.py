@@ -189,6 +189,25 @@ async def test_a_body_over_the_limit_is_refused_while_it_streams(client: httpx.A
     assert declared.status_code == 413
 
 
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [("/send", "POSTROOM_MAX_MESSAGE_BYTES allows 26214400 octets"), ("/send/batch", "POSTROOM_MAX_BATCH_BYTES allows"),
+     ("/suppressions", "no setting changes that")],
+)  # fmt: skip
+async def test_a_body_over_the_limit_is_told_which_setting_it_follows_from(
+    client: httpx.AsyncClient, path: str, named: str
+) -> None:
+    answer = await client.post(path, content=b"x", headers={**JSON, "Content-Length": str(10**10)})
+    assert answer.status_code == 413
+    assert named in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("body", [b"", b" \n"])
+async def test_an_empty_body_is_called_empty(client: httpx.AsyncClient, body: bytes) -> None:
+    answer = await client.post("/send", content=body, headers=JSON)
+    assert (answer.status_code, answer.json()["detail"]) == (400, "The body is empty: send one JSON object.")
+
+
 async def test_too_much_decoded_content_is_refused(tmp_path: Path) -> None:
     async with running(tmp_path, max_message_bytes=1000) as (client, _):
         files = [{"filename": "a.bin", "content": base64.b64encode(b"x" * 1001).decode()}]

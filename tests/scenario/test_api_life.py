@@ -321,3 +321,15 @@ async def test_metrics_tell_what_happened(tmp_path: Path) -> None:
         assert "postroom_messages_accepted_total 1.0" in text
         assert 'postroom_submissions_refused_total{code="validation_error"} 1.0' in text
         assert 'postroom_recipient_outcomes_total{event="sent",kind="sent",relay="default"} 1.0' in text
+
+
+async def test_a_retry_does_not_go_before_its_schedule(tmp_path: Path) -> None:
+    """The message says its date; it must not arrive days before it."""
+    async with running(tmp_path) as (client, _):
+        answer = await client.post("/send", json={**ARTICLE, "scheduled_at": later(3600)})
+        path = answer.headers["location"]
+        assert (await client.post(f"{path}/cancel")).status_code == 200
+        assert (await client.post(f"{path}/retry")).status_code == 202
+        view = (await client.get(path)).json()
+        assert view["status"] == "scheduled"
+        assert view["recipients"][0]["next_attempt_at"] == view["scheduled_at"]

@@ -23,14 +23,28 @@ def test_a_key_is_made_shown_and_signs(tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "pr2026.pem").stat().st_mode & 0o777 == 0o600
     assert "BEGIN" not in made.stdout
-    block = made.stdout.partition("POSTROOM_DKIM_FILE:\n\n")[2]
     file = tmp_path / "dkim.toml"
-    file.write_text(block)
+    file.write_text(f'[domains."xn--fsqu00a.example"]\nkeys = [\n{line_of(made.stdout)}\n]\n')
     (key,) = load_ring(file).keys
     assert key.domain == "xn--fsqu00a.example"
+    assert '`keys = [ ]` in the table [domains."xn--fsqu00a.example"]' in made.stdout
     shown = postroom(tmp_path, "records", POSTROOM_DKIM_FILE="dkim.toml")
     assert f'pr2026._domainkey.xn--fsqu00a.example. IN TXT ( "{key.record}" )' in shown.stdout
     assert f'"{key.record}"' in made.stdout
+
+
+def line_of(said: str) -> str:
+    """The line to paste: the last that `generate` prints."""
+    return said.rstrip().splitlines()[-1]
+
+
+def test_the_lines_of_two_keys_go_into_one_table_wherever_it_stands(tmp_path: Path) -> None:
+    made = [postroom(tmp_path, "generate", "a.example", name, f"secrets/{name}.pem") for name in ("one", "two")]
+    (tmp_path / "etc").mkdir()
+    file = tmp_path / "etc" / "dkim.toml"
+    file.write_text('[domains."a.example"]\nkeys = [\n' + "\n".join(line_of(each.stdout) for each in made) + "\n]\n")
+    assert [key.selector for key in load_ring(file).keys] == ["one", "two"]
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_mistake_is_a_sentence(tmp_path: Path) -> None:
@@ -39,7 +53,7 @@ def test_a_mistake_is_a_sentence(tmp_path: Path) -> None:
         (("generate", "a.example", "s", "there.pem"), "postroom: there.pem: File exists"),
         (("generate", "a b", "s", "x.pem"), "postroom: a b: the domain must be"),
         (("generate", "a.example", "a_b", "x.pem"), "postroom: a_b: a selector is a name"),
-        (("generate", "a.example", "s", "no/x.pem"), "postroom: no/x.pem: No such file"),
+        (("generate", "a.example", "s", "there.pem/x.pem"), "postroom: there.pem/x.pem: "),
         (("records",), "postroom: POSTROOM_DKIM_FILE is not set"),
     ):
         ran = postroom(tmp_path, *arguments)

@@ -82,3 +82,68 @@ async def test_a_header_of_another_kind_is_one_sentence(tmp_path: Path, value: A
 async def test_the_name_that_another_mailer_gives_a_field_is_translated(tmp_path: Path, field: str, here: str) -> None:
     faults = await refused(tmp_path, **{field: "x"})
     assert here in faults[f"#/{field}"]
+
+
+async def warned(folder: Path, **given: Any) -> dict[str, str]:
+    """The warnings of the 202, and the same of a dry run: pointer -> code."""
+    async with running(folder, hold=True) as (client, _):
+        answer = await client.post("/send", json={**ARTICLE, **given})
+        assert answer.status_code == 202, answer.text
+        dry = await client.post("/send?dry_run=true", json={**ARTICLE, **given})
+        assert dry.json()["warnings"] == answer.json()["warnings"]
+        kept = (await client.get(answer.headers["location"])).json()["warnings"]
+        assert kept == answer.json()["warnings"]
+    return {each["pointer"]: each["code"] for each in kept}
+
+
+LOGO = {"filename": "logo.png", "content": PNG, "content_id": "logo"}
+
+
+@pytest.mark.parametrize(
+    "html",
+    ["<img src='cid:logo'>", '<img src="CID:logo"> cid:', "<img src=cid:logo>", "<p style='background: url(cid:logo)'>",
+     '<p style="background: url(&quot;cid:logo&quot;)">', "<img src='cid:%6cogo'>"],
+)  # fmt: skip
+async def test_an_inline_image_that_is_shown_gets_no_warning(tmp_path: Path, html: str) -> None:
+    assert await warned(tmp_path, html=html, attachments=[LOGO]) == {}
+
+
+async def test_an_inline_image_that_is_missing_or_not_shown_is_a_warning(tmp_path: Path) -> None:
+    given = {"html": "<img src='cid:lgoo'>", "attachments": [{"filename": "a.txt", "text": "a"}, LOGO]}
+    assert await warned(tmp_path, **given) == {
+        "#/html": "missing_inline_image",
+        "#/attachments/1/content_id": "unused_inline_image",
+    }
+    assert await warned(tmp_path / "b", html="<p>cid:nothing is a word here</p>") == {}
+    assert await warned(tmp_path / "c", html=None, attachments=[LOGO]) == {
+        "#/attachments/0/content_id": "unused_inline_image"
+    }
+    shown = "<img src='data:image/png;base64,iVBORw0KGgo='>"
+    assert await warned(tmp_path / "d", html=shown, embed_data_urls=True) == {}
+
+
+@pytest.mark.parametrize("subject", ["", "  "])
+async def test_an_empty_subject_is_a_warning(tmp_path: Path, subject: str) -> None:
+    assert await warned(tmp_path, subject=subject) == {"#/subject": "empty_subject"}
+
+
+async def test_an_invitation_that_is_none_is_refused(tmp_path: Path) -> None:
+    faults = await refused(tmp_path, calendar={"method": "REQUEST", "content": "Tea at four"})
+    assert list(faults) == ["#/calendar/content"]
+
+
+async def test_a_name_of_an_address_may_be_null_and_its_parts_have_these_names_only(tmp_path: Path) -> None:
+    message = await composed(tmp_path, to={"email": "a@x.example", "name": None})
+    assert message["to"] == "a@x.example"
+    assert await refused(tmp_path / "b", to=[{"name": "A", "address": "a@x.example"}]) == {
+        "#/to/0": "address is not known; here it is email"
+    }
+    assert await refused(tmp_path / "c", to={"email": "a@x.example", "nick": "A"}) == {
+        "#/to": "nick is not known; an address has email and name"
+    }
+
+
+async def test_where_one_address_stands_a_list_is_not_recommended(tmp_path: Path) -> None:
+    faults = await refused(tmp_path, **{"from": "a@x.example, b@x.example", "sender": ["a@x.example"]})
+    assert faults == {"#/from": "takes one address", "#/sender": "takes one address, not a list"}
+    assert 'give a list: ["a@x.org", "b@x.org"]' in (await refused(tmp_path / "b", to="a@x.org, b@x.org"))["#/to"]

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
 from service.app import Service
+from service.clock import SYSTEM
 from service.mail.dkim_keys import DkimKey, generate
 from service.spool.signing import load_ring
 from tests.support.dkim_verifiers import by_dkimpy
@@ -28,6 +30,10 @@ def dkim_file(tmp_path: Path) -> Path:
         '[domains."163.com"]\nkeys = [{ selector = "r1", file = "rsa.pem" }, { selector = "e1", file = "ed.pem" }]\n'
     )
     return file
+
+
+def end_first_key(file: Path, until: datetime) -> None:
+    file.write_text(file.read_text().replace('file = "rsa.pem"', f'file = "rsa.pem", until = {until.isoformat()}'))
 
 
 def keys_of(file: Path) -> tuple[DkimKey, ...]:
@@ -65,11 +71,14 @@ async def test_a_message_of_a_megabyte_is_signed_too(tmp_path: Path, dkim_file: 
 
 
 async def test_every_attempt_carries_the_same_bytes(tmp_path: Path, dkim_file: Path) -> None:
-    """Also a year later in the key's life: the keys are those of the message's date, not of the attempt's."""
+    """The keys are those of the message's date: one that has ended by the time of the second attempt signs it too."""
     sink = Sink(data_replies=["451 4.3.0 later", "250 2.0.0 taken"])
-    async with sending(tmp_path, sink, dkim_file=dkim_file, retry_schedule="0.05") as (client, _):
+    until = datetime.now(UTC) + timedelta(seconds=1)
+    await asyncio.to_thread(end_first_key, dkim_file, until)
+    async with sending(tmp_path, sink, dkim_file=dkim_file, retry_schedule="2.5") as (client, service):
         answer = await client.post("/send", json=ARTICLE, headers={"Prefer": "wait=20"})
         assert answer.json()["status"] == "sent", answer.text
+        assert len(service.signing.ring.for_sender("a@163.com", SYSTEM.now())) == 1, "the first key has ended"
     first, second = (each.content for each in sink.received)
     assert first == second
     assert by_dkimpy(first, keys_of(dkim_file)) == ["pass", "pass"]

@@ -14,6 +14,8 @@ import pytest
 
 from tests.support.commands import run
 from tests.support.process import ROOT as CHECKOUT
+from tests.support.process import ServiceProcess
+from tests.support.sink_process import SinkProcess
 from tests.support.template_files import STARTERS, write
 
 FIRST = ["--from", "a@example.com", "--to", "b@example.org"]
@@ -129,8 +131,33 @@ def test_faults_are_told_with_file_and_line_and_spoil_no_other_template(shell: S
     assert shell("render", "hello", "--part", "subject") == 0
     assert "bad/html.j2:2" in shell.refused("render", "bad")
     assert shell("list") == 1
-    assert shell.out.startswith("hello")
+    assert shell.out.splitlines()[0] == "bad  BROKEN"
+    assert shell.out.splitlines()[1].startswith("hello  ")
     assert "bad/html.j2:2" in shell.err
+
+
+def test_a_template_that_its_layout_breaks_is_listed_as_broken(shell: Shell) -> None:
+    shell("new", "hello")
+    home = shell.folder / "templates"
+    write(home, "_layouts", {"base.j2": "{{ x|safe }}"})
+    write(home, "bad", {"template.toml": "subject = 's'", "html.j2": '{% extends "_layouts/base.j2" %}'})
+    assert shell("list") == 1
+    assert shell.out.splitlines()[0] == "bad  BROKEN"
+    assert "_layouts/base.j2:1" in shell.err
+
+
+def test_a_name_that_no_template_can_have_is_told_and_files_of_windows_are_read(shell: Shell) -> None:
+    home = shell.folder / "templates"
+    write(home, "Order_Confirm", {"template.toml": "subject = 's'", "html.j2": "x"})
+    write(home, "good", {"template.toml": "\ufeffsubject = '{{ x }}'\n[variables]\nx = 'string'", "html.j2": "\ufeffx"})
+    (shell.folder / "v.json").write_text('\ufeff{"x": "y"}', encoding="utf-8")
+    for command in ("list", "check"):
+        assert shell(command) == 1
+        assert "Order_Confirm" in shell.out
+        assert "a template's name is lower-case letters" in shell.out + shell.err
+    assert shell.out.count("Order_Confirm") == 1
+    assert shell("render", "good", "--variables", "v.json", "--part", "subject") == 0, shell.err
+    assert shell.out == "y\n"
 
 
 def test_findings_can_be_read_by_machines_and_errors_end_with_status_1(shell: Shell) -> None:
@@ -204,7 +231,23 @@ def test_what_the_service_refuses_is_told_in_a_sentence(shell: Shell, service: s
 
 
 def test_a_service_that_does_not_answer_is_told_in_a_sentence(shell: Shell) -> None:
-    assert "http://127.0.0.1:9" in shell.refused("send-test", "x", *FIRST, "--url", "http://127.0.0.1:9")
+    said = shell.refused("send-test", "x", *FIRST, "--url", "http://127.0.0.1:9")
+    assert "http://127.0.0.1:9 does not answer: connection refused." in said
+    assert "--url names another" in said
+    assert "urlopen" not in said
     assert "--url: nonsense" in shell.refused("send-test", "x", *FIRST, "--url", "nonsense")
     assert "--url" in shell.refused("send-test", "x", *FIRST, "--url", "http://127.0.0.1:bad")
     assert "--key-file" in shell.refused("send-test", "x", *FIRST, "--key-file", "nowhere")
+
+
+def test_a_test_mail_goes_to_the_port_of_the_settings(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = shell.environment()
+    monkeypatch.setattr(shell, "environment", lambda: {**settings, "POSTROOM_PORT": "9"})
+    assert "http://127.0.0.1:9 does not answer" in shell.refused("send-test", "x", *FIRST)
+
+
+def test_a_service_that_wants_a_key_is_told_how_one_is_given(shell: Shell, tmp_path: Path) -> None:
+    with SinkProcess(tmp_path) as sink, ServiceProcess(tmp_path, sink.url, auth="keys") as service:
+        said = shell.refused("send-test", "welcome", *FIRST, "--url", service.url)
+    assert "401: " in said
+    assert "--key-file FILE, or the variable POSTROOM_API_KEY" in said

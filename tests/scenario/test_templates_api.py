@@ -1,6 +1,7 @@
 """Templates by HTTP: looked at, checked, rendered, published, tried; who may, and what is refused."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,28 @@ async def test_publishing_makes_versions_that_stay(tmp_path: Path) -> None:
         assert (await client.delete("/templates/news")).status_code == 404
 
 
+async def test_publishing_what_is_published_already_answers_200(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, _):
+        statuses = [(await client.put("/templates/news", json={"files": FILES})).status_code for _ in range(2)]
+        assert statuses == [201, 200]
+        changed = await client.put("/templates/news", json={"files": {**FILES, "text.j2": "new"}})
+        again = await client.put("/templates/news", json={"files": FILES})
+        assert (changed.status_code, again.status_code) == (201, 201)
+        await client.delete("/templates/news")
+        assert (await client.put("/templates/news", json={"files": FILES})).status_code == 201
+
+
+async def test_no_body_is_as_good_as_an_empty_object_where_nothing_is_required(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, _):
+        for path in ("/templates/welcome/render", "/templates/welcome/check", "/relays/default/pause"):
+            empty = await client.post(path)
+            assert empty.status_code == 200, (path, empty.text)
+            assert empty.json() == (await client.post(path, json={})).json()
+            form = {"Content-Type": "application/x-www-form-urlencoded"}  # curl -X POST -d ''
+            assert (await client.post(path, headers=form)).status_code == 200
+        assert (await client.post("/templates/welcome/render", content=b"x")).status_code == 415
+
+
 async def test_a_first_form_is_published_without_files(tmp_path: Path) -> None:
     async with running(tmp_path) as (client, _):
         answer = await client.put("/templates/fresh", json={})
@@ -144,6 +167,61 @@ async def test_files_are_checked_and_not_kept(tmp_path: Path) -> None:
         assert found["ok"] is False
         assert {each["rule"] for each in found["findings"]} >= {"undefined-variable", "sample-invalid"}
         assert await service.store.template_versions("draft", 10) == []
+
+
+DOUBLING = """subject = 's'
+[variables]
+type = "object"
+properties.x = { "$ref" = "#/$defs/d0" }
+[variables."$defs"]
+d22 = { not = {} }
+""" + "".join(f'd{n} = {{ anyOf = [{{ "$ref" = "#/$defs/d{n + 1}" }}, {{ "$ref" = "#/$defs/d{n + 1}" }}] }}\n' for n in range(22))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"template.toml": DOUBLING}, "[variables]: more than 1000 rules would meet one value"),
+        ({"template.toml": "subject = 's'\n[sample]\n" + ".".join("a" * 20_000) + " = 1"}, "nested too deeply"),
+        ({"template.toml": "subject = 's'\n[sample]\nx = " + "[" * 3000 + "]" * 3000}, "nested too deeply"),
+        ({"template.toml": "subject = 's'\n[sample]\nx = " + "9" * 5000}, "more than 400 characters"),
+        ({"html.j2": "{{ " + "9" * 5000 + " }}"}, "a number that is too long"),
+        ({"html.j2": r"{{ '\ud800' }}"}, "half of a character"),
+        ({"html.j2": "<a href='{{ name }}'>x</a>"}, "name: `href` begins with it"),
+        ({"html.j2": "<style>b:has(~ i) { top: 0 }</style>" + "<b></b>" * 26_000}, "takes too long to inline"),
+    ],
+    ids=["doubling", "dots", "arrays", "number", "literal", "surrogate", "link", "css"],
+)
+async def test_what_would_hold_up_or_end_the_process_is_refused_in_little_time(
+    tmp_path: Path, change: dict[str, str], why: str
+) -> None:
+    async with running(tmp_path) as (client, _):
+        for method, path in (("POST", "/templates/check"), ("PUT", "/templates/news")):
+            began = time.process_time()
+            answer = await client.request(method, path, json={"files": {**FILES, **change}})
+            assert (answer.status_code, answer.json()["code"]) == (422, "template_refused"), answer.text
+            assert why in answer.json()["errors"][0]["detail"]
+            assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("html", "value"),
+    [
+        ("{{ x|truncate(n) }}", "canary canary"),
+        ("{{ x|dictsort }}", "canary"),
+        ("{{ x|truncate(5)|dictsort }}", "canary canary"),
+        ("<a href='{{ x|url }}'>a</a>", "javascript:canary()"),
+    ],
+)
+async def test_a_value_that_a_filter_can_not_take_is_a_422_and_is_not_shown(
+    tmp_path: Path, html: str, value: str
+) -> None:
+    async with running(tmp_path) as (client, _):
+        files = {"template.toml": "subject = 's'\n[variables]\nx = 'string'\nn = 'integer'", "html.j2": html}
+        assert (await client.put("/templates/t", json={"files": files})).status_code == 201
+        answer = await client.post("/send", json=message("t", {"x": value, "n": 1}))
+        assert (answer.status_code, answer.json()["code"]) == (422, "template_render_error")
+        assert "canary" not in answer.text
 
 
 async def test_a_fault_points_to_the_file_in_the_request(tmp_path: Path) -> None:
@@ -221,7 +299,7 @@ async def test_each_operation_needs_its_scope(tmp_path: Path) -> None:
             keys[scope] = {"Authorization": f"Bearer {made.json()['key']}"}
         needed = {
             ("GET", "/templates"): "read", ("GET", "/templates/welcome"): "read", ("GET", "/templates/welcome/versions"): "read",
-            ("POST", "/templates/check"): "read", ("POST", "/templates/welcome/check"): "read", ("POST", "/templates/welcome/render"): "read",
+            ("POST", "/templates/check"): "admin", ("POST", "/templates/welcome/check"): "read", ("POST", "/templates/welcome/render"): "read",
             ("POST", "/templates/welcome/send-test"): "send", ("POST", "/templates/reload"): "admin",
             ("PUT", "/templates/x"): "admin", ("DELETE", "/templates/x"): "admin",
         }  # fmt: skip

@@ -74,7 +74,7 @@ def take_of(bucket: str, count: int, window: float, cost: int = 1) -> Take:
 async def claim_all(store: Store, *, at: int = EPOCH + HOUR, limit: int = 100, route: str = ROUTE, holder: str = "me",
                     relay: str = "r", lease: float = 60) -> list[Delivery]:  # fmt: skip
     """Claim what is due on one route."""
-    return list(await store.claim(lambda: [Want(route, relay, limit)], holder, lambda: at, lease))
+    return list((await store.claim(lambda: [Want(route, relay, limit)], holder, lambda: at, lease)).deliveries)
 
 
 def settlement_of(

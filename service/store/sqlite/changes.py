@@ -46,7 +46,7 @@ def cancel(transaction: Transaction, seq: int, now: int) -> int:
     return len(waiting)
 
 
-def retry(transaction: Transaction, account: str, id: str, now: int, expires_at: int) -> int:
+def retry(transaction: Transaction, account: str, id: str, now: int, due_at: int, expires_at: int) -> int:
     """See Store.retry."""
     if (seq := find(transaction, account, id)) is None:
         return 0
@@ -57,7 +57,7 @@ def retry(transaction: Transaction, account: str, id: str, now: int, expires_at:
         raise ContentPurged
     for rid, state in ended:
         after = apply(State(state), Event.RETRY)
-        transaction.run("retry: recipient", (after.value, now, expires_at, now, rid))
+        transaction.run("retry: recipient", (after.value, due_at, expires_at, now, rid))
         transaction.move(State(state), after)
         log_event(transaction, seq, rid % SPAN, now, Event.RETRY.value, None, None)
     transaction.run("retry: message", (expires_at, seq))

@@ -2,17 +2,22 @@
 
 A lane is a route and a priority, in order of due time; one index holds the lanes of all that waits, so what waits on
 other routes costs nothing. The attempt's id is the fence token. A claim holds up the loop while it runs, so three
-bounds keep it short, whatever it finds: deliveries (the wants' limits), octets, and recipients that end here.
+bounds keep it short, whatever it finds: deliveries (the wants' limits), octets, and messages of which nothing is
+handed out.
+
+Quotas (sqlite/quotas.py) decide with each message. A relay that has used one up ends its lanes, for this priority and
+those below; a recipient that a quota of its own holds is put off, so that it stands in nobody's way.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.mail.lifecycle import Event, State, apply
 from service.mail.retry import History
-from service.store.port import Delivery, DueRecipient, Want
+from service.store.port import Claimed, Delivery, DueRecipient, Held, Want
 from service.store.sqlite.accept import SPAN
 from service.store.sqlite.contents import content_of
+from service.store.sqlite.quotas import Quotas, Share
 from service.store.sqlite.settle import close, end_waiting
 from service.store.sqlite.writer import Transaction
 
@@ -20,23 +25,43 @@ PRIORITIES = (0, 1, 2)
 _CONTENT_WITH_DELIVERY = 1024 * 1024  # octets
 _CONTENT_WITH_CLAIM = 4 * 1024 * 1024  # octets of all deliveries together
 _LOOKAHEAD = 4  # rows read for each delivery wanted; most messages have one recipient
-_ENDED_WITH_CLAIM = 200  # messages that end instead of being handed out; the janitor ends the rest
+_ENDED_WITH_CLAIM = 200  # messages that end or are put off instead of being handed out
+_LOOK_AGAIN = 5000  # ms: after which a recipient is offered again to relays that were not asked this time
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A want, and what is left of its limit."""
+
+    want: Want
+    left: int
+
+
+@dataclass(slots=True)
+class _Due:
+    """A recipient that could be sent."""
+
+    recipient: DueRecipient
+    state: State
+    key: str
+    expires_at: int
 
 
 def claim(
-    transaction: Transaction, asked: Sequence[Want], holder: str, now: Callable[[], int], lease: float
-) -> list[Delivery]:
+    transaction: Transaction, wants: Sequence[Want], holder: str, now: Callable[[], int], lease: float
+) -> Claimed:
     """See Store.claim."""
-    claiming = _Claiming(transaction, holder, now(), lease, {want.relay: want.slots for want in asked})
-    left = [want.limit for want in asked]
+    asked = [_Asked(want, want.limit) for want in wants]
+    claiming = _Claiming(transaction, asked, holder, now(), lease, {want.relay: want.slots for want in wants})
     claimed: list[Delivery] = []
     for priority in PRIORITIES:
-        for index, want in enumerate(asked):
-            if left[index] > 0:
-                found = claiming.lane(want, priority, left[index])
-                left[index] -= len(found)
-                claimed += found
-    return claimed
+        for each in asked:
+            if each.left > 0 and priority <= each.want.least:
+                claimed += claiming.lane(each, priority)
+    if claiming.quotas is not None:
+        claiming.quotas.write()
+    held = tuple(claiming.quotas.holds.values()) if claiming.quotas is not None else ()
+    return Claimed(claimed, held, claiming.cut or claiming.ends == 0)
 
 
 @dataclass(slots=True)
@@ -44,43 +69,57 @@ class _Claiming:
     """One claim under way, and what is left of its bounds."""
 
     transaction: Transaction
+    asked: Sequence[_Asked]
     holder: str
     now: int
     lease: float  # seconds
     slots: dict[str, int]  # free slots by relay; what is claimed beyond them is ahead
     octets: int = _CONTENT_WITH_CLAIM
     ends: int = _ENDED_WITH_CLAIM
+    quotas: Quotas | None = None  # of relays that have any
+    cut: bool = False  # some due recipients of a message were left for another delivery
 
-    def lane(self, want: Want, priority: int, limit: int) -> list[Delivery]:
-        """Up to `limit` deliveries of one lane."""
+    def lane(self, asked: _Asked, priority: int) -> list[Delivery]:
+        """Deliveries of one lane, up to what is left of the limit."""
         claimed: list[Delivery] = []
-        while len(claimed) < limit and self.ends > 0:
-            rows = (limit - len(claimed)) * _LOOKAHEAD
+        want = asked.want
+        while asked.left > 0 and self.ends > 0 and not self._held(want.relay, priority):
+            rows = asked.left * _LOOKAHEAD
             waiting = self.transaction.run("claim: waiting", (want.route, priority, self.now, rows)).fetchall()
             for seq in dict.fromkeys(rid // SPAN for (rid,) in waiting):
-                if len(claimed) == limit or self.ends == 0:
+                if asked.left == 0 or self.ends == 0 or self._held(want.relay, priority):
                     break
-                if (delivery := self._message(seq, want, priority)) is not None:
+                if (delivery := self._message(seq, asked, priority)) is not None:
                     claimed.append(delivery)
             if len(waiting) < rows:
                 break
         return claimed
 
-    def _message(self, seq: int, want: Want, priority: int) -> Delivery | None:
-        """Lease one message's due recipients; None when all of them ended instead (expired, suppressed)."""
+    def _held(self, relay: str, priority: int) -> bool:
+        return self.quotas is not None and self.quotas.held(relay, priority) is not None
+
+    def _message(self, seq: int, asked: _Asked, priority: int) -> Delivery | None:
+        """Lease one message's due recipients; None when all of them ended instead (expired, suppressed) or must wait."""
         message = self.transaction.one("claim: message", (seq,))
         *message, category = message
         id, account, message_id, delivery, created_at, dated_at, expires_at, from_email, envelope_from, *rest = message
         smtputf8, size = rest
-        due = self._sendable(seq, {"account": account, "category": category}, want.route)
+        due = self._sendable(seq, {"account": account, "category": category}, asked.want.route)
         if not due:
             self.ends -= 1
             close(self.transaction, seq, self.now)
             return None
+        taken = None
+        if asked.want.quotas:
+            if (chosen := self._choose(seq, due, asked, priority)) is None:
+                return None
+            asked, due, taken = chosen
+        asked.left -= 1
+        want = asked.want
         ahead = self.slots[want.relay] <= 0
         self.slots[want.relay] -= 1
         return Delivery(
-            attempt=self._open_attempt(seq, want, due, ahead),
+            attempt=self._open_attempt(seq, want, due, ahead, taken),
             ahead=ahead,
             relay=want.relay,
             id=id,
@@ -97,14 +136,51 @@ class _Claiming:
             smtputf8=bool(smtputf8),
             size=size,
             sealed_as=self._sealed_as(seq, due),
-            recipients=tuple(recipient for recipient, _ in due),
+            recipients=tuple(each.recipient for each in due),
             content=self._content(seq, size),
         )
 
-    def _sendable(self, seq: int, whose: dict[str, str], route: str) -> list[tuple[DueRecipient, State]]:
+    def _choose(
+        self, seq: int, due: Sequence[_Due], asked: _Asked, priority: int
+    ) -> tuple[_Asked, list[_Due], str | None] | None:
+        """Who may carry the message now, to whom, and what that takes of quotas. None: it waits."""
+        quotas = self.quotas = self.quotas or Quotas(self.transaction, self.now)
+        keys = [each.key for each in due]
+        off: dict[int, tuple[int, str]] = {}
+        for option in self._options(asked, priority):
+            share = quotas.share(option.want, priority, keys)
+            if share is None and option is asked:
+                return None
+            for index, until, by in _waits(option.want, share, quotas.held(option.want.relay, priority), off):
+                if index not in off or until < off[index][0]:
+                    off[index] = until, by
+            if share is not None and share.allowed:
+                self._put_off(seq, due, {each.index: off[each.index] for each in share.refused}, asked.want)
+                self.cut |= len(share.allowed) + len(share.refused) < len(due)
+                return option, [due[index] for index in share.allowed], quotas.take(share)
+        self._put_off(seq, due, off, asked.want)
+        self.ends -= 1
+        return None
+
+    def _options(self, asked: _Asked, priority: int) -> Iterator[_Asked]:
+        """The want itself, then others of this claim for the same route that have something left."""
+        yield asked
+        for each in self.asked:
+            same = each.want.route == asked.want.route and each is not asked
+            if same and each.left > 0 and priority <= each.want.least:
+                yield each
+
+    def _put_off(self, seq: int, due: Sequence[_Due], off: Mapping[int, tuple[int, str]], want: Want) -> None:
+        for index, (until, by) in off.items():
+            each = due[index]
+            latest = self.now + _LOOK_AGAIN if want.elsewhere else until
+            at = min(until, latest, each.expires_at)
+            self.transaction.run("claim: put off", (at, by, seq * SPAN + each.recipient.n))
+
+    def _sendable(self, seq: int, whose: dict[str, str], route: str) -> list[_Due]:
         """Due recipients; those that must not be sent any more end here."""
         transaction, now = self.transaction, self.now
-        due: list[tuple[DueRecipient, State]] = []
+        due: list[_Due] = []
         rows = transaction.run("claim: recipients", {"first": seq * SPAN, "now": now, "route": route}).fetchall()
         for rid, email, key, attempts, in_doubt, expires_at, state, *history in rows:
             if expires_at <= now:
@@ -112,22 +188,24 @@ class _Claiming:
             elif (row := transaction.one("suppressed: by address", {**whose, "key": key})) is not None:
                 end_waiting(transaction, rid, State(state), Event.SUPPRESS, row[0], now)
             else:
-                due.append((DueRecipient(rid % SPAN, email, attempts, in_doubt, History(*history)), State(state)))
+                recipient = DueRecipient(rid % SPAN, email, attempts, in_doubt, History(*history))
+                due.append(_Due(recipient, State(state), key, expires_at))
         return due
 
-    def _open_attempt(self, seq: int, want: Want, due: Sequence[tuple[DueRecipient, State]], ahead: bool) -> int:
+    def _open_attempt(self, seq: int, want: Want, due: Sequence[_Due], ahead: bool, taken: str | None) -> int:
         transaction, now, relay = self.transaction, self.now, want.relay
         until = now + int(self.lease * 1000)
-        transaction.run("claim: attempt", (seq, relay, want.sealed_as or None, self.holder, now, until, int(ahead)))
+        sealed_as = want.sealed_as or None
+        transaction.run("claim: attempt", (seq, relay, sealed_as, self.holder, now, until, int(ahead), taken))
         attempt = transaction.inserted()
-        for recipient, state in due:
-            leased = apply(state, Event.CLAIM)
-            transaction.run("claim: lease", (leased.value, attempt, relay, now, seq * SPAN + recipient.n))
-            transaction.move(state, leased)
+        for each in due:
+            leased = apply(each.state, Event.CLAIM)
+            transaction.run("claim: lease", (leased.value, attempt, relay, now, seq * SPAN + each.recipient.n))
+            transaction.move(each.state, leased)
         return attempt
 
-    def _sealed_as(self, seq: int, due: Sequence[tuple[DueRecipient, State]]) -> str | None:
-        if not any(recipient.in_doubt for recipient, _ in due):
+    def _sealed_as(self, seq: int, due: Sequence[_Due]) -> str | None:
+        if not any(each.recipient.in_doubt for each in due):
             return None
         row = self.transaction.one("claim: sealed as", (seq,))
         return row[0] if row else None
@@ -137,3 +215,11 @@ class _Claiming:
             return None
         self.octets -= size
         return content_of(self.transaction, seq)
+
+
+def _waits(want: Want, share: Share | None, held: Held | None, known: Iterable[int]) -> list[tuple[int, int, str]]:
+    """By place in the list of recipients: until when a relay can't carry it, and for which quota."""
+    if share is not None:
+        return [(each.index, each.until, f"{want.relay} {each.quota}") for each in share.refused]
+    assert held is not None
+    return [(index, held.until, f"{held.relay} {held.quota}") for index in known]

@@ -10,6 +10,7 @@ from typing import Any
 from service.mail.lifecycle import OPEN, Event, State, apply, target
 from service.store.port import RecipientSettlement, Settlement
 from service.store.sqlite.accept import SPAN
+from service.store.sqlite.quotas import close_taken
 from service.store.sqlite.writer import Transaction
 
 
@@ -30,7 +31,9 @@ def settle(transaction: Transaction, settlement: Settlement) -> int:
     )
     if row is None:
         return 0
-    seq, relay = row
+    seq, relay, taken = row
+    if taken is not None:
+        close_taken(transaction, taken, settlement.now, spent=not settlement.unspent)
     rows = sum(_settle_recipient(transaction, settlement, seq, relay, each) for each in settlement.recipients)
     if any(target(each.event) not in OPEN for each in settlement.recipients):
         close(transaction, seq, settlement.now)

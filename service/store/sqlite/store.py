@@ -12,11 +12,12 @@ from service.errors import StorageUnavailable
 from service.mail.address import email_key
 from service.mail.envelope import Offer
 from service.mail.lifecycle import State
+from service.mail.quota import Quota
 from service.store.port import (
     Accept,
     AcceptResult,
     ApiKey,
-    Delivery,
+    Claimed,
     DueRoute,
     EventView,
     IdempotencyKey,
@@ -24,6 +25,7 @@ from service.store.port import (
     MessageFilter,
     MessageView,
     QueueStats,
+    QuotaUse,
     Replayed,
     RescuePolicy,
     Settlement,
@@ -34,6 +36,7 @@ from service.store.port import (
 from service.store.sqlite import accept as accepting
 from service.store.sqlite import changes, claim, rescue, settle
 from service.store.sqlite.files import Hints, Holders, connect_reader, connect_writer, migrate_file
+from service.store.sqlite.quotas import use_of
 from service.store.sqlite.reads import Reader, Readers
 from service.store.sqlite.writer import Steps, Transaction, Writer
 
@@ -151,14 +154,18 @@ class SQLiteStore:
 
     async def claim(
         self, wants: Callable[[], Sequence[Want]], holder: str, now: Callable[[], int], lease: float
-    ) -> Sequence[Delivery]:
+    ) -> Claimed:
         """See port."""
         asked: list[Want] = []
-        deliveries: list[Delivery] = await self._writer.submit(
+        claimed: Claimed = await self._writer.submit(
             lambda transaction: claim.claim(transaction, asked, holder, now, lease),
             prepare=lambda: asked.extend(wants()),
         )
-        return deliveries
+        return claimed
+
+    async def quota_use(self, quotas: Sequence[Quota], now: int) -> Sequence[QuotaUse]:
+        """See port."""
+        return self._read(lambda reader: [use_of(each, reader.one, now) for each in quotas])
 
     async def delivery_content(self, id: str) -> tuple[bytes, ...] | None:
         """See port."""
@@ -249,9 +256,9 @@ class SQLiteStore:
         changed = await self._write_steps(lambda transaction: changes.cancel_all(transaction, list(ids), now))
         return [ids[seq] for seq in changed]
 
-    async def retry(self, account: str, id: str, now: int, expires_at: int) -> int:
+    async def retry(self, account: str, id: str, now: int, due_at: int, expires_at: int) -> int:
         """See port."""
-        return await self._write(lambda transaction: changes.retry(transaction, account, id, now, expires_at))
+        return await self._write(lambda transaction: changes.retry(transaction, account, id, now, due_at, expires_at))
 
     async def erase(self, account: str, id: str, now: int) -> bool:
         """See port."""

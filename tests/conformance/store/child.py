@@ -4,6 +4,8 @@
     python child.py once URL NAME       one submission, then the end
     python child.py unsynced URL NAME   the same on SQLite with synchronous=OFF: the control, which promises nothing
     python child.py work URL NAME N     N submissions, while claiming and settling whatever is due, until told `stop`
+    python child.py quota URL NAME T    claims and settles what a quota allows, for three seconds from T (monotonic)
+    python child.py hold URL NAME       claims three within a quota, and waits to be killed
 
 Each line is one write of its own to standard output, made after the store has answered.
 """
@@ -11,6 +13,8 @@ Each line is one write of its own to standard output, made after the store has a
 import asyncio
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -18,10 +22,12 @@ import apsw
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from service.mail.lifecycle import Event
+from service.mail.quota import Quota
 from service.store import open_store
-from service.store.port import Store
-from tests.support.clock import SteppedClock
-from tests.support.store_data import accept_of, claim_all, new_message, settlement_of
+from service.store.port import Claimed, Store, Want
+from tests.support.clock import EPOCH, SteppedClock
+from tests.support.sending import quota
+from tests.support.store_data import HOUR, ROUTE, accept_of, claim_all, new_message, settlement_of
 
 BLOCK = 1_000_000  # numbers of messages that each process has for itself
 CLIENTS = 16
@@ -69,6 +75,28 @@ async def work(store: Store, name: str, first: int, count: int) -> None:
     await asyncio.gather(*map(client, range(CLIENTS)), sender(), sender())
 
 
+LIMIT = quota("20/500ms", guard=0, headroom=0)
+HOURLY = quota("5/h", guard=0, headroom=0)
+
+
+async def use_quota(store: Store, name: str, began: float) -> None:
+    def now() -> int:
+        return EPOCH + HOUR + int((time.monotonic() - began) * 1000)
+
+    while now() < EPOCH + HOUR + 3000:
+        found = await claim(store, name, LIMIT, now)
+        for delivery in found.deliveries:
+            ended = now()
+            await store.settle(settlement_of(delivery, Event.ACCEPTED, at=ended))
+            say("took", ended)
+        if not found.deliveries:
+            await asyncio.sleep(0.002)
+
+
+async def claim(store: Store, name: str, limit: Quota, now: Callable[[], int]) -> Claimed:
+    return await store.claim(lambda: [Want(ROUTE, "r", 3, quotas=(limit,))], name, now, 60)
+
+
 def without_syncs() -> None:
     from service.store.sqlite import store as module
 
@@ -95,6 +123,12 @@ async def main(mode: str, url: str, name: str, *rest: str) -> None:
         await store.accept(accept_of(new_message(first)))
         say("accepted", first)
         os._exit(0)  # closing would sync as well
+    elif mode == "quota":
+        await use_quota(store, name, float(rest[0]))
+    elif mode == "hold":
+        found = await claim(store, name, HOURLY, lambda: EPOCH + HOUR)
+        say("claimed", len(found.deliveries))
+        await asyncio.Event().wait()
     else:
         await work(store, name, first, int(rest[0]))
     await store.close()

@@ -38,7 +38,7 @@ async def test_another_account_sees_nothing(store: Store) -> None:
     assert await store.list_events("rival", message.id) == []
     assert await store.cancel("rival", message.id, EPOCH) == 0
     assert await store.erase("rival", message.id, EPOCH) is False
-    assert await store.retry("rival", message.id, EPOCH, EPOCH) == 0
+    assert await store.retry("rival", message.id, EPOCH, EPOCH, EPOCH) == 0
 
 
 async def test_the_same_request_gets_the_kept_answer_and_stores_nothing_twice(store: Store) -> None:

@@ -127,14 +127,14 @@ async def test_cancel_by_filter_takes_only_what_matches_and_waits(store: Store) 
 async def test_retry_queues_again_what_ended_badly(store: Store) -> None:
     message = new_message()
     await store.accept(accept_of(message))
-    assert await store.retry("acme", message.id, EPOCH, EPOCH) == 0, "it waits already"
+    assert await store.retry("acme", message.id, EPOCH, EPOCH, EPOCH) == 0, "it waits already"
     (delivery,) = await claim_all(store)
     await store.settle(settlement_of(delivery, Event.REFUSED))
-    assert await store.retry("acme", message.id, EPOCH + 2 * HOUR, EPOCH + 9 * HOUR) == 1
+    assert await store.retry("acme", message.id, EPOCH + 2 * HOUR, EPOCH + 2 * HOUR, EPOCH + 9 * HOUR) == 1
     (again,) = await claim_all(store, at=EPOCH + 2 * HOUR)
     assert again.recipients[0].attempts == 0
     await store.settle(settlement_of(again, Event.ACCEPTED))
-    assert await store.retry("acme", message.id, EPOCH, EPOCH) == 0, "sent is not retried"
+    assert await store.retry("acme", message.id, EPOCH, EPOCH, EPOCH) == 0, "sent is not retried"
 
 
 async def test_retry_needs_the_bytes(store: Store) -> None:
@@ -142,7 +142,7 @@ async def test_retry_needs_the_bytes(store: Store) -> None:
     await store.accept(accept_of(message))
     await store.erase("acme", message.id, EPOCH)
     with pytest.raises(ContentPurged):
-        await store.retry("acme", message.id, EPOCH, EPOCH)
+        await store.retry("acme", message.id, EPOCH, EPOCH, EPOCH)
 
 
 async def test_a_scheduled_message_moves_with_its_ttl(store: Store) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from service.mail.lifecycle import Event
+from service.mail.quota import Per
 from service.store.port import MessageFilter, RescuePolicy, Want
 from service.store.sqlite import store as module
 from service.store.sqlite.store import SQLiteStore
 from tests.support.clock import EPOCH, SteppedClock
+from tests.support.sending import quota
 from tests.support.store_data import HOUR, accept_of, new_message, settlement_of
 
 POLICY = RescuePolicy(900, 2, 3)
@@ -77,7 +79,7 @@ async def stores(counter: Counter, tmp_path: Path) -> AsyncIterator[tuple[SQLite
 
 
 async def claim(store: SQLiteStore, route: str) -> Any:
-    return await store.claim(lambda: [Want(route, "r", 3)], "me", lambda: EPOCH + HOUR, 60)
+    return (await store.claim(lambda: [Want(route, "r", 3)], "me", lambda: EPOCH + HOUR, 60)).deliveries
 
 
 async def claim_and_settle(store: SQLiteStore) -> None:
@@ -85,10 +87,21 @@ async def claim_and_settle(store: SQLiteStore) -> None:
         await store.settle(settlement_of(delivery, Event.ACCEPTED))
 
 
+LIMITS = quota("2/h"), quota("1000/d recipients"), quota("5/h", Per.RECIPIENT)
+
+
+async def claim_within_quotas(store: SQLiteStore) -> None:
+    for _ in range(2):  # the second gets nothing
+        found = await store.claim(lambda: [Want("acme|busy|", "r", 3, quotas=LIMITS)], "me", lambda: EPOCH + HOUR, 60)
+        for delivery in found.deliveries:
+            await store.settle(settlement_of(delivery, Event.ACCEPTED))
+
+
 OPERATIONS: dict[str, Callable[[SQLiteStore], Awaitable[Any]]] = {
     "accept": lambda store: store.accept(accept_of(new_message(90_000), key="k")),
     "claim on another route": lambda store: claim(store, "acme|calm|"),
     "claim and settle on the busy route": claim_and_settle,
+    "claim and settle within quotas": claim_within_quotas,
     "due_routes": lambda store: store.due_routes(),
     "stats": lambda store: store.stats(EPOCH + HOUR),
     "heartbeat": lambda store: store.heartbeat("me", EPOCH, 60),

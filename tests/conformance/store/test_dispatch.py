@@ -49,7 +49,8 @@ async def test_within_a_lane_the_earliest_due_goes_first(store: Store) -> None:
 async def test_each_want_gets_no_more_than_its_limit_and_priority_goes_over_all_wants(store: Store) -> None:
     await store.accept(accept_of(*(new_message(n, route="a||") for n in range(1, 6))))
     await store.accept(accept_of(*(new_message(n, route="b||", priority=0) for n in range(6, 11))))
-    found = await store.claim(lambda: [Want("a||", "r", 2), Want("b||", "s", 3)], "me", lambda: EPOCH + HOUR, 60)
+    wants = [Want("a||", "r", 2), Want("b||", "s", 3)]
+    found = (await store.claim(lambda: wants, "me", lambda: EPOCH + HOUR, 60)).deliveries
     assert [(each.route, each.relay) for each in found] == [("b||", "s")] * 3 + [("a||", "r")] * 2
 
 
@@ -297,7 +298,7 @@ async def test_the_sender_rule_is_written_down_when_the_attempt_opens(store: Sto
 
 async def claim_with_slots(store: Store, limit: int, slots: int) -> list[Delivery]:
     wants = [Want(ROUTE, "r", limit, slots)]
-    return list(await store.claim(lambda: wants, "me", lambda: EPOCH + HOUR, 1))
+    return list((await store.claim(lambda: wants, "me", lambda: EPOCH + HOUR, 1)).deliveries)
 
 
 async def test_what_is_claimed_beyond_the_free_slots_is_ahead_and_the_urgent_are_not(store: Store) -> None:
@@ -385,4 +386,4 @@ async def test_a_retry_starts_the_count_of_kills_anew(store: Store) -> None:
         assert await states(store, message.id) == [expected]
         at += 20_000
         if expected is State.FAILED:
-            assert await store.retry("acme", message.id, at, EPOCH + 99 * HOUR) == 1
+            assert await store.retry("acme", message.id, at, at, EPOCH + 99 * HOUR) == 1

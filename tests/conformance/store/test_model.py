@@ -169,7 +169,7 @@ class StoreModel(RuleBasedStateMachine):
     def claim(self, limits: list[tuple[str, int]]) -> Any:
         wants = [Want(route, "r", limit) for route, limit in limits]
         expected = self.expect_claim(wants)
-        got = self.run(self.store.claim(lambda: wants, "me", lambda: self.now, LEASE))
+        got = self.run(self.store.claim(lambda: wants, "me", lambda: self.now, LEASE)).deliveries
         assert [(each.id, [r.n for r in each.recipients]) for each in got] == [
             (new_message(number).id, [each.n for each in due]) for number, due in expected
         ]
@@ -289,7 +289,7 @@ class StoreModel(RuleBasedStateMachine):
             return
         number = numbers[pick % len(numbers)]
         ended = [each for each in self.of(number) if each.state in sources(Event.RETRY)]
-        asked = self.store.retry("acme", new_message(number).id, self.now, self.now + 400_000)
+        asked = self.store.retry("acme", new_message(number).id, self.now, self.now, self.now + 400_000)
         if ended and number in self.erased:
             with pytest.raises(ContentPurged):
                 self.run(asked)

@@ -5,13 +5,15 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from service.mail.lifecycle import State
-from service.store.port import IdempotencyKey, Replayed, Store
+from service.store.port import IdempotencyKey, Replayed, RescuePolicy, Store, Want
+from tests.conformance.store.child import HOURLY, LIMIT
 from tests.support.clock import EPOCH
-from tests.support.store_data import new_message, states
+from tests.support.store_data import HOUR, ROUTE, accept_of, new_message, states
 
 CHILD = Path(__file__).with_name("child.py")
 
@@ -117,3 +119,39 @@ async def test_two_processes_accept_and_send_on_one_store_without_losing_or_doub
     store: Store = await open_another("reader")  # type: ignore[misc]
     counts = {state: count for state, count in (await store.stats(EPOCH)).counts.items() if count}
     assert counts == {State.SENT: 2 * count}
+
+
+async def test_two_processes_together_never_take_more_of_a_quota_than_there_is(
+    database_url: str, open_another: Callable[..., object]
+) -> None:
+    store: Store = await open_another("reader")  # type: ignore[misc]
+    await store.accept(accept_of(*(new_message(n) for n in range(1, 401))))
+    began = time.monotonic() + 1.0  # both are up by then
+    children = [start("quota", database_url, f"child-{index}", began) for index in (1, 2)]
+    said = [child.communicate(timeout=30)[0].splitlines() for child in children]
+    taken = [[int(line.split()[1]) for line in lines if line.startswith("took ")] for lines in said]
+    together = sorted(moment for each in taken for moment in each)
+    assert all(taken), "both got some"
+    count, window = LIMIT.rate.count, int(LIMIT.rate.window * 1000)
+    assert max(sum(at <= other < at + window for other in together) for at in together) == count
+    assert len(together) >= 4 * count, "and what there is was used"
+
+
+async def test_a_sender_that_is_killed_between_claim_and_settle_gives_nothing_back(
+    database_url: str, open_another: Callable[..., object]
+) -> None:
+    store: Store = await open_another("reader")  # type: ignore[misc]
+    await store.accept(accept_of(*(new_message(n) for n in range(1, 11))))
+    child, now = start("hold", database_url, "child-1"), EPOCH + HOUR
+    assert read_until(child, 2) == ["open", "claimed 3"]
+    child.kill()
+    child.wait()
+    assert child.stdout is not None
+    child.stdout.close()
+    assert (await store.quota_use([HOURLY], now))[0].in_flight == 3
+    for rescued in (3, 0):
+        assert await store.rescue(now, RescuePolicy(900, 2, 10)) == rescued
+        (use,) = await store.quota_use([HOURLY], now)
+        assert (use.used, use.in_flight) == (3, 0)
+    found = await store.claim(lambda: [Want(ROUTE, "r", 9, quotas=(HOURLY,))], "reader", lambda: now, 60)
+    assert len(found.deliveries) == 2

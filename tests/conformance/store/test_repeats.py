@@ -46,7 +46,7 @@ async def test_a_retry_by_hand_begins_anew(store: Store) -> None:
     await attempt(store, 1, "recipient-flooded", reconnected=True)
     (delivery,) = await claim_all(store, at=EPOCH + 2 * HOUR)
     await store.settle(settlement_of(delivery, Event.REFUSED))
-    await store.retry("acme", message.id, EPOCH + 3 * HOUR, EPOCH + 99 * HOUR)
+    await store.retry("acme", message.id, EPOCH + 3 * HOUR, EPOCH + 3 * HOUR, EPOCH + 99 * HOUR)
     (delivery,) = await claim_all(store, at=EPOCH + 4 * HOUR)
     assert delivery.recipients[0].history == History()
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import ValidationFailed
-from service.mail.address import Mailbox, email_key, make_mailbox, parse_domain, parse_mailbox
+from service.mail.address import SEVERAL, Mailbox, email_key, make_mailbox, parse_domain, parse_mailbox
 
 LOCAL_64 = "l" * 64
 DOMAIN_189 = ".".join(["d" * 61] * 3) + ".com"  # with 64 + @ exactly 254
@@ -74,6 +74,16 @@ def test_what_is_no_single_plain_address_is_refused(value: str) -> None:
     assert refused(value) == {"invalid_address"}
 
 
+@pytest.mark.parametrize(
+    "value", ["a@x.org, b@x.org", "a@x.org,b@x.org", "a@x.org; b@x.org", "A <a@x.org>, B <b@x.org>", '"A" <a@x.org>, "B" <b@x.org>']
+)  # fmt: skip
+def test_a_comma_list_is_told_how_a_list_is_written(value: str) -> None:
+    with pytest.raises(ValidationFailed) as caught:
+        parse_mailbox(value, "#/to")
+    assert [each.detail for each in caught.value.errors] == [SEVERAL]
+    assert SEVERAL == 'one address in a string; give a list: ["a@x.org", "b@x.org"]'
+
+
 @pytest.mark.parametrize("character", ["\r", "\n", "\0", "\t", "\x1f", "\x7f", "\x85", "\u2028", "\u2029", "\ud800"])
 def test_control_characters_are_refused_wherever_they_stand(character: str) -> None:
     for value in (
@@ -108,9 +118,21 @@ def test_long_nonsense_is_refused_at_once(value: str) -> None:
     assert time.perf_counter() - started < 1  # a backtracking pattern would need hours
 
 
-def test_addresses_are_compared_without_case_and_width() -> None:
+def test_addresses_are_compared_without_the_case_of_ascii_letters() -> None:
+    """And by nothing else: what relays take for two mailboxes are two."""
     assert email_key("A.B@b.example") == email_key("a.b@b.example")
-    assert email_key("Ｊörg@b.example") == email_key("jörg@b.example")
+    assert email_key("JÖrg@b.example") == email_key("jÖrg@b.example")
+    for one, other in (("straße", "strasse"), ("ſales", "sales"), ("Jörg", "JÖrg"), ("Ｊ", "J")):
+        assert email_key(f"{one}@b.example") != email_key(f"{other}@b.example")
+
+
+def test_an_endless_address_is_refused_before_it_is_normalised() -> None:
+    """Ordering combining marks takes time that grows with the square of their number."""
+    began = time.process_time()
+    with pytest.raises(ValidationFailed) as caught:
+        parse_mailbox("a" + "\u0300\u0316" * 500_000 + "@b.example", "#/to")
+    assert time.process_time() - began < 2
+    assert "longer than 254" in caught.value.errors[0].detail
 
 
 def test_a_domain_alone_has_the_same_grammar() -> None:

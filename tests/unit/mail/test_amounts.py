@@ -1,6 +1,6 @@
 """Amounts written at a pace are Babel's amounts, in every language that it knows."""
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 import pytest
 from babel import Locale
@@ -34,3 +34,11 @@ def test_common_languages_round_as_babel_rounds(tag: str, value: Decimal) -> Non
 @pytest.mark.parametrize(("tag", "fast"), [("en", True), ("zh", True), ("de", True), ("fr", True), ("hi", False)])
 def test_what_has_not_the_usual_form_is_left_to_babel(tag: str, fast: bool) -> None:
     assert (amount_writer(Locale(tag), "EUR").__name__ == "by_digits") is fast
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_an_amount_of_more_digits_than_can_be_kept_is_refused_and_not_rounded(sign: str) -> None:
+    write = amount_writer(Locale("en"), "EUR")
+    with pytest.raises(InvalidOperation):
+        write(Decimal(sign + "12345678901234567890123456789.125"))
+    assert write(Decimal(sign + "1234567890123456.78")) == sign + "€1,234,567,890,123,456.78"

@@ -3,12 +3,14 @@
 import itertools
 import resource
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from service.errors import TemplateRenderError
 from service.mail.meter import MOST_VALUES, too_heavy
+from service.mail.render import load_template
 from service.mail.template import TemplateFault
 from tests.support.template_files import render, template_of
 
@@ -34,6 +36,8 @@ def refusal(html: str, variables: dict[str, Any], seconds: float = 0.3) -> str:
         ("{% for a in x %}{% for b in x %}{% set y = a %}{% endfor %}{% endfor %}", {"x": LONG}, TIME),
         ("{{ x|select('in', x)|list|length }}", {"x": LONG}, TIME),
         ("{{ x|rejectattr('a')|list|length }}", {"x": [{"a": 1}] * 1000}, TIME),
+        ("{{ x|selectattr('a')|list|length }}", {"x": [{"a": 1}] * 1000}, TIME),
+        ("{{ x|select|list|length }}{{ x|reject|list|length }}", {"x": LONG}, TIME),
         ("{% if x in y %}{% endif %}" * 500, {"x": 1, "y": LONG}, TIME),
         ("{% if x is in y %}{% endif %}" * 500, {"x": 1, "y": LONG}, TIME),
         ("{% set y = x|sort %}" * 500, {"x": LONG}, TIME),
@@ -58,6 +62,8 @@ def refusal(html: str, variables: dict[str, Any], seconds: float = 0.3) -> str:
         ("{% set y %}{% for a in x %}" + "static" * 2000 + "{% endfor %}{% endset %}", {"x": LONG}, SIZE),
         ("{% set y %}" + "{{ x }}" * 30 + "{% endset %}", {"x": "x" * 90_000}, SIZE),
         ("{% filter upper %}" + "{{ x }}" * 30 + "{% endfilter %}", {"x": "x" * 90_000}, SIZE),
+        ("{% filter length %}" + "{{ x }}" * 30 + "{% endfilter %}", {"x": "x" * 90_000}, SIZE),
+        ("{% filter length %}{% for a in x %}" + "static" * 2000 + "{% endfor %}{% endfilter %}", {"x": LONG}, SIZE),
         ("{{ x|round(100000000, 'ceil') }}", {"x": 1.5}, "0 to 9 decimals"),
         ("{{ x|round(n) }}", {"x": 5, "n": -100_000_000}, "0 to 9 decimals"),
         ("{{ x|round(precision=n) }}", {"x": 5, "n": "2"}, "0 to 9 decimals"),
@@ -134,6 +140,64 @@ def test_what_templates_need_comes_out_as_jinja_has_it(html: str, expected: str)
     assert render(template_of("", html), variables).html == expected
 
 
+def test_what_replace_would_make_is_counted_before_the_memory_is_taken() -> None:
+    tracemalloc.start()
+    assert SIZE in refusal("{{ x|replace('a', y) }}", {"x": "a" * 100_000, "y": "y" * 1000})  # 100 MB
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("html", "variables", "why"),
+    [
+        ("{{ x|truncate(n) }}", {"x": "long words here", "n": 1}, "a length that leaves room for its end"),
+        ("{{ x|truncate(n) }}", {"x": "long words here", "n": "9"}, "a length that leaves room for its end"),
+        ("{{ x|truncate(9, true, n) }}", {"x": "long words here", "n": 5}, "a length that leaves room for its end"),
+        ("{{ x|truncate(9, leeway=n) }}", {"x": "long words here", "n": -1}, "a length that leaves room for its end"),
+        ("{{ x|truncate(9) }}", {"x": ["canary"] * 20}, "AttributeError in an expression"),
+        ("{{ x|dictsort }}", {"x": "canary"}, "dictsort takes a table"),
+        ("{{ x|dictsort }}", {}, "'x' is undefined"),
+        ("{{ x|dictsort(by=n) }}", {"x": {"a": 1}, "n": "canary"}, "You can only sort by"),
+        ("{{ x|groupby('a') }}", {"x": "canary"}, ""),
+        ("{{ x|sum }}", {"x": "canary"}, ""),
+        ("{{ x|sort }}", {"x": ["canary", 1]}, ""),
+        ("{{ x|int + n }}", {"x": "9" * 4300, "n": 10**4299}, ""),
+        ("{{ x }}", {"x": "\ud800"}, "half of a character"),
+    ],
+)  # fmt: skip
+def test_whatever_goes_wrong_is_a_refusal_that_shows_no_value(html: str, variables: dict[str, Any], why: str) -> None:
+    detail = refusal(html, variables, 9)
+    assert why in detail
+    assert "canary" not in detail
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("\n{{ " + "9" * 5000 + " }}", "a number that is too long"),
+        ("\n{{ 0x" + "f" * 5000 + " }}", "t/html.j2:2: holds a number that is too long"),
+        ("\n{{ '\\ud800' }}", "t/html.j2:2: holds half of a character"),
+        ("\n{{ x|default('\\udfff') }}", "t/html.j2:2: holds half of a character"),
+        ("\n\ud800", "t/html.j2:2: holds half of a character"),
+    ],
+)
+def test_what_can_not_be_read_is_a_fault_and_no_error(text: str, why: str) -> None:
+    files = {"template.toml": 'subject = "s"', "html.j2": text}
+    with pytest.raises(TemplateFault) as caught:
+        load_template("t", files)
+    assert why in str(caught.value)
+
+
+def test_what_nobody_thought_of_is_a_fault_that_names_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise KeyError("canary")
+
+    monkeypatch.setattr("service.mail.render.flatten", broken)
+    with pytest.raises(TemplateFault, match=r"^t:1: can't be compiled: KeyError$"):
+        load_template("t", {"template.toml": 'subject = "s"', "html.j2": "x"})
+
+
 def test_what_stands_twice_in_a_list_is_counted_twice() -> None:
     one = ["x"] * 999
     assert not too_heavy([one] * 49, 10**6)
@@ -152,12 +216,12 @@ def test_larger_variables_than_any_mail_has_are_refused_before_they_are_looked_a
 
 def test_a_thousand_misspelt_names_are_told_without_looking_for_the_nearest_of_each() -> None:
     began = time.process_time()
-    problems = template_of("[variables]\nsome_name = 'string'", "x").check({f"some_nam{n}": 1 for n in range(20_000)})
+    problems = template_of("[variables]\nsome_name = 'string'", "x").check({f"some_nam{n}": 1 for n in range(12_000)})
     assert len(problems) == 1000
     assert time.process_time() - began < 2
 
 
-def test_a_recursive_schema_tells_what_is_wrong_deep_inside_and_no_value() -> None:
+def test_a_schema_with_refs_tells_what_is_wrong_deep_inside_and_no_value() -> None:
     head = """[variables]
     type = "object"
     properties.tree = { "$ref" = "#/$defs/node" }
@@ -165,8 +229,15 @@ def test_a_recursive_schema_tells_what_is_wrong_deep_inside_and_no_value() -> No
     type = "object"
     required = ["name"]
     additionalProperties = false
-    properties.name = { type = "string", pattern = "^[a-z]+$" }
-    properties.children = { type = "array", items = { "$ref" = "#/$defs/node" } }
+    properties.name = { "$ref" = "#/$defs/name" }
+    properties.children = { type = "array", items = { "$ref" = "#/$defs/leaf" } }
+    ["variables"."$defs".leaf]
+    type = "object"
+    properties.name = { "$ref" = "#/$defs/name" }
+    properties.children = { type = "array", items = { type = "object" } }
+    ["variables"."$defs".name]
+    type = "string"
+    pattern = "^[a-z]+$"
     """
     node = {"nmae": "canary-1", "children": [{"name": "canary-2", "children": [5]}]}
     problems = template_of(head, "x").check({"tree": node}, "/v")

@@ -75,7 +75,7 @@ def test_one_body_makes_no_multipart_and_text_is_derived_from_html() -> None:
 
 def test_alternatives_stand_from_the_plainest_to_the_richest() -> None:
     _, message = composed(
-        amp="<html amp4email>", alternatives=(Alternative("text/Markdown", "# x"),), calendar=Calendar("REQUEST", "BEGIN:VCALENDAR\n")
+        amp="<html amp4email>", alternatives=(Alternative("text/Markdown", "# x"),), calendar=Calendar("REQUEST", "BEGIN:VCALENDAR\nEND:VCALENDAR\n")
     )  # fmt: skip
     kinds = ["text/plain", "text/markdown", "text/x-amp-html", "text/html", "text/calendar"]
     assert tree_of(message) == ["multipart/mixed", "multipart/alternative", *kinds, "text/calendar"]

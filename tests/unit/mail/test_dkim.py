@@ -104,6 +104,13 @@ def test_white_space_and_empty_lines_are_hashed_alike_wherever_the_pieces_are_cu
         lambda raw: b"List-Unsubscribe: <https://evil.example/>\r\n" + raw,
         lambda raw: raw.replace(b"Content-Type: ", b"Content-Type: text/html\r\nContent-Type: ", 1),
         lambda raw: raw + b"one more line\r\n",
+        lambda raw: b"Sender: ceo@bank.example\r\n" + raw,
+        lambda raw: b"Content-Transfer-Encoding: base64\r\n" + raw,
+        lambda raw: b"In-Reply-To: <victim@x.example>\r\n" + raw,
+        lambda raw: b"References: <victim@x.example>\r\n" + raw,
+        lambda raw: b"Importance: high\r\n" + raw,
+        lambda raw: b"List-Post: <mailto:evil@x.example>\r\n" + raw,
+        lambda raw: b"List-Help: <https://evil.example/>\r\n" + raw,
         lambda raw: raw.replace(b"Date: ", b"Date: Mon, 01 Jan 2001 00:00:00 +0000\r\nX-Old: ", 1),
     ],
 )  # fmt: skip
@@ -188,6 +195,25 @@ def test_a_rewritten_sender_is_signed_by_the_keys_of_the_login() -> None:
 def test_a_relay_may_send_unsigned() -> None:
     assert b"DKIM" not in signed(rule=SenderRule("r", dkim=False))
     assert b"DKIM" not in signed(keys=(DkimKey("other.example", "x", ED25519.private),))
+
+
+def test_a_time_without_a_valid_key_is_told() -> None:
+    first = DkimKey("a.example", "first", ED25519.private, until=AT)
+    late = DkimKey("a.example", "late", ED25519.private, since=AT + 5)
+    assert DkimRing((first, late)).gaps(AT - 9) == [("a.example", AT)]
+    assert DkimRing((first,)).gaps(AT + 1) == [("a.example", AT + 1)]
+    assert DkimRing((first, DkimKey("a.example", "next", ED25519.private, since=AT))).gaps(AT - 9) == []
+    assert DkimRing((first, late)).knows("x@a.example")
+    assert not DkimRing((first,)).knows("x@b.example")
+
+
+def test_repeated_fields_are_signed_from_the_bottom_up(verify: Verify) -> None:
+    """RFC 6376 5.4.2: whoever takes them from the top signs another one."""
+    raw = b"From: a@163.com\r\nFeedback-ID: one\r\nFeedback-ID: two\r\nSubject: x\r\n\r\nbody\r\n"
+    signatures = sign((raw,), BOTH, AT)
+    assert verify(signatures + raw, BOTH) == ["pass", "pass"]
+    without = raw.replace(b"Feedback-ID: one\r\n", b"", 1)
+    assert "pass" not in verify(signatures + without, BOTH)
 
 
 def test_records_are_what_verifiers_read() -> None:

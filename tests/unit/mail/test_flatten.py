@@ -33,7 +33,7 @@ def test_the_starter_templates_come_out_as_jinja_renders_them(name: str, locale:
     assert len(flat) > 1000
 
 
-BASE = "<{% block a %}A{% block b %}B{% endblock %}{% endblock %}|{{ self.b() }}|{% block c %}{% endblock %}>"
+BASE = "^{% block a %}A{% block b %}B{% endblock %}{% endblock %}|{{ self.b() }}|{% block c %}{% endblock %}$"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_three_generations_are_resolved() -> None:
     middle = '{% extends "base.j2" %}{% block b %}m{{ super() }}{% block d %}D{% endblock %}{% endblock %}'
     sources = {"base.j2": BASE, "m.j2": middle, "t.j2": '{% extends "m.j2" %}{% block d %}{{ super() }}!{% endblock %}'}
     flat, own = both(sources, "t.j2", {})
-    assert flat == own == "<AmBD!|mBD!|>"
+    assert flat == own == "^AmBD!|mBD!|$"
 
 
 def test_what_a_block_sets_ends_with_it() -> None:
@@ -75,7 +75,7 @@ def test_text_around_a_block_becomes_one_chunk() -> None:
     sources = {"base.j2": BASE, "t.j2": '{% extends "base.j2" %}'}
     within = environment(sources, html=True)
     made = JinjaTemplate.from_code(within, within.compile(flatten("t.j2", sources, within), "t.j2"), {})
-    assert list(made.generate()) == ["<AB|B|>"]
+    assert list(made.generate()) == ["^AB|B|$"]
 
 
 @pytest.mark.parametrize(

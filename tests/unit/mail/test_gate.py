@@ -11,6 +11,8 @@ from service.mail.draft import Alternative, Attachment, Calendar
 from service.mail.gate import inspect
 from tests.support.drafts import draft
 
+ICALENDAR = "BEGIN:VCALENDAR\r\nEND:VCALENDAR\r\n"
+
 
 @pytest.mark.parametrize(
     "damage",
@@ -75,8 +77,9 @@ def test_the_gate_looks_into_the_bodies_of_large_attachments(fault: bytes, at: i
         ({"references": ("<a@x.example>", "<b@x.example> <c@x.example>")}, "#/references/1"),
         ({"text": "a\0b"}, "#/text"),
         ({"html": "a\ud800b"}, "#/html"),
-        ({"calendar": Calendar("REQUEST\r\nX: y", "x")}, "#/calendar/method"),
-        ({"calendar": Calendar("REQUEST", "x", "a\nb")}, "#/calendar/filename"),
+        ({"calendar": Calendar("REQUEST\r\nX: y", ICALENDAR)}, "#/calendar/method"),
+        ({"calendar": Calendar("REQUEST", ICALENDAR, "a\nb")}, "#/calendar/filename"),
+        ({"calendar": Calendar("REQUEST", "x")}, "#/calendar/content"),
         ({"alternatives": (Alternative("text/html", "x"),)}, "#/alternatives/0/content_type"),
     ],
 )  # fmt: skip
@@ -84,6 +87,33 @@ def test_the_composer_checks_again_what_the_edge_checked(given: Any, pointer: st
     with pytest.raises(ValidationFailed) as caught:
         compose(draft(**given))
     assert [problem.pointer for problem in caught.value.errors] == [pointer]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [ICALENDAR, "\ufeff \r\n" + ICALENDAR + " \n", "begin:vcalendar\nMethod:request\nend:vcalendar",
+     "BEGIN:VCALENDAR\rMETHOD:REQUEST\rEND:VCALENDAR", "BEGIN:VCALENDAR\nMETHOD;X-A=b:REQ\n UEST\nEND:VCALENDAR",
+     "BEGIN:VCALENDAR\nDESCRIPTION:a\n METHOD:CANCEL\nX-METHOD:CANCEL\nEND:VCALENDAR"],
+)  # fmt: skip
+def test_an_icalendar_object_of_the_same_method_is_composed(content: str) -> None:
+    compose(draft(calendar=Calendar("REQUEST", content)))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("", "must be an iCalendar object"), ("Tea at four", "must be an iCalendar object"), ("BEGIN:VEVENT\nEND:VEVENT", "must be an"),
+     ("BEGIN:VCALENDAR\nMETHOD:REQUEST\n", "must be an"), ("x" + ICALENDAR, "must be an"), (ICALENDAR + "x", "must be an"),
+     ("BEGIN:VCALENDAR END:VCALENDAR", "must be an"),
+     ("BEGIN:VCALENDAR\nMETHOD:CANCEL\nEND:VCALENDAR", "its METHOD must be REQUEST"),
+     ("BEGIN:VCALENDAR\rmethod:CANCEL\rEND:VCALENDAR", "its METHOD must be REQUEST"),
+     ("BEGIN:VCALENDAR\nMETHOD:REQ\n UESTS\nEND:VCALENDAR", "its METHOD must be REQUEST")],
+)  # fmt: skip
+def test_what_is_no_icalendar_object_of_the_method_is_refused(content: str, told: str) -> None:
+    with pytest.raises(ValidationFailed) as caught:
+        compose(draft(calendar=Calendar("REQUEST", content)))
+    (problem,) = caught.value.errors
+    assert (problem.pointer, problem.code) == ("#/calendar/content", "invalid_calendar")
+    assert problem.detail.startswith(told)
 
 
 @pytest.mark.parametrize("character", ["\r", "\n", "\0", "\t", "\x1f", "\x7f", "\x85", "\u2028", "\u2029", "\ud800"])

@@ -5,9 +5,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from service.errors import TemplateRenderError
 from service.mail.inline import inline_rendered, needs_inlining
 from service.mail.render import compile_template
-from service.mail.template import parse_files
+from service.mail.template import TemplateFault, parse_files
 from tests.support.template_files import STARTERS, render, starter_files, template_of
 
 STYLE = "<style>.a { color: red; margin: 0 } .b, p { padding: 1px; } div p { top: 2px } #i { left: 3px }</style>"
@@ -131,6 +132,101 @@ def test_html_that_is_too_deep_for_css_inline_is_left_as_it_is() -> None:
     assert render(template, {}).html == deep
     by_data = template_of("", STYLE + "<style>p:first-child { top: 1px }</style>{% for x in l %}<div>{% endfor %}")
     assert render(by_data, {"l": list(range(40_000))}).html.endswith("<div>" * 40_000)
+
+
+MANY = "<b></b>" * 20_000 + "<u class=x></u>"
+
+
+@pytest.mark.parametrize(
+    "css",
+    [
+        "b:has(~ i) { top: 0 }",
+        "b:HAS(i) { top: 0 }",
+        "u ~ b { top: 0 }",
+        "b:not(u ~ b) { top: 0 }",
+        "b:is(p, u~b) { top: 0 }",
+        r"b:h\61s(~ i) { top: 0 }",
+        r"b:\68 as(~ i) { top: 0 }",
+        '@import "{"; b:has(~ i) { top: 0 } i {}} p {}',
+        '@import url(a"b); b:has(~ i) { top: 0 } "',
+        r'@import u\72 l(a"b); b:has(~ i) { top: 0 } "',
+        'i {} /* "*/ b:has(~ i) { top: 0 } /* "*/',
+        "i {} /*</style><style>@m { */ b:has(~ i) { top: 0 } /* }",
+    ],
+)
+def test_selectors_that_compare_each_tag_with_many_others_are_refused(css: str) -> None:
+    """26,000 tags and one such rule hold up everything for 4 seconds, and css-inline knows no deadline."""
+    began = time.process_time()
+    with pytest.raises(TemplateFault, match=r"^t/html\.j2:\d+: `.*takes too long to inline"):
+        template_of("", f"\n<style>{css}</style>{MANY}")
+    by_data = template_of("", "<style>{{ a }}{{ b }}</style>{% for n in l %}<b></b>{% endfor %}<u class=x></u>")
+    if not set(css) & set("<\"'"):
+        with pytest.raises(TemplateRenderError) as caught:
+            render(by_data, {"a": css[:8], "b": css[8:], "l": list(range(20_000))})
+        assert "takes too long to inline" in caught.value.errors[0].detail
+    assert time.process_time() - began < 2
+
+
+def test_a_refused_selector_is_named_with_file_and_line() -> None:
+    files = {"_layouts__l.j2": "<style>\np { top: 0 }\nb ~ i { top: 0 }</style>{% block b %}{% endblock %}"}
+    with pytest.raises(TemplateFault, match=r"^_layouts/l\.j2:3: `~` takes too long"):
+        template_of("", '{% extends "_layouts/l.j2" %}', **files)
+
+
+@pytest.mark.parametrize(
+    "css",
+    [
+        "@media all { b:has(~ i) { top: 0 } } p { top: 0 }",
+        "@media all { u ~ b { background: url(https://x.example/~a) } } p { top: 0; font-family: 'a ~ b', \"c\" }",
+        "[class~=x] { top: 0 } p { top: 0 }",
+        r"p { top: 0; width:1px\9 } i { width:1px\9 } p:not(.y) { left: 0 }",
+        r".sm\:p-4\/x { top: 0 } p { top: 0; content: '\201C' }",
+        "/* a ~ b:has(i) */ p { top: 0 }",
+    ],
+)
+def test_what_only_looks_like_a_costly_selector_is_inlined(css: str) -> None:
+    made = render(template_of("", f"<style>{css}</style><p class='x'>y</p>")).html
+    assert "top:0" in made.replace(" ", "").partition("</style>")[2]
+
+
+@pytest.mark.parametrize(
+    ("css", "body"),
+    [
+        ("b" + ":not(u)" * 3000 + " { top: 0 }", MANY),
+        ("body > div > div > div b { top: 0 }", "<div>" * 900 + "<b></b>" * 20_000),
+        ("".join(f"p > div .x{n} b {{}}" for n in range(100)), "<div>" * 100 + "<b></b>" * 20_000),
+        (":is(" + ", ".join(f"i b.x{n}" for n in range(1500)) + ") { top: 0 }", "<i>" * 50 + MANY),
+    ],
+)
+def test_too_many_comparisons_leave_the_html_as_it_is(css: str, body: str) -> None:
+    html = f"<style>{css}</style>{body}"
+    began = time.process_time()
+    assert render(template_of("", html)).html == html
+    by_data = template_of("", "<style>{{ a }}{{ b }}</style>{{ c }}" + body)
+    assert render(by_data, {"a": css[:8], "b": css[8:], "c": "x"}).html.endswith(body)
+    assert time.process_time() - began < 4
+
+
+def test_a_mail_of_many_rules_and_tags_is_still_inlined() -> None:
+    css = "".join(f".c{n} td .x{n}, p.y{n} {{ top: {n}px }}" for n in range(100))
+    made = template_of("", f"<style>{css}</style>" + ("<div>" * 30 + "<p class='y7'></p>" * 50 + "</div>" * 30) * 20)
+    assert made.inlined("en").ahead
+    assert 'style="top:7px"' in render(made).html
+
+
+def test_the_time_of_inlining_counts() -> None:
+    made = template_of("", "<style>p:first-child { top: 0 }</style><p>x</p>")
+    now = iter([0.0, 0.0, 0.0, 9.0])  # the subject; the only chunk of the html, and then its inlining
+    with pytest.raises(TemplateRenderError) as caught:
+        made.render({}, None, deadline=1, monotonic=lambda: next(now), max_bytes=10**6)
+    assert "html: rendering took too long" in caught.value.errors[0].detail
+
+
+def test_what_inlining_makes_is_measured() -> None:
+    made = template_of("", "<style>p:last-child, p { margin: 1px 2px 3px 4px }</style>" + "<p></p>" * 1000)
+    with pytest.raises(TemplateRenderError) as caught:
+        made.render({}, None, deadline=1, monotonic=lambda: 0.0, max_bytes=10_000)
+    assert "POSTROOM_MAX_RENDERED_BYTES" in caught.value.errors[0].detail
 
 
 def test_few_rules_can_not_become_much_html() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from service.errors import TemplateRenderError
 from service.mail.render import LocaleSource, Template, TemplateFault, TemplateSource, compile_template
+from service.mail.template import parse_files
 
 
 def template(
@@ -85,6 +86,25 @@ def test_a_slow_result_is_stopped() -> None:
         "https://x\n.example",
         " https://x",
         "https:\\\\x",
+        "https:evil.example",
+        "https:/evil.example",
+        "https:///evil.example",
+        "https:",
+        "https://",
+        "https://?x",
+        "https://user@",
+        "https://:443/",
+        "https://.",
+        "https://x.example:99999/",
+        "https://x\x7f.example",
+        "https://x.example/\u200bx",
+        "https://x.example/\u202ex",
+        "https://x.example/\x85",
+        "http:localhost",
+        "http://localhost.evil.example",
+        "mailto:",
+        "tel:",
+        "",
     ],
 )
 def test_a_url_that_is_not_harmless_is_refused(url: str) -> None:
@@ -93,7 +113,18 @@ def test_a_url_that_is_not_harmless_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["https://x.example/a?b=c&d", "mailto:a@b.example", "tel:+49123", "http://localhost:8000/x"]
+    "url",
+    [
+        "https://x.example/a?b=c&d",
+        "HTTPS://x.example",
+        "https://user:pass@x.example/",
+        "https://bücher.example/ä",
+        "https://[2001:db8::1]:8443/x",
+        "https://x.example?q",
+        "mailto:a@b.example",
+        "tel:+49123",
+        "http://localhost:8000/x",
+    ],
 )
 def test_a_harmless_url_passes(url: str) -> None:
     assert render(template('<a href="{{ x|url }}">'), {"x": url}) == f'<a href="{url.replace("&", "&amp;")}">'
@@ -125,3 +156,35 @@ def test_variables_are_checked_all_at_once() -> None:
     }
     assert "did you mean name?" in str(problems)
     assert "canary" not in str(problems)
+
+
+@pytest.mark.parametrize(
+    "value", ["javascript:canary", "http://canary.example", "/canary", "https://a b", "http://[canary"]
+)
+def test_a_refused_url_is_one_sentence_with_file_line_and_variable_and_never_the_value(value: str) -> None:
+    made = template("<p>\n{{ order.links[0].to|url }}")
+    with pytest.raises(TemplateRenderError) as caught:
+        render(made, {"order": {"links": [{"to": value}]}})
+    assert caught.value.errors[0].detail == (
+        "html: t/html.j2:2: order.links[0].to must be an https:, mailto: or tel: URL without spaces and backslashes "
+        "(http: only for localhost)"
+    )
+
+
+def test_a_refused_url_names_what_is_known_of_its_place() -> None:
+    for name, files, place in (
+        ("an expression", {"html.j2": "{{ (x ~ '')|url }}"}, "html: t/html.j2:1: what `url` is given must be"),
+        ("a layout", {"html.j2": '{% extends "_layouts/l.j2" %}', "_layouts/l.j2": "\n\n{{ x|url }}"}, "html: _layouts/l.j2:3: x must be"),
+        ("MJML", {"html.mjml": "<mjml><mj-body><mj-raw>{{ x|url }}</mj-raw></mj-body></mjml>"}, "html: t/html.mjml: x must be"),
+        ("text", {"html.j2": "x", "text.j2": "\n{{ x|url }}"}, "text: t/text.j2:2: x must be"),
+    ):  # fmt: skip
+        head = "subject = 's'\n[variables]\nx = 'string'"
+        made = compile_template(parse_files("t", {"template.toml": head, **files}))
+        with pytest.raises(TemplateRenderError) as caught:
+            render(made, {"x": "data:canary"})
+        assert caught.value.errors[0].detail.startswith(place), name
+
+
+def test_the_url_filter_takes_no_arguments() -> None:
+    with pytest.raises(TemplateFault, match=r"t/html\.j2:1: `url` takes no arguments"):
+        template("{{ x|url('y') }}")

@@ -40,7 +40,7 @@ GOOD = {"template.toml": 'subject = "s"', "html.j2": "<p>x</p>"}
         ({"html.j2": None, "html.mjml": "<mjml><mj-body><mj-section><mj-column><mj-text>" + "<div>" * 5000 + "</div>" * 5000 + "</mj-text></mj-column></mj-section></mj-body></mjml>"}, "nested deeper than 64"),
         ({"html.j2": None, "html.mjml": "<mjml><mj-head><mj-attributes><mj-all css-class='" + "x" * 100_000 + "'/></mj-attributes></mj-head><mj-body><mj-section><mj-column>" + "<mj-text>a</mj-text>" * 2000 + "</mj-column></mj-section></mj-body></mjml>"}, "the head is too large"),
         ({"html.j2": None, "html.mjml": "<mjml><mj-body>" + "<mj-section><mj-column><mj-text>a</mj-text></mj-column></mj-section>" * 3000 + "</mj-body></mjml>"}, "characters of html; at most"),
-        ({"template.toml": "subject = 's'\nx = " + "[" * 5000}, "t/template.toml:1: is nested too deeply"),
+        ({"template.toml": "subject = 's'\nx = " + "[" * 5000}, "t/template.toml:2: is nested too deeply"),
         ({"template.toml": "subject = 's'\n[sample]\nx." + "a." * 500 + "b = 1"}, "is nested too deeply"),
         ({"template.toml": "subject = 's'\n[sample]\nx = nan"}, "a number that JSON has not"),
         ({"template.toml": "subject = 's'\n[sample]\nx = 99999999999999999999"}, "a number that JSON has not"),

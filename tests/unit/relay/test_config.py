@@ -29,7 +29,7 @@ def test_the_url_of_the_article_is_all_that_is_needed() -> None:
     assert config.preset.name == "163"
     assert config.rule.must_equal_login
     assert (config.max_connections, config.max_messages_per_connection) == (2, 10)
-    assert config.quotas == (Rate(30, 900), Rate(200, 86400))
+    assert [quota.rate for quota in config.quotas] == [Rate(30, 900), Rate(200, 86400)]
     assert "CODE" not in repr(config)
 
 
@@ -91,7 +91,8 @@ def test_a_file_holds_several_relays(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("CODE\n")
     (tmp_path / "relays.toml").write_text(FILE.format(folder=tmp_path))
     first, second = load_relays(load(relays_file=tmp_path / "relays.toml"))
-    assert (first.name, first.secret.get_secret_value(), first.quotas) == ("netease", "CODE", (Rate(5, 60),))
+    assert (first.name, first.secret.get_secret_value()) == ("netease", "CODE")
+    assert [quota.text for quota in first.quotas] == ["5/m"]
     assert (second.name, second.senders, second.priority) == ("own", ("example.com",), 2)
 
 
@@ -138,3 +139,49 @@ def test_every_preset_is_complete() -> None:
         assert preset.implicit or preset.starttls
         assert preset.auth
         assert preset.max_connections >= 1
+
+
+def test_quotas_of_recipients_and_domains_stand_beside_those_of_the_account(tmp_path: Path) -> None:
+    (tmp_path / "relays.toml").write_text(
+        "[relays.a]\nurl = 'smtps://me%40a.example@smtp.a.example'\ntimezone = 'Asia/Tokyo'\nheadroom = 0.25\n"
+        "quotas = ['100/day', '9/m recipients']\nrecipient_quotas = ['2/h']\ndomain_quotas = ['50/m']\n"
+        "[relays.b]\nurl = 'smtps://me%40a.example@smtp.a.example:994'\nquotas = []\n"
+    )
+    first, second = load_relays(load(relays_file=tmp_path / "relays.toml", quota_guard=3, quota_headroom=0.5))
+    assert [quota.label for quota in first.quotas] == [
+        "100/day",
+        "9/m recipients",
+        "2/h per recipient",
+        "50/m per domain",
+    ]
+    assert {quota.headroom for quota in first.quotas} == {0.25}
+    assert first.quotas[0].zone == "Asia/Tokyo"
+    assert (first.quotas[0].guard, first.quotas[1].guard) == (3, 1.2)
+    assert second.quotas == ()
+
+
+def test_one_login_is_one_account_whatever_the_port() -> None:
+    first, second, other = (
+        one(url, quotas=["5/m"]).quotas[0].account
+        for url in ("smtps://a%40b.example@h.example", "smtp+starttls://a%40b.example@h.example", "smtps://c@h.example")
+    )
+    assert first == second != other
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [({"quotas": ["5/day"]}, "timezone"), ({"recipient_quotas": ["x"]}, "recipient_quotas: 'x' must be a rate"), ({"headroom": 1}, "headroom"),
+     ({"headroom": "much"}, "headroom"), ({"quotas": "5/m"}, "must be a list"), ({"domain_quotas": ["1/h each"]}, "domain_quotas")],
+)  # fmt: skip
+def test_a_wrong_quota_stops_the_start_with_its_key(values: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        one("smtps://h.example", **values)
+
+
+def test_every_quota_of_a_preset_can_be_read() -> None:
+    for name, preset in load_presets().items():
+        config = one("smtps://me%40a.example@h.example:4650", preset=name)
+        assert len(config.quotas) == len(preset.quotas) + len(preset.recipient_quotas) + len(preset.domain_quotas)
+    assert load_presets()["tencentses"].recipient_quotas == ("10/h",)
+    assert load_presets()["directmail"].recipient_quotas == ("50/300s",)
+    assert "10000/d recipients" in load_presets()["office365"].quotas

@@ -1,7 +1,8 @@
 """Which routes are asked, in which order, and how slots are shared."""
 
 from service.spool.due import DueLanes, share
-from service.store.port import DueRoute, Want
+from service.spool.holds import Holds
+from service.store.port import DueRoute, Held, Want
 
 
 def test_a_route_is_asked_once_its_first_recipient_is_due() -> None:
@@ -16,6 +17,7 @@ def test_taking_a_route_forgets_what_was_due_and_keeps_what_is_later() -> None:
     lanes = DueLanes()
     lanes.add("a||", 1, 100)
     lanes.add("a||", 2, 900)
+    assert [lanes.next_due(after) for after in (99, 100, 900)] == [100, 900, None]
     lanes.take("a||", 100)
     assert lanes.next_due() == 900
     assert lanes.routes(100) == []
@@ -59,3 +61,36 @@ def test_a_route_falls_over_to_its_next_relay_when_the_first_is_full() -> None:
 def test_no_slot_means_no_want() -> None:
     assert share({"r": 0}, [("a||", ["r"])]) == []
     assert share({"r": 3}, []) == []
+
+
+def test_only_the_priorities_that_are_asked_for_are_taken_and_they_are_told() -> None:
+    lanes = DueLanes()
+    for priority, due_at in ((0, 100), (1, 50), (2, 900)):
+        lanes.add("a||", priority, due_at)
+    assert lanes.urgency("a||", 100) == 0
+    assert lanes.take("a||", 100, least=0) == {0: 100}
+    assert lanes.urgency("a||", 100) == 1
+    assert lanes.take("a||", 100) == {1: 50}
+    assert lanes.next_due() == 900
+
+
+def test_a_hold_ends_by_itself_and_high_priority_has_its_own() -> None:
+    holds = Holds()
+    holds.learn([Held("r", 1, 500, "5/h")])
+    assert [holds.held("r", priority, 499) for priority in (0, 1, 2)] == [False, True, True]
+    assert holds.next_end(499) == 500
+    holds.learn([Held("r", 0, 300, "5/h")])
+    assert holds.held("r", 0, 299)
+    assert holds.next_end(299) == 300
+    assert not holds.held("r", 0, 300)
+    assert holds.held("r", 1, 300)
+    assert holds.next_end(500) is None
+    assert not holds.held("s", 1, 0)
+
+
+def test_what_was_given_back_ends_a_hold() -> None:
+    holds = Holds()
+    holds.learn([Held("r", 1, 500, "5/h"), Held("s", 1, 600, "5/h")])
+    holds.forget("r")
+    assert not holds.held("r", 1, 0)
+    assert holds.next_end(0) == 600

@@ -43,6 +43,10 @@ def test_keys_are_read_relative_to_the_file_and_bounded_in_time(folder: Path) ->
     assert len(ring.for_sender("a@news.xn--bcher-kva.example", 1_780_000_000_000)) == 2
 
 
+def test_a_byte_order_mark_is_no_fault(folder: Path) -> None:
+    assert len(load_ring(write(folder, "\ufeff" + GOOD)).keys) == 2
+
+
 def test_no_file_is_no_signature() -> None:
     assert load_ring(None).keys == ()
 
@@ -66,7 +70,15 @@ def test_no_file_is_no_signature() -> None:
         ('[domains."a.example"]\nkeys=[{selector="a", file="rsa.pem", until=2027-01-01T00:00:00}]', "until: must be a time with"),
         ('[domains."a.example"]\nkeys=[{selector="a", file="rsa.pem", since=2027-01-01T00:00:00Z, until=2026-01-01T00:00:00Z}]',
          "until: must be later"),
-        ('[domains."a.example"]\nkeys=[{selector="a", file="rsa.pem"}, {selector="a", file="ed.pem"}]', "a selector stands once"),
+        ('[domains."a.example"]\nkeys=[{selector="a", file="rsa.pem"}, {selector="a", file="ed.pem"}]', "a._domainkey.a.example stands twice"),
+        ('[domains."a.example"]\nkeys=[{selector="a", file="rsa.pem"}, {selector="A", file="ed.pem"}]', "stands twice"),
+        ('[domains."a.example"]\nkeys=[{selector="a", file="rsa.pem"}]\n[domains."A.Example"]\nkeys=[{selector="a", file="ed.pem"}]',
+         "stands twice"),
+        ('[domains]', "must hold tables"),
+        ('[domains.example.com]\nkeys=[{selector="a", file="rsa.pem"}]', 'a domain stands in quotes: [domains."example.com"]'),
+        ("domains=" + "[" * 3000, "is nested too deeply"),
+        (f'[domains."{"a." * 115}example"]\nkeys=[{{selector="{"b" * 40}", file="rsa.pem"}}]', "a DNS name has at most 253"),
+
         ('[domains."a.example"]\nsubdomains="yes"\nkeys=[{selector="a", file="rsa.pem"}]', "subdomains: must be true or false"),
         ('[domains]\n"a.example" = 5', "domains.a.example: must be a table"),
     ],

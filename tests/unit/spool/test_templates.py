@@ -1,10 +1,15 @@
 """The library: which form a name means, what a reload keeps, how a folder is read."""
 
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from service.errors import ConfigurationError, TemplateManagedByFiles, TemplateNotFound, TemplateRefused
+from service.mail.render import Template, load_template
 from service.mail.template import digest_of, parse_files
 from service.spool.folder import Folder
 from service.spool.templates import TemplateLibrary
@@ -206,7 +211,7 @@ async def test_two_processes_agree_on_numbers_and_on_what_is_published(tmp_path:
     clock.step(3)
     assert (await one.get("news")).label == "news@2"
     assert render((await one.get("news@1")).template, {}).html == "one"
-    assert [each.label for each in await one.all()] == ["a@1", "news@2"]
+    assert [(each.source.name, each.number) for each in await one.all()] == [("a", 1), ("news", 2)]
     await one.retire("news")
     with pytest.raises(TemplateNotFound):
         await one.get("news")
@@ -228,7 +233,9 @@ async def test_a_name_of_the_folder_can_not_be_published_or_taken_away(tmp_path:
     await store.close()
 
 
-async def test_a_version_that_the_rules_refuse_by_now_spoils_no_list(tmp_path: Path, clock: SteppedClock) -> None:
+async def test_a_version_that_the_rules_refuse_by_now_is_listed_and_says_why_it_is_refused(
+    tmp_path: Path, clock: SteppedClock
+) -> None:
     put(tmp_path)
     store = await opened(tmp_path, clock)
     await store.publish_template(
@@ -236,7 +243,8 @@ async def test_a_version_that_the_rules_refuse_by_now_spoils_no_list(tmp_path: P
     )
     library = TemplateLibrary.load(tmp_path / "t", store, clock)
     await library.number()
-    assert [each.label for each in await library.all()] == ["a@1"]
+    await store.publish_template("older", "e" * 64, '{"template.toml": "subjcet = 5"}', 1, current=True)
+    assert [(each.source.name, each.number) for each in await library.all()] == [("a", 1), ("old", 1)]
     with pytest.raises(TemplateRefused):
         await library.get("old")
     await store.close()
@@ -266,3 +274,186 @@ def test_sample_attachments_are_read_from_the_folder_and_what_is_missing_is_left
     library = alone(tmp_path, clock)
     (one,) = library.sample_attachments(library.in_folder()["a"])
     assert (one.filename, one.content) == ("a.pdf", b"%PDF")
+
+
+async def test_a_name_that_no_template_can_have_is_a_fault_and_not_passed_over(
+    tmp_path: Path, clock: SteppedClock
+) -> None:
+    put(tmp_path)
+    for name in (".git", "_layouts", "_drafts"):
+        (tmp_path / "t" / name).mkdir()
+    library = alone(tmp_path, clock)
+    put(tmp_path, "Order_Confirm")
+    (fault,) = (await library.reload()).faults
+    assert str(fault).startswith("Order_Confirm:1: a template's name is lower-case letters, digits and hyphens")
+    with pytest.raises(ConfigurationError, match=r"Order_Confirm:1: "):
+        alone(tmp_path, clock)
+
+
+async def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, clock: SteppedClock) -> None:
+    write(tmp_path / "t", "_layouts", {"l.j2": "\ufeff<p>{% block b %}{% endblock %}</p>"})
+    write(tmp_path / "t", "a", {path: "\ufeff" + text for path, text in LAYOUT.items()})
+    library = alone(tmp_path, clock)
+    assert words(library) == "<p>x</p>"
+    marked = await library.compile("draft", {path: "\ufeff" + text for path, text in GOOD.items()})
+    assert marked.digest == (await library.compile("draft", GOOD)).digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"html__j2": "{{ " + "9" * 5000 + " }}"},
+        {"template__toml": "subject = 's'\n[sample]\nx = " + "9" * 5000},
+        {"template__toml": "subject = 's'\n[sample]\n" + ".".join("a" * 20_000) + " = 1"},
+        {"html__j2": r"{{ '\ud800' }}"},
+    ],
+)
+async def test_one_bad_file_stops_neither_a_reload_nor_the_others(
+    tmp_path: Path, clock: SteppedClock, change: dict[str, str]
+) -> None:
+    put(tmp_path)
+    library = alone(tmp_path, clock)
+    put(tmp_path, html__j2="two")
+    put(tmp_path, "bad", **change)
+    assert [each.file.partition("/")[0] for each in (await library.reload()).faults] == ["bad"]
+    assert words(library) == "two"
+
+
+class Watched:
+    """A store that counts what is asked of it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.asked: Counter[tuple[str, Any]] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        def counted(*arguments: Any, **named: Any) -> Any:
+            self.asked[name, arguments[0] if arguments else None] += 1
+            return method(*arguments, **named)
+
+        return counted
+
+
+@pytest.fixture
+async def watched(tmp_path: Path, clock: SteppedClock) -> AsyncIterator[Watched]:
+    store = await opened(tmp_path, clock)
+    yield Watched(store)
+    await store.close()
+
+
+def over(watched: Watched, tmp_path: Path, clock: SteppedClock) -> TemplateLibrary:
+    (tmp_path / "t").mkdir(exist_ok=True)
+    return TemplateLibrary.load(tmp_path / "t", watched, clock)  # type: ignore[arg-type]
+
+
+async def test_neither_a_wrong_name_nor_a_list_compiles_what_is_published(
+    watched: Watched, tmp_path: Path, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = over(watched, tmp_path, clock)
+    for n in range(100):
+        await publisher.publish(f"news-{n}", {**GOOD, "html.j2": f"<p>{n}</p>"})
+    compiled: list[str] = []
+
+    def compile_and_tell(name: str, files: dict[str, str]) -> Template:
+        compiled.append(name)
+        return load_template(name, files)
+
+    monkeypatch.setattr("service.spool.templates.load_template", compile_and_tell)
+    library = over(watched, tmp_path, clock)
+    for name in ("news-7x", "news-7y", "News-7", "nothing", "x" * 5000, ""):
+        with pytest.raises(TemplateNotFound) as caught:
+            await library.get(name)
+        assert ("did you mean news-7?" in caught.value.errors[0].detail) is ("-7" in name), name
+    listed = await library.all()
+    assert len(listed) == 100
+    assert await library.all() == listed
+    assert compiled == []
+    assert watched.asked["template_files", "news-7"] == 1, "what a list shows is kept"
+    assert watched.asked["published_templates", None] == 3, "names are believed for a while"
+    assert (await library.get("news-7")).label == "news-7@1"
+    assert compiled == ["news-7"]
+
+
+async def test_the_nearest_of_very_many_names_is_looked_for_among_few(
+    watched: Watched, tmp_path: Path, clock: SteppedClock
+) -> None:
+    library = over(watched, tmp_path, clock)
+    store: Any = watched
+    for n in range(1200):
+        await store.publish_template(f"{'abcd'[n % 4]}-long-name-of-a-template-{n}", f"{n:064d}", "{}", 1, current=True)
+    await store.publish_template("welcome", "f" * 64, "{}", 1, current=True)
+    began = time.process_time()
+    with pytest.raises(TemplateNotFound) as caught:
+        await library.get("welcmoe")
+    assert "did you mean welcome?" in caught.value.errors[0].detail
+    for n in range(20):
+        with pytest.raises(TemplateNotFound):
+            await library.get(f"a-long-name-of-a-template-x{n}")
+    assert time.process_time() - began < 4
+
+
+async def test_what_was_used_longest_ago_is_compiled_anew(
+    watched: Watched, tmp_path: Path, clock: SteppedClock
+) -> None:
+    library = over(watched, tmp_path, clock)
+    for n in range(66):
+        await library.publish("news", {**GOOD, "html.j2": f"<p>{n}</p>"})
+    first, second = await library.get("news@1"), await library.get("news@2")
+    for n in range(3, 66):
+        assert await library.get("news@1") is first
+        await library.get(f"news@{n}")
+    assert await library.get("news@1") is first, "used all along"
+    assert await library.get("news@2") is not second, "64 others were used since"
+
+
+async def test_few_unknown_names_are_remembered(
+    watched: Watched, tmp_path: Path, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.spool.templates._MOST_BELIEVED", 3)
+    library = over(watched, tmp_path, clock)
+
+    async def ask(*names: str) -> list[int]:
+        for name in names:
+            with pytest.raises(TemplateNotFound):
+                await library.get(name)
+        return [watched.asked["published_templates", name] for name in names]
+
+    assert await ask("a", "b", "c", "a") == [1, 1, 1, 1]
+    assert await ask("d", "b") == [1, 2], "b was asked for longest ago"
+    assert await ask("d", "b") == [1, 2]
+    clock.step(3)
+    assert await ask("d", "b") == [2, 3], "and is not believed for ever"
+
+
+async def test_templates_of_the_folder_are_kept_and_not_published(
+    watched: Watched, tmp_path: Path, clock: SteppedClock
+) -> None:
+    put(tmp_path)
+    library = over(watched, tmp_path, clock)
+    await library.number()
+    store: Any = watched
+    assert await store.published_templates() == []
+    for path in (tmp_path / "t/a").iterdir():
+        path.unlink()
+    (tmp_path / "t/a").rmdir()
+    await library.reload()
+    with pytest.raises(TemplateNotFound):
+        await library.get("a")
+    assert (await library.get("a@1")).label == "a@1"
+
+
+async def test_a_reload_asks_the_store_anew(tmp_path: Path, clock: SteppedClock) -> None:
+    put(tmp_path)
+    stores = [await opened(tmp_path, clock, holder) for holder in ("one", "two")]
+    one, two = [TemplateLibrary.load(tmp_path / "t", store, clock) for store in stores]
+    with pytest.raises(TemplateNotFound):
+        await two.get("news")
+    await one.publish("news", GOOD)
+    with pytest.raises(TemplateNotFound):
+        await two.get("news")
+    await two.reload()
+    assert (await two.get("news")).label == "news@1"
+    for store in stores:
+        await store.close()

@@ -19,11 +19,11 @@ VALUES (:account, :key, :fingerprint, :answer, :expires_at);
 UPDATE requests SET message = ? WHERE seq = ?;
 
 -- accept: find limit --
--- The limiter's state. Primary key.
+-- The state of a limiter or of a relay's quota. Primary key.
 SELECT state FROM limits WHERE bucket = :bucket;
 
 -- accept: limit --
--- Write the limiter's state back. Primary key.
+-- Write the state of a limiter or quota back. Primary key.
 INSERT INTO limits (bucket, state, idle_after) VALUES (:bucket, :state, :idle_after)
 ON CONFLICT (bucket) DO UPDATE SET state = excluded.state, idle_after = excluded.idle_after;
 
@@ -86,11 +86,16 @@ WHERE rid >= :first AND rid < :first + 1000 AND +due_at <= :now AND +route = :ro
 
 -- claim: attempt --
 -- Open an attempt; its id is the fence token. Append.
-INSERT INTO attempts (message, relay, sealed_as, holder, opened_at, lease_until, ahead) VALUES (?, ?, ?, ?, ?, ?, ?);
+INSERT INTO attempts (message, relay, sealed_as, holder, opened_at, lease_until, ahead, taken)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- claim: lease --
 -- A recipient is being sent under this fence. Primary key.
-UPDATE recipients SET state = ?, attempt = ?, relay = ?, due_at = NULL, updated_at = ? WHERE rid = ?;
+UPDATE recipients SET state = ?, attempt = ?, relay = ?, due_at = NULL, updated_at = ?, held_by = NULL WHERE rid = ?;
+
+-- claim: put off --
+-- A quota of its own holds a recipient: out of the way of those behind it, until then. Primary key.
+UPDATE recipients SET due_at = ?, held_by = ? WHERE rid = ?;
 
 -- claim: message --
 -- What a sender needs to know. Primary key.
@@ -127,7 +132,7 @@ UPDATE attempts SET content_started_at = ? WHERE id = ? AND closed_at IS NULL RE
 -- Close an attempt, once; who claimed it has written the sender rule that it expects. Primary key.
 UPDATE attempts SET closed_at = ?, result = ?, session = ?, timings = ?, sealed_as = COALESCE(?, sealed_as), signed_by = ?,
   detail = ?
-WHERE id = ? AND closed_at IS NULL RETURNING message, relay;
+WHERE id = ? AND closed_at IS NULL RETURNING message, relay, taken;
 
 -- settle: recipient --
 -- Apply an event to a recipient that we still hold: state and fence. Charged attempts that end alike are counted (the
@@ -201,7 +206,7 @@ FROM messages WHERE seq = ?;
 -- get_message: recipients --
 -- Its recipients in order. Primary key.
 SELECT rid, email, name, kind, state, updated_at, due_at, attempts, in_doubt, relay, provider_message_id, last_code,
-    last_enhanced, last_text, last_kind
+    last_enhanced, last_text, last_kind, held_by
 FROM recipients WHERE rid >= :first AND rid < :first + 1000 ORDER BY rid;
 
 -- fragment: other conditions --
@@ -326,7 +331,7 @@ WHERE seq = :seq RETURNING expires_at;
 
 -- reschedule: recipients --
 -- Waiting recipients follow. Primary key.
-UPDATE recipients SET due_at = :at, expires_at = :expires_at, updated_at = :now
+UPDATE recipients SET due_at = :at, expires_at = :expires_at, updated_at = :now, held_by = NULL
 WHERE rid >= :first AND rid < :first + 1000 AND state = 'queued';
 
 -- cancel: waiting --
@@ -341,7 +346,7 @@ SELECT rid, state FROM recipients WHERE rid >= :first AND rid < :first + 1000
 -- retry: recipient --
 -- Back into the queue, with a fresh schedule. Primary key.
 UPDATE recipients SET state = ?, due_at = ?, expires_at = ?, attempts = 0, in_doubt = 0, attempt = NULL, updated_at = ?,
-    counted_kind = '', kind_count = 0, reconnected_at = NULL
+    counted_kind = '', kind_count = 0, reconnected_at = NULL, held_by = NULL
 WHERE rid = ?;
 
 -- retry: message --
