@@ -35,8 +35,6 @@ def read_toml(text: str, where: str) -> dict[str, Any]:
         line = re.search(r"at line (\d+)", str(error))
         last = text.count("\n") + 1  # "at end of document"
         raise TemplateFault(where, int(line[1]) if line else last, str(error)) from None
-    except (RecursionError, ValueError):
-        raise TemplateFault(where, 1, "can't be read: nested too deeply, or a number that is too long") from None
     return {key: _plain(value, where, _DEEPEST) for key, value in head.items()}
 
 

@@ -151,7 +151,7 @@ MANY = "<b></b>" * 20_000 + "<u class=x></u>"
         '@import url(a"b); b:has(~ i) { top: 0 } "',
         r'@import u\72 l(a"b); b:has(~ i) { top: 0 } "',
         'i {} /* "*/ b:has(~ i) { top: 0 } /* "*/',
-        "i {} /*</style><style>@m { */ b:has(~ i) { top: 0 } /* }",
+        "i {} /*</style><style>@m { */ b:has(~ i) { top: 0 } /**/ }",
     ],
 )
 def test_selectors_that_compare_each_tag_with_many_others_are_refused(css: str) -> None:
@@ -205,6 +205,13 @@ def test_too_many_comparisons_leave_the_html_as_it_is(css: str, body: str) -> No
     by_data = template_of("", "<style>{{ a }}{{ b }}</style>{{ c }}" + body)
     assert render(by_data, {"a": css[:8], "b": css[8:], "c": "x"}).html.endswith(body)
     assert time.process_time() - began < 4
+
+
+def test_a_style_element_that_is_not_seen_for_one_is_not_inlined() -> None:
+    html = f"<style>p:first-child {{}}</style><style title='<'>b:has(~ i) {{ top: 0 }}</style>{MANY}"
+    began = time.process_time()
+    assert render(template_of("", html)).html == html
+    assert time.process_time() - began < 2
 
 
 def test_a_mail_of_many_rules_and_tags_is_still_inlined() -> None:

@@ -112,6 +112,13 @@ def test_text_is_no_html() -> None:
     assert render(made, {"x": "javascript:"}).text == '<a href="javascript:">'
 
 
+def test_how_much_is_read_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.mail.links._MOST_READ", 1000)
+    template_of("", "{% for a in x %}<p>" + "y" * 500 + "{% endfor %}")
+    with pytest.raises(TemplateFault, match="too many states"):
+        template_of("", "{% for a in x %}<p title='" + "y" * 500 + "{% endfor %}")
+
+
 @pytest.mark.parametrize(
     "html",
     [

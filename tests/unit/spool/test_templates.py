@@ -295,6 +295,9 @@ async def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, clock: Ste
     write(tmp_path / "t", "a", {path: "\ufeff" + text for path, text in LAYOUT.items()})
     library = alone(tmp_path, clock)
     assert words(library) == "<p>x</p>"
+    before = library.in_folder()["a"]
+    await library.reload()
+    assert library.in_folder()["a"] is before, "the same files are not compiled again"
     marked = await library.compile("draft", {path: "\ufeff" + text for path, text in GOOD.items()})
     assert marked.digest == (await library.compile("draft", GOOD)).digest
 
