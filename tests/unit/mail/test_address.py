@@ -154,3 +154,24 @@ def test_whatever_is_taken_is_one_address_and_is_taken_again_unchanged(value: st
     assert unicodedata.is_normalized("NFC", mailbox.email)
     assert parse_mailbox(mailbox.email, "#") == Mailbox(mailbox.email)
     assert make_mailbox(mailbox.email, mailbox.name, "#") == mailbox
+
+
+def test_lengths_are_counted_in_octets() -> None:
+    """RFC 5321 4.5.3.1: 64 for the local part, 254 for the whole; in UTF-8 (RFC 6531 3.7.1)."""
+    assert parse_mailbox("é" * 32 + "@x.example", "#").email == "é" * 32 + "@x.example"
+    with pytest.raises(ValidationFailed):
+        parse_mailbox("é" * 33 + "@x.example", "#")
+    domain = ".".join(["d" * 61] * 3) + ".example"
+    longest = "é" * 30 + "@" + domain
+    assert len(longest.encode()) == 254
+    assert parse_mailbox(longest, "#").email == longest
+    with pytest.raises(ValidationFailed):
+        parse_mailbox("é" * 31 + "@" + domain, "#")
+
+
+@pytest.mark.parametrize("special", list(",:;@()[]\\"))
+def test_a_name_with_a_special_stands_in_quotes(special: str) -> None:
+    with pytest.raises(ValidationFailed):
+        parse_mailbox(f"one {special} two <a@b.example>", "#")
+    if special != "\\":
+        assert parse_mailbox(f'"one {special} two" <a@b.example>', "#").name == f"one {special} two"

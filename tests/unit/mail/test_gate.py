@@ -134,3 +134,15 @@ def test_a_media_type_that_could_be_read_in_two_ways_is_refused(kind: str) -> No
     with pytest.raises(InvalidAttachment) as caught:
         compose(draft(attachments=(Attachment("a", b"", kind),)))
     assert [problem.pointer for problem in caught.value.errors] == ["#/attachments/0/content_type"]
+
+
+def test_the_last_line_end_of_a_large_piece_is_looked_at_too() -> None:
+    """Its line ends are counted and looked up by their places; a CR and an LF apart, after the last place, are as many."""
+    made = compose(draft(attachments=(Attachment("a.bin", b"x" * 100_001),)))
+    index = max(range(len(made.segments)), key=lambda each: len(made.segments[each]))
+    piece = made.segments[index]
+    assert len(piece) % 78, "the last line is a short one"
+    damaged = piece[:-3] + b"\nx\r"
+    segments = (*made.segments[:index], damaged, *made.segments[index + 1 :])
+    with pytest.raises(ComposeViolation, match="bare"):
+        inspect(dataclasses.replace(made, segments=segments))
