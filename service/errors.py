@@ -26,6 +26,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+from urllib.parse import quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,14 @@ class FieldProblem:
     def under(self, prefix: str) -> "FieldProblem":
         """The same fault seen from an enclosing document, e.g. `prefix="/messages/3"`."""
         return FieldProblem("#" + prefix + self.pointer.removeprefix("#"), self.code, self.detail)
+
+
+_IN_A_FRAGMENT = "!$&'()*+,;=:@/?-._~"  # RFC 3986 3.5: what a fragment may hold as it is
+
+
+def pointer_step(name: str) -> str:
+    """One step of a pointer: RFC 6901 section 3, then percent-encoding for the fragment form (section 6)."""
+    return quote(name.replace("~", "~0").replace("/", "~1"), safe=_IN_A_FRAGMENT)
 
 
 class PostroomError(Exception):

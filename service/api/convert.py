@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from service.api.models import AttachmentIn, BatchIn, FilterIn, SendIn, Strict
-from service.api.problems import escape, field_problems
+from service.api.problems import field_problems
 from service.errors import FieldProblem, InvalidAttachment, PayloadTooLarge, ValidationFailed
 from service.mail.bodies import check_attachment, guess_type, in_utf8
-from service.mail.compose import check_custom_headers
 from service.mail.draft import Alternative, Attachment, Calendar
+from service.mail.headers import check_custom_headers
 from service.settings import Settings
 from service.spool.values import Submission, TemplateUse
 from service.store.port import MessageFilter
@@ -65,12 +65,7 @@ def _beyond_fields(value: dict[str, Any], parsed: Any, settings: Settings, now: 
     headers = value.get("headers")
     if isinstance(headers, dict):
         given = [(name, text) for name, each in headers.items() for text in _as_list(each) if isinstance(text, str)]
-        problems += [
-            FieldProblem(f"#/headers/{escape(name)}", each.code, each.detail)
-            for name, text in given
-            for each in check_custom_headers([(name, text)])
-        ]
-        problems += _repeated(headers)
+        problems += check_custom_headers(given)
     counted = [each for kind in ("to", "cc", "bcc") for each in _as_list(value.get(kind))]
     if not counted:
         problems.append(FieldProblem("#/to", "missing", "at least one recipient in to, cc or bcc is required"))
@@ -82,17 +77,6 @@ def _beyond_fields(value: dict[str, Any], parsed: Any, settings: Settings, now: 
     if parsed is not None:
         problems += _attachment_problems(parsed)
         problems += _time_problems(parsed, settings, now)
-    return problems
-
-
-def _repeated(headers: Mapping[str, Any]) -> list[FieldProblem]:
-    seen: dict[str, str] = {}
-    problems: list[FieldProblem] = []
-    for name in headers:
-        first = seen.setdefault(name.lower(), name)
-        if first != name:
-            detail = f"is the same header as {first}"
-            problems.append(FieldProblem(f"#/headers/{escape(name)}", "header_repeated", detail))
     return problems
 
 

@@ -282,6 +282,8 @@ def _metadata(value: dict[str, str]) -> dict[str, str]:
             raise refuse("invalid_metadata", "a name is 1 to 64 letters, digits, dots, hyphens or underscores")
         if len(text) > 512:
             raise refuse("invalid_metadata", "a value is at most 512 characters")
+        if "\0" in text:
+            raise refuse("control_character", "a value holds a NUL character")
     return value
 
 

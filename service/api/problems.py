@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
-from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
@@ -11,11 +10,10 @@ from starlette.responses import Response
 
 from service.api.elsewhere import told_elsewhere
 from service.api.wording import sentence
-from service.errors import FieldProblem, PostroomError
+from service.errors import FieldProblem, PostroomError, pointer_step
 
 MEDIA_TYPE = "application/problem+json"
 MOST_READ = 200  # findings; more than are told
-_SAFE = "!$&'()*+,;=:@/?-._~"  # RFC 3986 3.5: what a fragment may hold as it is
 
 
 def problem_document(error: PostroomError, instance: str, request_id: str) -> dict[str, Any]:
@@ -49,11 +47,6 @@ def problem_response(
     return Response(body, error.status, headers=extra, media_type=MEDIA_TYPE)
 
 
-def escape(step: str) -> str:
-    """One step of a pointer: RFC 6901 section 3, then percent-encoding for the fragment form (section 6)."""
-    return quote(step.replace("~", "~0").replace("/", "~1"), safe=_SAFE)
-
-
 def field_problems(error: ValidationError, value: Any, model: type[BaseModel]) -> list[FieldProblem]:
     """Every finding, with a pointer that exists in `value` (or would, where something is missing)."""
     found = error.errors(include_url=False, include_input=True, include_context=True)
@@ -80,7 +73,7 @@ def _pointer(location: Sequence[str | int], value: Any, *, keep_last: bool) -> s
             value = value[step]
         elif not (keep_last and index == len(location) - 1):
             continue
-        steps.append(escape(str(step)))
+        steps.append(pointer_step(str(step)))
     return "#" + "".join(f"/{step}" for step in steps)
 
 

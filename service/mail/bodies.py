@@ -182,7 +182,7 @@ def attachment_part(attachment: Attachment, filename: str) -> tuple[str, bytes]:
     found = _TYPE.fullmatch(content_type)
     assert found is not None
     # `name` is always ours: clean, and the same as in Content-Disposition
-    given = [each for each in _PARAMETER.findall(found["parameters"]) if each[0].lower().partition("*")[0] != "name"]
+    given = [each for each in _PARAMETER.findall(found["parameters"]) if each[0].lower() != "name"]
     fields = f"Content-Type: {found['type'].lower()}"
     fields += "".join(f";\r\n {name}={value}" for name, value in given)
     fields += name_parameter("name", filename)

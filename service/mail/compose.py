@@ -17,8 +17,9 @@ from service.mail.draft import Attachment, Calendar, Draft
 from service.mail.headers import check_custom_headers
 from service.mail.text import html_to_text
 
-__all__ = ["Composed", "Notice", "check_custom_headers", "compose", "redate"]
+__all__ = ["Composed", "Notice", "compose", "redate"]
 
+MAX_SUBJECT = 998  # characters, as the API says
 SEGMENT_FROM = 64 * 1024  # octets: larger attachment bodies are pieces of their own, so that equal ones are kept once
 _MESSAGE_ID = re.compile(r"<?([^\s<>@]{1,250}@[^\s<>@]{1,250})>?")
 _URL = re.compile(r"https://[\x21-\x3b\x3d\x3f-\x7e]{1,900}|mailto:[\x21-\x3b\x3d\x3f-\x7e]{1,900}")  # fits a line
@@ -137,8 +138,8 @@ def _check_content_ids(attachments: Sequence[Attachment]) -> list[FieldProblem]:
 def _check_text(pointer: str, text: str, forbidden: re.Pattern[str]) -> list[FieldProblem]:
     if forbidden.search(text):
         return [FieldProblem(pointer, "control_character", "holds a control character")]
-    if len(text) > 2000:
-        return [FieldProblem(pointer, "too_long", "is longer than 2000 characters")]
+    if len(text) > MAX_SUBJECT:
+        return [FieldProblem(pointer, "too_long", f"is longer than {MAX_SUBJECT} characters")]
     return []
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from service.errors import FieldProblem
+from service.errors import FieldProblem, pointer_step
 from service.mail.address import FORBIDDEN, Mailbox
 
 FOLD = 76  # RFC 2047 2: no longer line may hold an encoded word; RFC 5322 2.1.1 would allow 78
@@ -69,15 +69,14 @@ _OURS_PREFIX = ("mime-", "content-", "arc-", "resent-", "x-postroom-", "downgrad
 STRUCTURED = {"feedback-id", "list-id", "list-help", "list-post", "list-owner", "list-archive", "list-subscribe"}
 
 
-def check_custom_headers(headers: Iterable[tuple[str, str]], pointer: str = "#/headers") -> list[FieldProblem]:
+def check_custom_headers(headers: Iterable[tuple[str, str]]) -> list[FieldProblem]:
     """Every fault of caller-given header fields, by name."""
     problems: list[FieldProblem] = []
     seen: dict[str, str] = {}
     for name, value in headers:
         problem = _check_header(name, value, seen)
         if problem is not None:
-            place = name.replace("~", "~0").replace("/", "~1")
-            problems.append(FieldProblem(f"{pointer}/{place}", *problem))
+            problems.append(FieldProblem(f"#/headers/{pointer_step(name)}", *problem))
         seen.setdefault(name.lower(), name)
     return problems
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from service.errors import FieldProblem
+from service.errors import FieldProblem, pointer_step
 from service.mail.meter import MOST_CHARACTERS, MOST_VALUES, too_heavy
 from service.mail.schema_load import cost_of, loads_of
 
@@ -112,7 +112,7 @@ class Variables:
             return []
         found: list[FieldProblem] = []
         for error in self._errors(variables):
-            place = "#" + pointer + "".join(f"/{_escape(str(step))}" for step in error.instance_path)
+            place = "#" + pointer + "".join(f"/{pointer_step(str(step))}" for step in error.instance_path)
             found += self._of(error, place)
             if len(found) > _MOST_TOLD:
                 break
@@ -136,12 +136,12 @@ class Variables:
     def _of(self, error: jsonschema_rs.ValidationError, place: str) -> list[FieldProblem]:
         kind = error.kind.as_dict()
         if error.kind.name == "required":
-            return [FieldProblem(f"{place}/{_escape(kind['property'])}", "missing", "is missing")]
+            return [FieldProblem(f"{place}/{pointer_step(kind['property'])}", "missing", "is missing")]
         if error.kind.name in {"additionalProperties", "unevaluatedProperties"}:
             known = self._names(error)
             return [
                 FieldProblem(
-                    f"{place}/{_escape(name)}",
+                    f"{place}/{pointer_step(name)}",
                     "unknown_variable",
                     _did_you_mean(name, known if n < _MOST_GUESSES else ()),
                 )
@@ -185,7 +185,3 @@ def _did_you_mean(name: str, known: Sequence[str]) -> str:
 def _short(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 100 else text[:97] + "..."
-
-
-def _escape(step: str) -> str:
-    return step.replace("~", "~0").replace("/", "~1")

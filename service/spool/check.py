@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from service.errors import FieldProblem, TemplateRefused, TemplateRenderError
+from service.errors import FieldProblem, TemplateRefused, TemplateRenderError, pointer_step
 from service.mail.lint import Finding, lint_html, lint_subject
 from service.mail.render import Rendered, Template
 from service.mail.template import TemplateFault
@@ -45,5 +45,5 @@ def fault_finding(fault: TemplateFault) -> Finding:
 
 def fault_problem(fault: TemplateFault, *, inside: str = "") -> FieldProblem:
     """A fault as the API tells it: the file as pointer (without `inside`), the line in the sentence."""
-    place = fault.file.removeprefix(inside).replace("~", "~0").replace("/", "~1")
+    place = pointer_step(fault.file.removeprefix(inside))
     return FieldProblem(f"#/files/{place}", TemplateRefused.code, f"line {fault.line}: {fault.why}")

@@ -106,7 +106,10 @@ class Preparer:
         date = max(now, submission.scheduled_at or 0)
         draft = _draft(submission, content, id, date, envelope, self._settings.max_attachments)
         notices += _doubts(draft, content)
-        composed = await _compose(draft)
+        try:
+            composed = await _compose(draft)
+        except ValidationFailed as fault:
+            raise _of_template(fault, submission) from None
         self._inspect(composed, id)
         plan = self._plan(submission, composed, draft, notices)
         message = self._message(submission, caller, content, composed, recipients, draft, now, id, notices)
@@ -324,6 +327,20 @@ def _doubts(draft: Draft, content: _Content) -> list[Notice]:
         Notice(f"#/attachments/{ids[id]}/content_id", "unused_inline_image", f"the html shows no cid:{id[:60]}")
         for id in unused
     ]
+
+
+def _of_template(fault: ValidationFailed, submission: Submission) -> ValidationFailed:
+    """A fault of words that a template made is a fault of its variables: the request has no such field."""
+    if submission.template is None:
+        return fault
+    made = {"#/html", "#/text"} | ({"#/subject"} if submission.subject is None else set())
+    problems = [
+        replace(each, pointer="#/template/variables", detail=f"{each.pointer[2:]}: {each.detail}")
+        if each.pointer in made
+        else each
+        for each in fault.errors
+    ]
+    return type(fault)(errors=problems)
 
 
 async def _compose(draft: Draft) -> Composed:

@@ -147,3 +147,21 @@ async def test_where_one_address_stands_a_list_is_not_recommended(tmp_path: Path
     faults = await refused(tmp_path, **{"from": "a@x.example, b@x.example", "sender": ["a@x.example"]})
     assert faults == {"#/from": "takes one address", "#/sender": "takes one address, not a list"}
     assert 'give a list: ["a@x.org", "b@x.org"]' in (await refused(tmp_path / "b", to="a@x.org, b@x.org"))["#/to"]
+
+
+@pytest.mark.parametrize(("value", "code"), [("a\0b", "control_character"), ("x" * 990, "too_long")])
+async def test_a_fault_of_rendered_words_points_at_the_variables(tmp_path: Path, value: str, code: str) -> None:
+    """The request has no subject, html and text of its own."""
+    head = 'subject = "s {{ v }} and more"\n[variables]\nv = "string"\n[sample]\nv = "x"'
+    files = {"template.toml": head, "html.j2": "<p>{{ v }}</p>", "text.j2": "{{ v }}"}
+    message = {"from": "a@x.example", "to": "b@x.example", "template": {"name": "mine", "variables": {"v": value}}}
+    async with running(tmp_path, hold=True) as (client, _):
+        assert (await client.put("/templates/mine", json={"files": files})).status_code == 201
+        answer = await client.post("/send", json=message)
+    assert answer.status_code == 422
+    faults = [(each["pointer"], each["code"]) for each in answer.json()["errors"]]
+    assert set(faults) == {("#/template/variables", code)}
+
+
+async def test_metadata_holds_no_nul(tmp_path: Path) -> None:
+    assert list(await refused(tmp_path, metadata={"a": "x\0y"})) == ["#/metadata"]

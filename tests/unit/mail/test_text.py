@@ -27,6 +27,16 @@ from service.mail.text import html_to_text
         ("&lt;b&gt; &amp; &#20320;", "<b> & 你\n"),
         ("a\n  b\tc", "a b c\n"),
         ("<p>a</p>\n\n\n<p>b</p>", "a\n\nb\n"),
+        ("<head><title>t</title><body>hello", "hello\n"),
+        ("<p style='display:none'>x<p>visible after", "visible after\n"),
+        ("<ul><li style='display:none'>x<li>shown</ul>", "- shown\n"),
+        ("<div style='display:none'><p>x<p>y</div>shown", "shown\n"),
+        ("<a href='HTTPS://x.example/'>here</a>", "here (HTTPS://x.example/)\n"),
+        ("<a href=' https://x.example/ '>here</a>", "here (https://x.example/)\n"),
+        ("<a href='MailTo:a@b.example'>write</a>", "write (a@b.example)\n"),
+        ("<a href='https://x.example/'>never closed", "never closed (https://x.example/)\n"),
+        ("a\u00a0\u00a0b", "a  b\n"),
+        ("<noscript>off</noscript>on", "on\n"),
     ],
 )  # fmt: skip
 def test_the_words_of_html(html: str, text: str) -> None:
