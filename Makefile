@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 LOCK := $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup run demo test lint types contracts openapi docs screenshots bench ci lock clean
+.PHONY: help setup run demo test lint types contracts openapi docs screenshots bench mutants ci lock clean
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -59,6 +59,9 @@ docs: $(VENV)/run.stamp ## write the generated parts of the docs anew
 
 screenshots: $(VENV)/dev.stamp ## take the pictures of the starter templates anew (needs Chromium and CJK fonts)
 	@$(BIN)/python -m docs.take_screenshots
+
+mutants: $(VENV)/dev.stamp $(ORACLES) ## break the guards one by one; a test must notice each
+	@$(BIN)/python -m tests.mutants $(MUTANTS)
 
 bench: $(VENV)/dev.stamp $(ORACLES) ## the benchmarks: rates and ratios in one run
 	@$(BIN)/python -m bench $(BENCH_ARGS)

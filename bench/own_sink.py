@@ -1,4 +1,4 @@
-"""A sink that demands TLS from the start and AUTH, on uvloop: `python -m bench.login_sink CERTIFICATE_AND_KEY`.
+"""A sink on uvloop that offers AUTH and CHUNKING, with TLS from the start if asked: `python -m bench.own_sink [CERTIFICATE_AND_KEY]`.
 
 Prints its port.
 """
@@ -10,13 +10,14 @@ from typing import Any
 
 import uvloop
 
-EHLO = b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-AUTH PLAIN LOGIN\r\n250 SIZE 50000000\r\n"
+EHLO = b"250-sink\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-8BITMIME\r\n250-AUTH PLAIN LOGIN\r\n250 SIZE 50000000\r\n"
 
 
 class _Sink(asyncio.Protocol):
     def __init__(self) -> None:
         self.buffer = b""
         self.content = False
+        self.chunk = 0  # octets that are still to come
         self.login = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -27,6 +28,12 @@ class _Sink(asyncio.Protocol):
         self.buffer += data
         answers = []
         while True:
+            if self.chunk:
+                if len(self.buffer) < self.chunk:
+                    break
+                self.buffer, self.chunk = self.buffer[self.chunk :], 0
+                answers.append(b"250 2.0.0 taken\r\n")
+                continue
             if self.content:
                 end = self.buffer.find(b"\r\n.\r\n")
                 if end < 0:
@@ -38,7 +45,10 @@ class _Sink(asyncio.Protocol):
             if not found:
                 break
             self.buffer = rest
-            answers.append(self.answer(line))
+            if line[:5].upper() == b"BDAT ":
+                self.chunk = int(line.split()[1])
+            else:
+                answers.append(self.answer(line))
         if answers:
             self.transport.write(b"".join(answers))
 
@@ -61,13 +71,15 @@ class _Sink(asyncio.Protocol):
         return b"221 bye\r\n" if command == b"QUIT" else b"250 2.0.0 ok\r\n"
 
 
-async def _main(chain: str) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain)
+async def _main(chain: str | None) -> None:
+    context = None
+    if chain is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(chain)
     server = await asyncio.get_running_loop().create_server(_Sink, "127.0.0.1", 0, ssl=context, backlog=512)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(_main(sys.argv[1]))
+    uvloop.run(_main(sys.argv[1] if len(sys.argv) > 1 else None))

@@ -39,16 +39,22 @@ async def postroom(port: int, count: int, connections: int, options: str, conten
     now = SYSTEM.now()
     records: list[Settlement] = []
     left, done, wanted = connections * 2, asyncio.Event(), connections * 2
+    one_at_a_time = "one" in rest.split(",")  # nothing waits for a busy session
+
+    def claimed(number: int) -> Delivery:
+        """As the store hands it out."""
+        return Delivery(
+            number, False, "r", f"msg_{number}", "default", "id@163.com", "default||", 1, "at_least_once", now, now,
+            now + 10**9, FROM, FROM, False, None, len(content), None, recipients, (content,),
+        )  # fmt: skip
+
+    deliveries = list(map(claimed, range(wanted)))
 
     def start() -> None:
         nonlocal left
-        while left and pool.free(now) + pool.ahead(now) > 0:
+        while left and pool.free(now) + (0 if one_at_a_time else pool.ahead(now)) > 0:
             left -= 1
-            number = left
-            delivery = Delivery(
-                number, False, "r", f"msg_{number}", "default", "id@163.com", "default||", 1, "at_least_once", now, now,
-                now + 10**9, FROM, FROM, False, len(content), None, recipients, (content,),
-            )  # fmt: skip
+            number, delivery = left, deliveries[left]
             outgoing = Outgoing(number, Envelope(FROM, (TO,), len(content)), sealed.segments)
             pool.start(outgoing, lambda report, delivery=delivery: record(delivery, report))
 
@@ -65,6 +71,7 @@ async def postroom(port: int, count: int, connections: int, options: str, conten
     await done.wait()
     records.clear()
     done.clear()
+    deliveries = list(map(claimed, range(count)))
     left = wanted = count
     began = time.perf_counter()
     start()

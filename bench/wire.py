@@ -92,6 +92,25 @@ def _table(title: str, ways: dict[str, Way], port: int, counts: dict[str, int], 
         print(f"  {name:<28}{median:9.0f}/s{ratio}")
 
 
+def _alone(file: Path, port: int, count: int) -> None:
+    """What one message takes on a session that is open, the next one only when it is through."""
+    print("\nOne message at a time on an open session, 15 ms each way, into a sink of our own that offers CHUNKING")
+    for name, options in (
+        ("Postroom", ""),
+        ("Postroom, chunking off", ",chunking=false"),
+        ("aiosmtplib sendmail", None),
+    ):
+        who, given = ("aiosmtplib", "smtp") if options is None else ("postroom", f"smtp,one{options}")
+        arguments = [who, str(port), str(count), "1", given, str(file)]
+        seconds = _seconds([sys.executable, "-m", "bench.sending", *arguments], {})
+        print(f"  {name:<28}{seconds / count * 1000:9.1f} ms")
+    if shutil.which("node") and (PACKAGES / "nodemailer").is_dir():
+        arguments = [str(port), str(count), "1", "none", "", "", str(file)]
+        environment = {"NODE_PATH": str(PACKAGES)}
+        seconds = _seconds(["node", "bench/nodemailer_pool.cjs", *arguments], environment)
+        print(f"  {'nodemailer pool':<28}{seconds / count * 1000:9.1f} ms")
+
+
 def run(sink_port: int, what: str, *, quick: bool) -> None:
     """Without delay, with 15 ms each way, and with TLS and a login."""
     rounds = 3 if quick else 5
@@ -105,7 +124,9 @@ def run(sink_port: int, what: str, *, quick: bool) -> None:
         with _printing_its_port("bench.delay", str(sink_port), "15") as port:
             late = dict.fromkeys(ways, 150 if quick else 600)
             _table("On the wire, 15 ms each way", ways, port, late, rounds)
+        with _printing_its_port("bench.own_sink") as sink, _printing_its_port("bench.delay", str(sink), "15") as port:
+            _alone(file, port, 40 if quick else 100)
         authority = TestAuthority(folder)
-        with _printing_its_port("bench.login_sink", str(authority.chain)) as port:
+        with _printing_its_port("bench.own_sink", str(authority.chain)) as port:
             ways = senders(file, "smtps", authority.ca_file)
             _table("On the wire, TLS and AUTH, no delay, into a sink of our own", ways, port, fast, rounds)

@@ -11,7 +11,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -27,20 +27,23 @@ from service.capture.relay import CaptureRelay
 from service.clock import SYSTEM, Clock, rfc3339
 from service.errors import ConfigurationError, PostroomError
 from service.relay import open_relays
-from service.relay.port import Relays
+from service.relay.router import Router
 from service.settings import Settings
 from service.settings import unknown as unknown_settings
 from service.spool.dispatch import Dispatcher
 from service.spool.health import Readiness
 from service.spool.janitor import Janitor
 from service.spool.keys import Keys
+from service.spool.ledger import StoreLedger
 from service.spool.messages import Messages
 from service.spool.prepare import Preparer
+from service.spool.relay_files import RelayFiles
+from service.spool.relays import RelayWatch
 from service.spool.signals import Signals
 from service.spool.signing import Signing
 from service.spool.submit import Submitter
 from service.spool.templates import TemplateLibrary
-from service.store import open_store
+from service.store import bounds_of, open_store
 from service.store.port import Store
 from service.telemetry import Log, Metrics, get_logger
 
@@ -81,15 +84,18 @@ class Service:
         settings: Settings,
         clock: Clock,
         store: Store,
-        relays: Relays,
+        relays: Router,
         templates: TemplateLibrary,
         signing: Signing,
         capture: Capture | None,
         holder: str,
+        ledger: StoreLedger,
+        metrics: Metrics,
     ) -> None:
         self.settings, self.clock, self.store, self.relays = settings, clock, store, relays
         self.templates, self.signing, self.capture = templates, signing, capture
-        self.metrics = Metrics()
+        self.ledger, self.metrics = ledger, metrics
+        self.watch = RelayWatch(clock, store, relays, holder, metrics)
         self.signals = Signals()
         self.readiness = Readiness(store, settings.role)
         self.readiness.held = settings.hold
@@ -104,7 +110,11 @@ class Service:
             else None
         )
         wake = self.dispatcher.wake if self.dispatcher else _nothing
-        self._janitor = Janitor(settings, clock, store, relays, self.readiness, self.metrics, wake)
+        self._janitor = Janitor(settings, clock, store, relays, self.readiness, self.metrics, wake, self.watch)
+        self._relay_files = RelayFiles(settings, clock, relays, self.metrics, capture.relay.url if capture else None)
+        self.failed = False  # a loop has ended that never should
+        self.on_failure: Callable[[], None] = lambda: None
+        self._stop_by: float | None = None  # by the monotonic clock, once it is stopping
         self._loops: list[asyncio.Task[None]] = []
         self._reloads: set[asyncio.Future[None]] = set()
 
@@ -115,9 +125,11 @@ class Service:
         Raises ConfigurationError with a sentence that names what to set, StorageUnavailable.
         """
         captured = await _start_capture(clock) if capture else None
-        relays = open_relays(settings, clock, extra_url=captured.relay.url if captured else None)
         holder = clock.new_id(f"{socket.gethostname()}-{os.getpid()}-")
-        store = open_store(settings.database_url, clock, holder=holder)
+        store = open_store(settings.database_url, clock, holder=holder, bounds=bounds_of(settings))
+        metrics = Metrics()
+        ledger = StoreLedger(store, holder, metrics)
+        relays = open_relays(settings, clock, captured.relay.url if captured else None, ledger)
         templates = TemplateLibrary.load(
             templates_directory(settings),
             store,
@@ -128,12 +140,13 @@ class Service:
         signing = Signing(settings.dkim_file)
         await store.open()
         await templates.number()
-        service = cls(settings, clock, store, relays, templates, signing, captured, holder)
+        service = cls(settings, clock, store, relays, templates, signing, captured, holder, ledger, metrics)
         for name, meant in unknown_settings().items():
             log.warning(Log.UNKNOWN_SETTING, name=name, did_you_mean=meant)
         service._warn_of_gaps()
         await service._bootstrap()
         await service._janitor.exchange_offers()
+        await ledger.refresh()  # what broke or was paused before stays so
         service._start_loops()
         keys = [key.label for key in signing.ring.keys]
         log.info(Log.STARTED, role=settings.role, relays=relays.names(), guard=service.readiness.guard, dkim=keys)
@@ -153,7 +166,7 @@ class Service:
             log.warning(Log.NO_KEYS, remedy=remedy)
 
     def _start_loops(self) -> None:
-        loops = [self._janitor.run()]
+        loops = [self._janitor.run(), self._relay_files.run(), self.ledger.run()]
         if self.dispatcher is not None:
             self.store.on_hint(self.dispatcher.wake)
             loops += [self.dispatcher.run(), self.dispatcher.heartbeat()]
@@ -163,9 +176,11 @@ class Service:
             self._loops.append(task)
 
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
-        """A loop that ends by an error would leave mail lying: say so and turn unready, so that we are restarted."""
+        """A loop that ends by an error would leave mail lying: say so and end, so that we are restarted."""
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical(Log.LOOP_FAILED, exc_info=error)
+            self.failed = True
+            self.on_failure()
             self.readiness.draining = True
 
     def http(self) -> FastAPI:
@@ -182,6 +197,7 @@ class Service:
                 relays=self.relays,
                 readiness=self.readiness,
                 metrics=self.metrics,
+                watch=self.watch,
             )
         )
         if self.capture is not None:
@@ -189,12 +205,15 @@ class Service:
         return app
 
     def reload(self) -> None:
-        """Read templates and DKIM keys again, in the background. What is bad is refused and logged; its old form stays."""
+        """Read templates, DKIM keys and relays again, in the background. What is bad is refused and logged; its old
+        form stays.
+        """
         task = asyncio.ensure_future(self._reload())
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
 
     async def _reload(self) -> None:
+        await self._relay_files.reload()
         try:
             await asyncio.to_thread(self.signing.reload)
             log.info(Log.DKIM_RELOADED, keys=[key.label for key in self.signing.ring.keys])
@@ -206,21 +225,32 @@ class Service:
         except (PostroomError, OSError) as error:
             log.error(Log.TEMPLATES_REFUSED, detail=str(error))
 
+    def stop_claiming(self) -> None:
+        """Claim nothing from here on. The grace runs from now, for requests and transactions at the same time."""
+        if self._stop_by is None:
+            self._stop_by = self.clock.monotonic() + self.settings.drain_grace
+        if self.dispatcher is not None:
+            self.dispatcher.stop_claiming()
+
+    def _grace_left(self) -> float:
+        """Seconds. A second is always left, for the last commits."""
+        return max((self._stop_by or 0.0) - self.clock.monotonic(), 1.0)
+
     async def stop(self) -> None:
         """Finish what is in flight within the grace, give leases back, close."""
         self.readiness.draining = True
         self.readiness.accepting = False
         log.info(Log.STOPPING)
-        if self.dispatcher is not None:
-            self.dispatcher.stop_claiming()
-        await self.relays.close(self.settings.drain_grace)
+        self.stop_claiming()
+        await self.relays.close(self._grace_left())
         if self.dispatcher is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.settings.drain_grace):
+                async with asyncio.timeout(self._grace_left()):
                     await self.dispatcher.settle_all()
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
+        await self.ledger.close(self._grace_left())
         await self.store.close()
         if self.capture is not None:
             await self.capture.relay.stop()
@@ -256,8 +286,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(settings: Settings, *, capture: bool = False, ready: "asyncio.Future[int] | None" = None) -> None:
-    """Run until SIGTERM or SIGINT, then drain. `ready` gets the port once requests are answered."""
+async def serve(settings: Settings, *, capture: bool = False, ready: "asyncio.Future[int] | None" = None) -> int:
+    """Run until SIGTERM or SIGINT, then drain; the exit status, 1 when one of our own loops failed.
+
+    ready: gets the port once requests are answered.
+    """
     service = await Service.start(settings, capture=capture)
     try:
         listener = _listen(settings)
@@ -284,11 +317,16 @@ async def serve(settings: Settings, *, capture: bool = False, ready: "asyncio.Fu
         await server.serve([listener])
     finally:
         await service.stop()
+    return int(service.failed)
 
 
 def _listen(settings: Settings) -> socket.socket:
     try:
-        listener = socket.create_server((settings.host, settings.port), backlog=2048)
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        both = settings.host == "::" and socket.has_dualstack_ipv6()  # then "::" is every address of either kind
+        listener = socket.create_server(
+            (settings.host, settings.port), family=family, backlog=2048, dualstack_ipv6=both
+        )
     except OSError as error:
         raise ConfigurationError(
             f"POSTROOM_HOST, POSTROOM_PORT: {settings.host}:{settings.port}: {error.strerror}"
@@ -302,6 +340,7 @@ def _on_signals(server: uvicorn.Server, service: Service, settings: Settings) ->
     loop = asyncio.get_running_loop()
 
     def exit_now() -> None:
+        service.stop_claiming()
         server.should_exit = True
 
     def drain() -> None:
@@ -311,6 +350,7 @@ def _on_signals(server: uvicorn.Server, service: Service, settings: Settings) ->
         service.readiness.draining = True
         loop.call_later(settings.drain_delay, exit_now)
 
+    service.on_failure = drain
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, drain)
     loop.add_signal_handler(signal.SIGHUP, service.reload)

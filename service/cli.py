@@ -4,7 +4,7 @@ postroom dev        everything on this machine: var/dev.db, capture relay, /inbo
 postroom serve      the service, configured by POSTROOM_* (see docs/settings.md)
 postroom migrate    bring the store's schema up to date
 postroom keys       create, list and revoke API keys
-postroom relay      list and check relays
+postroom relay      list, show and check relays; what is known of providers
 postroom dkim       make DKIM keys, show their DNS records
 postroom template   make, check, render and try templates
 postroom openapi    write the OpenAPI document
@@ -14,13 +14,15 @@ postroom demo       start a service, send every template over real SMTP, print e
 import argparse
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from service import dkim_commands, template_commands
+from service import dkim_commands, relay_commands, template_commands
 from service import settings as configuration
 from service.clock import SYSTEM, rfc3339
 from service.errors import PostroomError
@@ -31,6 +33,8 @@ from service.telemetry import configure_logging
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; the exit status: 0 done, 1 refused with a sentence on stderr, 2 wrong usage."""
+    # As process 1 of a container a signal without a handler is not delivered: a start that waits could not be stopped.
+    signal.signal(signal.SIGTERM, _terminated)
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if not hasattr(chosen, "run"):
@@ -67,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     openapi.add_argument("--output", type=Path, help="file to write; default: standard output")
     add("demo", _demo, "Start a service, send every template over real SMTP, print each timeline.")
     _add_keys(add("keys", _usage, "Create, list and revoke API keys."))
-    _add_relay(add("relay", _usage, "List and check relays."))
+    relay_commands.register(add("relay", _usage, "List, show and check relays."), _run)
     dkim_commands.register(add("dkim", _usage, "Make DKIM keys, show their DNS records."))
     template_commands.register(add("template", _usage, "Make, check, render and try templates."))
     return parser
@@ -98,14 +102,6 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
     generate.add_argument("--output", type=Path, help="file to write, readable by its owner alone; default: print it")
 
 
-def _add_relay(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    commands.add_parser("list", help="show the configured relays").set_defaults(run=_relay_list)
-    check = commands.add_parser("check", help="DNS, TCP, TLS, EHLO, AUTH, step by step")
-    check.set_defaults(run=_relay_check)
-    check.add_argument("name", nargs="?")
-
-
 def _usage(_: argparse.Namespace) -> int:
     return 2
 
@@ -117,6 +113,10 @@ def _run(work: Coroutine[Any, Any, int | None]) -> int | None:
         return asyncio.run(work)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+def _terminated(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _overrides(**given: Any) -> dict[str, Any]:
@@ -158,8 +158,7 @@ async def _dev_main(settings: Settings) -> int | None:
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     capture = settings.relay_url is None and settings.relay_url_file is None and settings.relays_file is None
     ready.add_done_callback(lambda port: _greet(settings.host, port.result(), capture))
-    await serve(settings, capture=capture, ready=ready)
-    return 0
+    return await serve(settings, capture=capture, ready=ready)
 
 
 def _greet(host: str, port: int, capture: bool) -> None:
@@ -217,11 +216,11 @@ def _demo(_: argparse.Namespace) -> int | None:
 
 @asynccontextmanager
 async def _store() -> AsyncIterator[Any]:
-    from service.store import open_store
+    from service.store import bounds_of, open_store
 
     settings = configuration.load()
     configure_logging("warning", "console")
-    store = open_store(settings.database_url, SYSTEM, holder=SYSTEM.new_id("cli-"))
+    store = open_store(settings.database_url, SYSTEM, holder=SYSTEM.new_id("cli-"), bounds=bounds_of(settings))
     await store.open()
     try:
         yield store
@@ -280,43 +279,6 @@ def _keys_generate(chosen: argparse.Namespace) -> int:
     write_secret(chosen.output, token.encode() + b"\n")
     print(f"{chosen.output}: a key that is admin of an empty store; give its path as POSTROOM_BOOTSTRAP_KEY_FILE.")
     return 0
-
-
-# --- relays -----------------------------------------------------------------------------------------------------------
-
-
-def _relay_list(_: argparse.Namespace) -> int | None:
-    from service.relay import open_relays
-
-    async def work() -> int:
-        relays = open_relays(configuration.load(), SYSTEM)
-        for name in relays.names():
-            status = relays.get(name).status(SYSTEM.now())
-            print(f"{name}  {status.host}:{status.port}  {status.tls}  preset {status.preset or '-'}")
-        await relays.close(0)
-        return 0
-
-    return _run(work())
-
-
-def _relay_check(chosen: argparse.Namespace) -> int | None:
-    from service.relay import open_relays
-
-    async def work() -> int:
-        relays = open_relays(configuration.load(), SYSTEM)
-        failed = 0
-        for name in [chosen.name] if chosen.name else relays.names():
-            print(name)
-            for step in await relays.get(name).check():
-                mark = "ok  " if step.ok else "FAIL"
-                print(f"  {mark} {step.name:<5} {step.milliseconds:8.1f} ms  {step.detail}")
-                if step.hint:
-                    print(f"       {step.hint}")
-                failed += not step.ok
-        await relays.close(0)
-        return 1 if failed else 0
-
-    return _run(work())
 
 
 if __name__ == "__main__":

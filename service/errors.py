@@ -260,7 +260,7 @@ class RelayNotFound(ValidationFailed):
 class NoRelayForMessage(ValidationFailed):
     code = "no_relay_for_message"
     title = "No relay can carry this message"
-    remedy = "No configured relay may carry this sender, size or address; see the detail."
+    remedy = "Change what `errors` name for one of the relays, or configure a relay that takes it."
 
 
 class RateLimitExceeded(RequestError):

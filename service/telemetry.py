@@ -5,6 +5,7 @@ a secret, a body or a variable. Metrics are Prometheus'; one registry for each p
 answers.
 """
 
+import contextlib
 import logging
 import sys
 from enum import StrEnum
@@ -38,10 +39,13 @@ class Log(StrEnum):
     RELAY_PIPELINING = "relay.pipelining_lowered"
     STORE_FAILED = "store.failed"
     STORE_RECOVERED = "store.recovered"
+    HINTS_OFF = "store.hints_off"
     LOOP_FAILED = "loop.failed"
     TEMPLATES_RELOADED = "templates.reloaded"
     TEMPLATES_REFUSED = "templates.refused"
     TEMPLATE_PUBLISHED = "templates.published"
+    RELAYS_RELOADED = "relays.reloaded"
+    RELAYS_REFUSED = "relays.refused"
     DKIM_RELOADED = "dkim.reloaded"
     DKIM_REFUSED = "dkim.refused"
     DKIM_GAP = "dkim.no_key"
@@ -94,7 +98,28 @@ class Metrics:
         )
         self.relay_up = Gauge("postroom_relay_open", "1 while a relay takes mail.", ("relay",), registry=registry)
         self.relay_connections = Gauge("postroom_relay_connections", "Open sessions.", ("relay",), registry=registry)
+        self.relay_health = Gauge(
+            "postroom_relay_health", "1 for the health a relay has.", ("relay", "health"), registry=registry
+        )
+        self.relay_quota_left = Gauge(
+            "postroom_relay_quota_left", "What priority high may still send.", ("relay", "quota"), registry=registry
+        )
+        self.relay_alerts = Counter(
+            "postroom_relay_alerts_total", "Times that somebody must look.", ("relay", "kind"), registry=registry
+        )
+        self.relays_reloads = Counter(
+            "postroom_relays_reloads_total", "Relays configured anew, by result.", ("result",), registry=registry
+        )
+        self.relays_current = Gauge(
+            "postroom_relays_current", "0 while a fault in the relays' files keeps them from use.", registry=registry
+        )
         self.storage_healthy = Gauge("postroom_storage_healthy", "1 while commits succeed.", registry=registry)
+
+    def forget_relay(self, name: str) -> None:
+        """A relay that is gone is neither open nor shut."""
+        for gauge in (self.relay_up, self.relay_connections, self.relay_health, self.relay_quota_left):
+            with contextlib.suppress(KeyError):
+                gauge.remove_by_labels({"relay": name})
 
     def render(self) -> bytes:
         """The exposition text (Prometheus format 0.0.4)."""

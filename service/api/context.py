@@ -8,6 +8,7 @@ from service.settings import Settings
 from service.spool.health import Readiness
 from service.spool.keys import Keys
 from service.spool.messages import Messages
+from service.spool.relays import RelayWatch
 from service.spool.submit import Submitter
 from service.spool.templates import TemplateLibrary
 from service.store.port import Store
@@ -28,4 +29,5 @@ class Context:
     relays: Relays
     readiness: Readiness
     metrics: Metrics
+    watch: RelayWatch
     inflight_bytes: int = 0  # bodies being read or worked on

@@ -5,11 +5,12 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from service.api.models import AttachmentIn, BatchIn, FilterIn, SendIn, Strict
+from service.api.models import AttachmentIn, BatchIn, DsnIn, FilterIn, SendIn, Strict
 from service.api.problems import field_problems
 from service.errors import FieldProblem, InvalidAttachment, PayloadTooLarge, ValidationFailed
 from service.mail.bodies import check_attachment, guess_type, in_utf8
 from service.mail.draft import Alternative, Attachment, Calendar
+from service.mail.envelope import Dsn
 from service.mail.headers import check_custom_headers
 from service.settings import Settings
 from service.spool.values import Submission, TemplateUse
@@ -206,9 +207,14 @@ def submission(asked: SendIn, settings: Settings, *, key: str | None = None, fin
         in_reply_to=asked.in_reply_to,
         references=tuple(asked.references),
         auto_submitted=asked.auto_submitted,
+        dsn=_dsn(asked.dsn) if asked.dsn else None,
         idempotency_key=key,
         fingerprint=fingerprint,
     )
+
+
+def _dsn(asked: DsnIn) -> Dsn:
+    return Dsn(tuple(asked.notify), None if asked.return_ is None else asked.return_ == "full")
 
 
 def message_filter(asked: FilterIn) -> MessageFilter:

@@ -179,7 +179,6 @@ _REFUSED: Mapping[type[BaseModel], Mapping[str, str]] = {
         "requireTLSExtensionEnabled": _TLS,
         "o:require-tls": _TLS,
         "o:skip-verification": _TLS,
-        "dsn": "the delivery log has every reply of the relay; bounces go to `envelope_from`",
         "signal": _STOPPED,
         "sections": "a template holds the text; `template.variables` fills it",
         "tracking_settings": _NO_TRACKING,

@@ -88,6 +88,12 @@ PREVIEW = {
     "size": 1034,
     "recipients": [{"email": "405966530@qq.com", "kind": "to", "status": "queued"}],
     "relays": [{"name": "default", "envelope_from": "zouchengzhuo@163.com", "from_rewritten": False, "dkim": []}],
+    "refusals": [
+        {
+            "name": "tencent",
+            "errors": [{"pointer": "#/cc", "code": "cc_not_taken", "detail": "relay tencent takes no Cc"}],
+        }
+    ],
     "template": None,
     "warnings": [],
     "findings": [
@@ -217,15 +223,28 @@ RELAY = {
     "port": 465,
     "tls": "implicit",
     "preset": "163",
-    "health": "open",
-    "reason": None,
-    "until": None,
-    "connections": 1,
+    "account": "name@163.com@smtp.163.com",
+    "health": "broken",
+    "reason": "auth-refused: 535 Error: authentication failed",
+    "until": "2026-11-24T10:53:10.520Z",
+    "connections": 0,
     "max_connections": 2,
     "in_flight": 0,
     "sent": 12,
     "last_reply": "250 Mail OK queued as smtp3,DcmowAA",
-    "last_error": None,
+    "last_error": "auth: 535 Error: authentication failed: ",
+    "troubles": [
+        {
+            "kind": "auth-refused",
+            "at": "2026-11-24T10:43:04.120Z",
+            "until": "2026-11-24T10:53:10.520Z",
+            "probe": True,
+            "times": 2,
+            "reason": "auth-refused: 535 Error: authentication failed",
+        }
+    ],
+    "proven_at": None,
+    "prober": None,
     "quotas": [
         {
             "quota": "30/15m",
@@ -241,17 +260,30 @@ RELAY = {
         }
     ],
 }
+RELAY_WITH_EVENTS = {
+    **RELAY,
+    "events": [
+        {
+            "at": "2026-11-24T10:43:04.120Z",
+            "kind": "probe_failed",
+            "relay": "default",
+            "detail": "auth-refused: 535 Error: authentication failed",
+        }
+    ],
+}
 CHECK = {
     "ok": False,
     "steps": [
-        {"name": "dns", "ok": True, "milliseconds": 3.1, "detail": "203.0.113.9", "hint": None},
+        {"name": "dns", "ok": True, "state": "ok", "milliseconds": 3.1, "detail": "203.0.113.9", "hint": None},
         {
             "name": "auth",
             "ok": False,
+            "state": "failed",
             "milliseconds": 120.4,
             "detail": "535 Login Fail",
             "hint": "The login was refused: most providers want an authorization code (授权码) instead of the password.",
         },
+        {"name": "sender", "ok": False, "state": "not_run", "milliseconds": None, "detail": "", "hint": None},
     ],
 }
 KEY = {

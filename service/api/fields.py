@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pybase64
 from pydantic import (
@@ -173,6 +173,21 @@ OneOrTwoLines = Annotated[
             ]
         }
     ),
+]
+
+
+def _never_alone(values: list[str]) -> list[str]:
+    if "never" in values and len(values) > 1:
+        raise refuse("invalid_notify", "`never` excludes the others (RFC 3461 4.1)")
+    return list(dict.fromkeys(values))
+
+
+_NOTIFY = {"type": "string", "enum": ["success", "failure", "delay", "never"]}
+Notify = Annotated[
+    list[Literal["success", "failure", "delay", "never"]],
+    BeforeValidator(lambda value: [] if value is None else _listed(value)),
+    AfterValidator(_never_alone),
+    WithJsonSchema({"anyOf": [_NOTIFY, {"type": "array", "items": _NOTIFY, "maxItems": 4}, {"type": "null"}]}),
 ]
 
 

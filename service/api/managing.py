@@ -1,6 +1,8 @@
 """Suppressions, relays, keys, and what operators watch."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from starlette.responses import Response
 
@@ -20,6 +22,7 @@ from service.store.port import Suppression
 from service.telemetry import CONTENT_TYPE
 
 _SMALL = 1024 * 1024  # octets
+_EVENTS = 50  # of a relay's account, at most
 
 
 # --- suppressions -----------------------------------------------------------------------------------------------
@@ -90,16 +93,30 @@ def _relay(call: Call) -> Relay:
 async def list_relays(call: Call) -> Response:
     """GET /relays."""
     only_query(call.request)
+    relays = [call.context.relays.get(name) for name in call.context.relays.names()]
+    return json_response(views.page(await _views(call, relays), None))
+
+
+async def _views(call: Call, relays: Sequence[Relay]) -> list[dict[str, Any]]:
     context, now = call.context, call.context.clock.now()
     used = await quotas_of(context.store, context.relays, now)
-    relays = [context.relays.get(name) for name in context.relays.names()]
-    return json_response(views.page([views.relay(each, now, used.get(each.name, ())) for each in relays], None))
+    seen = await context.watch.statuses()
+    return [
+        views.relay(seen.get(each.name) or each.status(now), each.quotas, used.get(each.name, ())) for each in relays
+    ]
 
 
 async def _shown(call: Call, relay: Relay) -> Response:
-    now = call.context.clock.now()
-    used = await quotas_of(call.context.store, call.context.relays, now)
-    return json_response(views.relay(relay, now, used.get(relay.name, ())))
+    return json_response((await _views(call, [relay]))[0])
+
+
+async def get_relay(call: Call) -> Response:
+    """GET /relays/{name}."""
+    only_query(call.request)
+    relay = _relay(call)
+    events = await call.context.store.relay_events(relay.account, _EVENTS)
+    shown = (await _views(call, [relay]))[0]
+    return json_response({**shown, "events": [views.relay_event(each) for each in events]})
 
 
 async def check_relay(call: Call) -> Response:
@@ -113,14 +130,14 @@ async def pause_relay(call: Call) -> Response:
     context, relay = call.context, _relay(call)
     async with json_body(call.request, context, _SMALL, optional=True) as value:
         asked = validate(PauseIn, value, context.settings, context.clock.now())
-    relay.hold(asked.reason)
+    await relay.hold(asked.reason)
     return await _shown(call, relay)
 
 
 async def resume_relay(call: Call) -> Response:
     """POST /relays/{name}/resume."""
     relay = _relay(call)
-    relay.resume()
+    await relay.resume()
     return await _shown(call, relay)
 
 

@@ -17,6 +17,7 @@ from service.api.fields import (
     Locale,
     Metadata,
     Moment,
+    Notify,
     OneOrTwoLines,
     References,
     Tags,
@@ -75,6 +76,18 @@ class AlternativeIn(Strict):
     content: Body
 
 
+class DsnIn(Strict):
+    """Delivery status notifications (RFC 3461). They go to `envelope_from`."""
+
+    notify: Notify = Field(
+        default_factory=list,
+        description="On what later relays report; `never` stands alone. Default: as they do by themselves.",
+    )
+    return_: Literal["full", "headers"] | None = Field(
+        None, alias="return", description="How much of the message a report carries."
+    )
+
+
 class SendIn(Strict):
     """One message. An address is `"a@b"`, `"Name <a@b>"` or `{"email", "name"}`; one or a list everywhere."""
 
@@ -125,6 +138,9 @@ class SendIn(Strict):
     )
     unsubscribe_url: OneOrTwoLines = Field(
         default_factory=list, description="https, mailto, or one of each; writes List-Unsubscribe (RFC 2369, RFC 8058)."
+    )
+    dsn: DsnIn | None = Field(
+        None, description="Ask later relays for delivery reports, where the relay that takes the message offers DSN."
     )
     in_reply_to: Annotated[Line, StringConstraints(max_length=500)] | None = None
     references: References = Field(default_factory=list, description="Message-IDs of the thread, oldest first.")

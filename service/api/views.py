@@ -11,7 +11,8 @@ from service.mail.lifecycle import State, message_status
 from service.mail.lint import Finding
 from service.mail.quota import HIGH, Quota
 from service.mail.text import html_to_text
-from service.relay.port import CheckStep, Relay
+from service.mail.trouble import RelayEvent, Trouble
+from service.relay.port import CheckStep, RelayStatus
 from service.spool.messages import Messages
 from service.spool.templates import Listed, Loaded
 from service.spool.values import PRIORITIES, ItemResult, Prepared, Preview
@@ -82,6 +83,15 @@ def preview(shown: Preview) -> dict[str, Any]:
                 "dkim": [key.label for key in each.keys],
             }
             for each in shown.plan
+        ],
+        "refusals": [
+            {
+                "name": each.relay,
+                "errors": [
+                    {"pointer": fault.pointer, "code": fault.code, "detail": fault.detail} for fault in each.problems
+                ],
+            }
+            for each in shown.refusals
         ],
         "template": shown.prepared.message.template,
         "warnings": [
@@ -218,9 +228,9 @@ def suppression(each: Suppression) -> dict[str, Any]:
     }
 
 
-def relay(each: Relay, now: int, used: Sequence[QuotaUse]) -> dict[str, Any]:
-    """A relay, and how much is taken of the quotas of its account."""
-    status, taken = each.status(now), {use.quota: use for use in used}
+def relay(status: RelayStatus, quotas: Sequence[Quota], used: Sequence[QuotaUse]) -> dict[str, Any]:
+    """A relay as all processes see it, and how much is taken of the quotas of its account."""
+    taken = {use.quota: use for use in used}
     return {
         "name": status.name,
         "host": status.host,
@@ -228,6 +238,7 @@ def relay(each: Relay, now: int, used: Sequence[QuotaUse]) -> dict[str, Any]:
         "tls": status.tls,
         "preset": status.preset or None,
         "health": status.health.value,
+        "account": status.account,
         "reason": status.reason or None,
         "until": _moment(status.until),
         "connections": status.connections,
@@ -236,8 +247,28 @@ def relay(each: Relay, now: int, used: Sequence[QuotaUse]) -> dict[str, Any]:
         "sent": status.sent,
         "last_reply": status.last_reply or None,
         "last_error": status.last_error or None,
-        "quotas": [_quota(quota, taken.get(quota)) for quota in each.quotas],
+        "troubles": [_trouble(each) for each in status.troubles],
+        "proven_at": _moment(status.proven_at),
+        "prober": status.prober,
+        "quotas": [_quota(quota, taken.get(quota)) for quota in quotas],
     }
+
+
+def _trouble(each: Trouble) -> dict[str, Any]:
+    """`probe`: it stands after `until` too, until a login succeeds."""
+    return {
+        "kind": each.kind,
+        "at": rfc3339(each.at),
+        "until": _moment(each.until),
+        "probe": each.probe,
+        "times": each.times,
+        "reason": each.reason,
+    }
+
+
+def relay_event(each: RelayEvent) -> dict[str, Any]:
+    """Something that happened to a relay of the account."""
+    return {"at": rfc3339(each.at), "kind": each.kind, "relay": each.relay, "detail": each.detail or None}
 
 
 def _quota(quota: Quota, use: QuotaUse | None) -> dict[str, Any]:
@@ -262,7 +293,8 @@ def check_step(step: CheckStep) -> dict[str, Any]:
     return {
         "name": step.name,
         "ok": step.ok,
-        "milliseconds": round(step.milliseconds, 2),
+        "state": step.state.value,
+        "milliseconds": None if step.milliseconds is None else round(step.milliseconds, 2),
         "detail": step.detail,
         "hint": step.hint or None,
     }

@@ -43,6 +43,7 @@ class Failure(StrEnum):
     LOST = "lost"  # EOF or reset
     TLS = "tls"  # handshake or certificate
     PROTOCOL = "protocol"  # the peer's bytes are no SMTP
+    TOKEN = "token"  # noqa: S105 - no access token for the login could be had
     CAPABILITY = "capability"  # the relay lacks what the message needs (SIZE, SMTPUTF8, AUTH mechanism)
     LEFT_OUT = "left-out"  # not in this transaction: the relay takes fewer recipients at once
     SHUTDOWN = "shutdown"  # we are stopping, nothing was sent
@@ -205,6 +206,7 @@ _BY_FAILURE: dict[Failure, Verdict] = {
     Failure.DNS: _NETWORK,
     Failure.REFUSED: _NETWORK,
     Failure.TLS: replace(_NETWORK, kind="tls", pauses=doubling(60, 600), alert=1),
+    Failure.TOKEN: replace(_NETWORK, kind="no-token", pauses=doubling(30, 600), alert=2),
     Failure.SHUTDOWN: Verdict(Event.NOT_STARTED, Scope.NONE, "shutdown", Action.BACK, charged=False),
     Failure.CAPABILITY: Verdict(Event.FAULT, Scope.MESSAGE, "no-relay", Action.FAILED, charged=True, alert=1),
     Failure.LEFT_OUT: Verdict(Event.DEFER, Scope.MESSAGE, "too-many-recipients", Action.SPLIT, charged=False),
@@ -213,6 +215,12 @@ _BY_FAILURE: dict[Failure, Verdict] = {
 # A peer that drops each connection at this very message must not be asked for ever: free once an hour, then charged.
 _BROKEN_OFF = Verdict(Event.DEFER, Scope.CONNECTION, "broken-off", Action.RECONN, charged=False)
 _LOST_AFTER_DOT = Verdict(Event.IN_DOUBT, Scope.MESSAGE, "in-doubt", Action.DOUBT, charged=True)
+DOUBTS_IN_A_ROW = 3
+DOUBTFUL = replace(
+    _LOST_AFTER_DOT, scope=Scope.RELAY, action=Action.CONFIG, pauses=doubling(60, 600), probe=True, alert=1
+)
+"""The verdict on a relay that left so many contents in a row without an answer. A login that succeeds is no answer to
+a content: the relay is tried again, and what is known of its steps stays."""
 
 
 def judge_failure(phase: Phase, failure: Failure) -> Verdict:

@@ -1,12 +1,19 @@
-"""The route of a message: account + the sender or pinned relay that decides which relays may carry it.
+"""The route of a message: account + the sender or pinned relay that decides which relays may carry it, and its needs.
 
 A route is the key by which the queue is read: the dispatcher asks only for routes that have an open relay, so a
-million messages behind a paused relay cost the others nothing.
+million messages behind a paused relay cost the others nothing. What the message needs of a relay (mail/limits) and the
+relays that refused it for another reason stand in it too, so that none of them is given it later, whatever becomes of
+the configuration while it waits.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 _SEPARATOR = "|"
+_REFUSED = "!"
+_NEED = re.compile(r"([+!])([^+!]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,14 +23,34 @@ class Route:
     account: str
     relay: str = ""
     sender: str = ""
+    needs: tuple[str, ...] = ()  # words of mail/limits, and `!name` of each relay that refused it
 
     @property
     def key(self) -> str:
-        """The stored form, e.g. `acme||news@acme.example`."""
-        return _SEPARATOR.join((self.account, self.relay, self.sender))
+        """The stored form, e.g. `acme|+cc+.exe!netease|news@acme.example`; most have no needs: `acme||`."""
+        needs = "".join(word if word.startswith(_REFUSED) else f"+{word}" for word in self.needs)
+        return _SEPARATOR.join((self.account, self.relay + needs, self.sender))
 
     @classmethod
     def parse(cls, key: str) -> "Route":
-        """Back from the stored form. Accounts and relay names hold no `|`; an address may, and comes last."""
-        account, relay, sender = key.split(_SEPARATOR, 2)
-        return cls(account, relay, sender)
+        """Back from the stored form. Accounts, relay names and needs hold no `|`; an address may, and comes last."""
+        return _parse(key)
+
+
+@lru_cache(maxsize=4096)
+def _parse(key: str) -> Route:
+    account, middle, sender = key.split(_SEPARATOR, 2)
+    marks = [middle.find(mark) for mark in "+!" if mark in middle]
+    at = min(marks, default=len(middle))
+    needs = tuple((mark if mark == _REFUSED else "") + word for mark, word in _NEED.findall(middle[at:]))
+    return Route(account, middle[:at], sender, needs)
+
+
+def ordered(words: Iterable[str], refused_by: Iterable[str]) -> tuple[str, ...]:
+    """Needs in one order, so that equal ones are one route."""
+    return (*sorted(set(words)), *(f"{_REFUSED}{name}" for name in sorted(set(refused_by))))
+
+
+def refused_by(needs: Iterable[str], name: str) -> bool:
+    """Whether that relay refused the message when it was accepted."""
+    return f"{_REFUSED}{name}" in needs

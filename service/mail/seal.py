@@ -34,8 +34,8 @@ class SenderRule:
 
     @property
     def id(self) -> str:
-        """The same for rules that put the same sender on a message; the attempt keeps it."""
-        text = repr((self.login, self.must_equal_login, self.rewrite_from))
+        """The same for rules that put the same sender on a message; the attempt keeps it. Most keep the one asked for."""
+        text = repr(self.login if self.must_equal_login and self.rewrite_from else None)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -3,68 +3,61 @@
 Each class of trouble has its own steps (relay/policy.toml). The same trouble again, after a pause for it was over,
 takes the next step; told again while it lasts, as several connections do at once, it changes nothing. Success steps
 back slowly: one step for each time as long as the pause was, so that a provider's window of an hour is not forgotten
-with the first message that it lets through.
+with the first message that it lets through. Which troubles an account has is mail/trouble's.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from service.mail.outcome import UNTIL_RESET
+from service.mail.lifecycle import Event
+from service.mail.outcome import UNTIL_RESET, Action, Verdict
+from service.mail.trouble import Trouble
 
 _SLACK = 100  # ms by which a timer may come early
 _UNKNOWN_RESET = 3600.0  # seconds until the next look when nobody knows when a provider counts anew
 _WIDEN_AFTER = 600.0  # seconds of success before one more connection is tried
 
 
-@dataclass(slots=True)
-class _Trouble:
-    steps: Sequence[float]
-    step: int
-    times: int  # in a row
-    length: float  # seconds of the last pause
-    until: int  # ms
-
-
 class Backoff:
-    """The troubles of one relay, by class."""
+    """The pauses of one relay, whose provider counts anew at midnight in `zone` ("": not known)."""
 
     def __init__(self, zone: str = "") -> None:
         self._zone = ZoneInfo(zone) if zone else None
-        self._troubles: dict[str, _Trouble] = {}
 
-    def blame(self, kind: str, steps: Sequence[float], now: int) -> float:
-        """Seconds to rest from `now` (ms)."""
-        known = self._troubles.get(kind)
-        if known is not None and now < known.until - _SLACK:
-            return (known.until - now) / 1000
-        step = 0 if known is None else min(known.step + 1, len(steps) - 1)
-        length = self._seconds(steps[step], now)
-        times = 1 if known is None else known.times + 1
-        self._troubles[kind] = _Trouble(steps, step, times, length, now + int(length * 1000))
-        return length
+    def worse(
+        self, known: Trouble | None, verdict: Verdict, reason: str, now: int, *, mark: str = "", stretch: float = 1.0
+    ) -> Trouble:
+        """The trouble that a verdict on the relay makes of the known one; the known one itself while it lasts.
 
-    def times(self, kind: str) -> int:
-        """How often in a row."""
-        known = self._troubles.get(kind)
-        return known.times if known else 0
+        mark: of the secret in use. stretch: by how much the pause is longer than the policy says, 1 or more.
+        """
+        if known is not None and (known.until is None or now < known.until - _SLACK):
+            return known
+        step = 0 if known is None else min(known.step + 1, len(verdict.pauses) - 1)
+        length = self._seconds(verdict.pauses[step], now) * stretch
+        return Trouble(
+            kind=verdict.kind,
+            at=now,
+            until=now + int(length * 1000),
+            reason=reason,
+            mark=mark if verdict.action is Action.AUTH else "",
+            probe=verdict.probe,
+            login=verdict.event is Event.NOT_STARTED,
+            step=step,
+            times=1 if known is None else known.times + 1,
+            length=length,
+            steps=verdict.pauses,
+        )
 
-    def succeeded(self, now: int) -> None:
-        """A message was accepted."""
-        for kind, trouble in list(self._troubles.items()):
-            if now < trouble.until + int(trouble.length * 1000):
-                continue
-            if trouble.step == 0:
-                del self._troubles[kind]
-                continue
-            trouble.step -= 1
-            trouble.times = 0
-            trouble.length, trouble.until = self._seconds(trouble.steps[trouble.step], now), now
-
-    def forget(self, kind: str) -> None:
-        """It is disproved: a login has succeeded."""
-        self._troubles.pop(kind, None)
+    def better(self, known: Trouble, now: int) -> Trouble | None:
+        """What is left of a trouble that is over, now that a message was accepted; None: nothing."""
+        if known.until is None or known.probe or now < known.until + int(known.length * 1000):
+            return known
+        if known.step == 0:
+            return None
+        step = known.step - 1
+        return replace(known, step=step, times=0, length=self._seconds(known.steps[step], now), until=now)
 
     def _seconds(self, step: float, now: int) -> float:
         if step != UNTIL_RESET:

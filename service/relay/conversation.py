@@ -144,6 +144,14 @@ class Conversation(asyncio.Protocol):
             await self._within(self._waiter, timeout)
         return self._replies.popleft()
 
+    def unasked(self) -> Reply | None:
+        """A reply that has come though nobody waits for one. Raises Lost when the conversation ended without one."""
+        if self._replies:
+            return self._replies.popleft()
+        if self._ended is not None:
+            raise self._ended
+        return None
+
     async def drained(self, timeout: float) -> None:
         """Wait until the transport takes more. Raises Lost."""
         while self._paused:
@@ -176,6 +184,14 @@ class Conversation(asyncio.Protocol):
             self._arm()
         else:
             self._end(Lost(Failure.TIMEOUT, self._deadline_is))
+
+    async def noop(self, timeout: float) -> bool:
+        """Whether the relay is still there."""
+        try:
+            self.write(b"NOOP\r\n")
+            return (await self.reply(timeout)).positive
+        except Lost:
+            return False
 
     async def quit(self, timeout: float) -> None:
         """QUIT, its reply, close."""

@@ -1,38 +1,50 @@
-"""A relay: its slots, its health, its probe. Implements port.Relay.
+"""A relay: its slots, and what it learnt of the relay. Implements port.Relay.
 
 Slots are opened when there is mail for them and stay open; the one that was used last is used next, so that idle
-ones age out. A pause ends by itself; a broken relay is probed by one connection, less and less often, and takes
-mail again when a probe has authenticated.
+ones age out. Whether the relay takes mail at all, and who may log in, is relay/condition's: while that is not sure,
+one slot at most is offered beside those that have a session.
 """
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from service.clock import Clock
 from service.mail.envelope import Offer
 from service.mail.lifecycle import Event
-from service.mail.outcome import Action, Failure, Lesson, Phase, Policy, Scope, Verdict, judge
+from service.mail.outcome import DOUBTFUL, DOUBTS_IN_A_ROW, Action, Lesson, Phase, Policy, Scope, Verdict
+from service.mail.quota import HIGH
 from service.mail.seal import SenderRule
-from service.relay.backoff import Backoff, Width
+from service.relay.backoff import Width
+from service.relay.check import check
+from service.relay.condition import Condition
 from service.relay.config import RelayConfig
-from service.relay.hints import hint_for
-from service.relay.port import CheckStep, Health, Outgoing, Pipelining, RelayStatus, Report
-from service.relay.session import Session, SessionFailure, Timeouts, open_session, tls_context
+from service.relay.ledger import ProcessLedger
+from service.relay.port import CheckStep, Health, Ledger, Outgoing, Pipelining, RelayStatus, Report, StepState
+from service.relay.session import Session, SessionFailure, Timeouts, open_session
+from service.relay.share import RefusedShare
 from service.relay.slot import Job, Slot, give_back
+from service.relay.tls import RelayContext, tls_context
 from service.settings import Settings
 from service.telemetry import Log, get_logger
 
 log = get_logger()
 
+_FINISHED = (Event.ACCEPTED, Event.REFUSED)  # the relay has answered for good
 _AHEAD_FOR = 5.0  # seconds for which a delivery waits for a busy slot before it is given back
 
 
 class Pool:
-    """One relay with its sessions."""
+    """One relay with its sessions. `ledger`: what all processes know of its account; by default it is alone."""
 
-    def __init__(self, config: RelayConfig, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: RelayConfig,
+        settings: Settings,
+        clock: Clock,
+        ledger: Ledger | None = None,
+        context: RelayContext | None = None,
+    ) -> None:
         self.name = config.name
         self.config = config
         self.rule: SenderRule = config.rule
@@ -42,28 +54,27 @@ class Pool:
         self.lifetime = settings.session_lifetime
         self.max_messages = config.max_messages_per_connection
         self.pipelining = config.pipelining
+        self.chunking = config.chunking
         self.endpoint = f"{config.host}:{config.port}"
         self.offer: Offer | None = None
         self._offered_to_us = False
         self._clock, self._ehlo_name = clock, settings.ehlo_name
-        self._context = tls_context(config)
+        self._context = context or tls_context(config)
         self._slots: list[Slot] = []
         self._idle: list[Slot] = []
         self._ahead: list[tuple[float, Job]] = []  # one for each busy slot at most, most urgent first; since when
         self._ahead_timer: asyncio.TimerHandle | None = None
         self._stuck = False  # none of the busy slots has finished since one waited too long
         self._capacity: list[Callable[[], None]] = []
-        self._health, self._reason = Health.OPEN, ""
-        self._until: int | None = None
         self.policy: Policy = config.policy
-        self.max_recipients: int | None = None
-        self._backoff, self._width = Backoff(config.timezone), Width(config.max_connections)
-        self._trouble: Verdict | None = None  # what the probe is for
-        self._rests_until = 0  # ms: a probe that succeeds before does not end a pause for rate or quota
-        self._timer: asyncio.Task[None] | None = None
-        self._sent = 0
+        self.limits = config.limits
+        self.max_recipients: int | None = config.limits.max_recipients
+        self._width, self._refused, self._doubts = Width(config.max_connections), RefusedShare(), 0
+        self._sent = self._reply_at = self._error_at = 0
         self._last_reply = self._last_error = ""
         self._closing = False
+        self.still_busy: Callable[[], int] = lambda: 0  # connections of the pool whose place it took, that finish
+        self._condition = Condition(self, settings, clock, ledger or ProcessLedger())
 
     # --- what the dispatcher asks --------------------------------------------------------------------------------
 
@@ -80,18 +91,44 @@ class Pool:
 
     def free(self, now: int) -> int:
         """See port."""
-        if self._health is not Health.OPEN or self._closing:
+        if not self._takes_mail:
             return 0
-        return max(self._width.now_at_most - self._busy, 0)
+        room = max(self._width.now_at_most - self._busy - self.still_busy(), 0)
+        if self._condition.proven():
+            return room
+        opened = sum(slot.session is not None for slot in self._idle)
+        logs_in = any(slot.busy and slot.session is None for slot in self._slots)
+        return min(room, opened + (not logs_in and self._condition.may_ask()))
 
     def ahead(self, now: int) -> int:
         """See port."""
-        if self._health is not Health.OPEN or self._closing or self._stuck:
+        if not self._takes_mail or self._stuck:
             return 0
-        return max(min(self._busy, self._width.now_at_most) - len(self._ahead), 0)
+        return max(min(self._followed(), self._width.now_at_most) - len(self._ahead), 0)
+
+    def spare(self, now: int) -> bool:
+        """See port: it is the next to go, so it waits for one connection and not for a place in the line as well."""
+        if not self._takes_mail or self._stuck:
+            return False
+        return self._followed() > 0 and not any(job.outgoing.priority == HIGH for _, job in self._ahead)
+
+    def _followed(self) -> int:
+        """How many slots are busy with what something may wait for: a login that is refused gives it back."""
+        if self._condition.proven():
+            return self._busy
+        return sum(slot.busy and slot.session is not None for slot in self._slots)
+
+    @property
+    def _takes_mail(self) -> bool:
+        return self._condition.health is Health.OPEN and not self._closing
 
     @property
     def _busy(self) -> int:
+        return self.in_flight
+
+    @property
+    def in_flight(self) -> int:
+        """Slots at work."""
         return len(self._slots) - len(self._idle)
 
     def start(self, outgoing: Outgoing, done: Callable[[Report], None]) -> None:
@@ -100,10 +137,14 @@ class Pool:
         if self._busy >= self._width.now_at_most:
             self._wait_ahead(job)
         elif self._idle:
-            self._idle.pop().start(job)
+            self._idle.pop(self._best_idle()).start(job)
         else:
             self._slots.append(slot := Slot(self))
             slot.start(job)
+
+    def _best_idle(self) -> int:
+        """The place of the slot that was used last, of those that need no login if there are any."""
+        return next((n for n in reversed(range(len(self._idle))) if self._idle[n].session is not None), -1)
 
     def _wait_ahead(self, job: Job) -> None:
         at = next(
@@ -133,16 +174,19 @@ class Pool:
     def _note(self, report: Report, done: Callable[[Report], None]) -> None:
         for result in report.results:
             if result.reply is not None:
-                self._last_reply = str(result.reply)
+                self._last_reply, self._reply_at = str(result.reply), self._clock.now()
                 if result.phase is Phase.DOT and result.reply.positive:
                     self._sent += 1
                     self._succeeded()
             elif result.failure is not None:
-                self._last_error = f"{result.phase}: {result.failure}: {result.detail}"
+                self._failed_for(f"{result.phase}: {result.failure}: {result.detail}")
         try:
             done(report)
         except Exception as error:  # a fault of whoever is told must not end the session's worker
             log.critical(Log.LOOP_FAILED, during="report", exc_info=error)
+
+    def _failed_for(self, words: str) -> None:
+        self._last_error, self._error_at = words, self._clock.now()
 
     def on_capacity(self, callback: Callable[[], None]) -> None:
         """`callback` is called when a slot may be free."""
@@ -155,14 +199,24 @@ class Pool:
         return self._clock.monotonic()
 
     async def connect(self) -> Session:
-        """A fresh session; what it learned of the relay is kept."""
-        session = await open_session(self.config, self._context, self.timeouts, self._ehlo_name, self._clock.monotonic)
+        """See slot.Owner: when it is our turn to log in."""
+        return await self._condition.log_in()
+
+    async def open(self) -> Session:
+        """See condition.Owner: what a session learns of the relay is kept."""
+        try:
+            session = await open_session(
+                self.config, self._context, self.timeouts, self._ehlo_name, self._clock.monotonic
+            )
+        except SessionFailure as failure:
+            self._failed_for(str(failure))
+            raise
         self.offer, self._offered_to_us = Offer("smtputf8" in session.capabilities, session.max_size), True
         return session
 
     def next_ahead(self) -> Job | None:
         """See slot.Owner."""
-        if self._health is not Health.OPEN or not self._ahead or self._ahead[0][1].outgoing.at_most_once:
+        if self._condition.health is not Health.OPEN or not self._ahead or self._ahead[0][1].outgoing.at_most_once:
             return None
         _, job = self._ahead.pop(0)
         self._tell()
@@ -174,10 +228,30 @@ class Pool:
             self.pipelining = Pipelining(self.pipelining - 1)
             log.warning(Log.RELAY_PIPELINING, relay=self.name, level=self.pipelining.name.lower())
 
+    def unchunked(self) -> None:
+        """See slot.Owner: what it offers and refuses is not used again."""
+        self.chunking = False
+        log.warning(Log.RELAY_PIPELINING, relay=self.name, level="no chunks")
+
+    def keeps(self) -> bool:
+        """See slot.Owner."""
+        return self._takes_mail and sum(slot.ready for slot in self._slots) <= self.config.warm_connections
+
+    def keep_warm(self) -> None:
+        """See port: a session is opened in an idle slot, or in a new one."""
+        missing = self.config.warm_connections - sum(slot.ready or slot.busy or slot.warming for slot in self._slots)
+        for _ in range(min(missing, self._width.now_at_most) if self._takes_mail else 0):
+            slot = next((each for each in self._idle if not each.ready and not each.warming), None)
+            if slot is None:
+                slot = Slot(self)
+                self._slots.append(slot)
+                self._idle.append(slot)
+            slot.warm()
+
     def finished(self, slot: Slot) -> None:
         """A slot is free."""
         self._stuck = False
-        if self._ahead and self._busy <= self._width.now_at_most and self._health is Health.OPEN and not self._closing:
+        if self._ahead and self._busy <= self._width.now_at_most and self._takes_mail:
             slot.start(self._ahead.pop(0)[1])
         else:
             self._idle.append(slot)
@@ -197,13 +271,29 @@ class Pool:
         self._learn(verdict, report, now)
         if verdict.scope is not Scope.RELAY:
             return None
-        seconds = self._backoff.blame(verdict.kind, verdict.pauses, now)
-        if verdict.probe and self._health is not Health.BROKEN:
-            self._trouble = verdict
-        self.pause_for(seconds, reason, broken=verdict.probe)
-        if verdict.alert and self._backoff.times(verdict.kind) >= verdict.alert:
-            log.warning(Log.ALERT_RELAY, relay=self.name, kind=verdict.kind, detail=reason)
-        return self._until
+        return self._condition.blame(verdict, reason)
+
+    def judged(self, verdicts: Sequence[Verdict]) -> None:
+        """See port."""
+        for verdict in verdicts:
+            if verdict.event in _FINISHED:
+                self._finished(refused=verdict.kind == "content")
+        if any(verdict.kind == DOUBTFUL.kind for verdict in verdicts):
+            self._doubts += 1
+        elif any(verdict.charged for verdict in verdicts):  # the relay has answered
+            self._doubts = 0
+        if self._doubts == DOUBTS_IN_A_ROW:
+            self._doubts = 0
+            self._condition.blame(DOUBTFUL, f"{DOUBTFUL.kind}: no answer to {DOUBTS_IN_A_ROW} contents in a row")
+
+    def _finished(self, *, refused: bool) -> None:
+        if words := self._refused.finished(refused=refused, now=self._clock.now()):
+            log.warning(Log.ALERT_RELAY, relay=self.name, kind="content", detail=words)
+            self.alert("content", words)
+
+    def alert(self, kind: str, detail: str) -> None:
+        """See port."""
+        self._condition.alert(kind, detail)
 
     def _learn(self, verdict: Verdict, report: Report, now: int) -> None:
         """What the relay takes less of than was thought."""
@@ -218,150 +308,72 @@ class Pool:
             self.max_recipients = max(1, min(self.max_recipients or most, most))
 
     def _succeeded(self) -> None:
-        now = self._clock.now()
-        self._backoff.succeeded(now)
-        self._width.succeeded(now)
+        self._condition.succeeded()
+        self._width.succeeded(self._clock.now())
 
-    def pause_for(self, seconds: float, reason: str, *, broken: bool = False) -> None:
-        """Take no mail for `seconds`, or until a probe succeeds when `broken`; the longest wait wins."""
-        if self._health is Health.PAUSED:
-            return
-        until = self._clock.now() + int(seconds * 1000)
-        if not broken:
-            self._rests_until = max(self._rests_until, until)
-        if self._health is Health.BROKEN or (
-            self._health is Health.WAITING and not broken and until <= (self._until or 0)
-        ):
-            return
-        self._give_back_ahead(f"the relay is paused: {reason}")
-        self._health = Health.BROKEN if broken else Health.WAITING
-        self._reason = reason
-        self._wait(seconds)
+    def health_changed(self) -> None:
+        """See condition.Owner."""
+        if self._condition.health is Health.OPEN:
+            self._tell()
+        else:
+            self._give_back_ahead(f"the relay is paused: {self._condition.reason}")
 
-    def _wait(self, seconds: float) -> None:
-        self._until = self._clock.now() + int(seconds * 1000)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.create_task(self._go_on_after(seconds))
-
-    async def _go_on_after(self, seconds: float) -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            if self._health is Health.BROKEN and (failure := await self._probe()) is not None:
-                seconds = self._after(failure)
-            elif (left := self._rests_until - self._clock.now()) > 0:
-                self._health, seconds = Health.WAITING, left / 1000
-            else:
-                break
-            self._until = self._clock.now() + int(seconds * 1000)
-        self._timer = None
-        self._open()
-
-    async def _probe(self) -> SessionFailure | None:
-        """One connection, authenticated and ended; no mail. What it did not disprove stays known."""
-        try:
-            session = await self.connect()
-        except SessionFailure as failure:
-            return failure
-        await session.quit()
-        if self._trouble is not None and self._trouble.event is Event.NOT_STARTED:
-            self._backoff.forget(self._trouble.kind)
-        self._trouble = None
-        return None
-
-    def _after(self, failure: SessionFailure) -> float:
-        """Seconds until the next probe."""
-        self._last_error = self._reason = str(failure)
-        verdict = self._trouble = judge(self.policy, failure.phase, failure.reply, failure.failure)
-        seconds = self._backoff.blame(verdict.kind, verdict.pauses, self._clock.now())
-        if self._backoff.times(verdict.kind) >= verdict.alert > 0:
-            log.warning(Log.ALERT_RELAY, relay=self.name, kind=verdict.kind, detail=str(failure))
-        return seconds * (1 + self._clock.jitter() / 4)
-
-    def _open(self) -> None:
-        self._health, self._reason, self._until = Health.OPEN, "", None
-        self._tell()
-
-    def hold(self, reason: str) -> None:
+    def hold(self, reason: str) -> Awaitable[None]:
         """See port."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._give_back_ahead(f"the relay is paused: {reason}")
-        self._health, self._reason, self._until = Health.PAUSED, reason, None
+        return self._condition.hold(reason)
 
-    def resume(self) -> None:
+    def resume(self) -> Awaitable[None]:
         """See port."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._backoff, self._rests_until = Backoff(self.config.timezone), 0
-        self._open()
+        return self._condition.resume()
 
     def status(self, now: int) -> RelayStatus:
         """See port."""
-        config = self.config
+        config, condition = self.config, self._condition
         return RelayStatus(
             name=self.name,
             host=config.host,
             port=config.port,
             tls=config.tls.value,
             preset=config.preset.name,
-            health=self._health,
-            reason=self._reason,
-            until=self._until,
+            health=condition.health,
+            reason=condition.reason,
+            until=condition.until,
             connections=sum(slot.session is not None for slot in self._slots),
             max_connections=config.max_connections,
             in_flight=len(self._slots) - len(self._idle),
             sent=self._sent,
             last_reply=self._last_reply,
             last_error=self._last_error,
+            reply_at=self._reply_at,
+            error_at=self._error_at,
+            account=self.account,
+            troubles=tuple(condition.troubles()),
+            proven_at=condition.proven_at(),
+            prober=condition.prober(),
         )
+
+    @property
+    def account(self) -> str:
+        """See port."""
+        return self.config.account
 
     # --- check and close -----------------------------------------------------------------------------------------
 
     async def check(self) -> list[CheckStep]:
-        """See port."""
-        steps: list[CheckStep] = []
-        began = self.monotonic()
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self.timeouts.connect):
-                found = await loop.getaddrinfo(self.config.host, self.config.port, type=socket.SOCK_STREAM)
-        except (OSError, TimeoutError) as error:
-            detail = f"{self.config.host}: {error}"
-            return [CheckStep("dns", False, self._since(began), detail, hint_for(Phase.CONNECT, Failure.DNS, None))]
-        addresses = ", ".join(sorted({str(entry[4][0]) for entry in found}))
-        steps.append(CheckStep("dns", True, self._since(began), addresses))
-        try:
-            session = await self.connect()
-        except SessionFailure as failure:
-            steps.append(
-                CheckStep(
-                    "tcp" if failure.phase is Phase.CONNECT else failure.phase.value,
-                    False,
-                    self._since(began),
-                    str(failure.reply or failure.detail or failure.failure),
-                    hint_for(failure.phase, failure.failure, failure.reply, self.config.preset.note),
-                )
-            )
-            return steps
-        for phase, milliseconds in session.timings.items():
-            name = "tcp" if phase == Phase.CONNECT else phase
-            steps.append(CheckStep(name, True, milliseconds, session.words if phase == Phase.AUTH else ""))
-        await session.quit()
+        """See port. Somebody asked for it, so it waits for nobody's right; what it proves, it proves for all."""
+        steps = await check(self.config, self.timeouts, self._ehlo_name, self._clock)
+        if any(step.name == "auth" and step.state is StepState.OK for step in steps):
+            self._condition.logged_in()
         return steps
-
-    def _since(self, began: float) -> float:
-        return (self.monotonic() - began) * 1000
 
     async def close(self, grace: float) -> None:
         """See port."""
         self._closing = True
-        self._give_back_ahead("the sender is stopping")
-        for timer in (self._timer, self._ahead_timer):
-            if timer is not None:
-                timer.cancel()
+        self._give_back_ahead("its connections are being closed")
+        if self._ahead_timer is not None:
+            self._ahead_timer.cancel()
+        await self._condition.close()
+        await asyncio.gather(*(slot.stop() for slot in self._idle))
         idle = asyncio.Event()
         self.on_capacity(lambda: idle.set() if len(self._idle) == len(self._slots) else None)
         if len(self._idle) < len(self._slots):

@@ -9,10 +9,12 @@ from enum import IntEnum, StrEnum
 from typing import Protocol
 
 from service.mail.envelope import Envelope, Offer
+from service.mail.limits import Limits
 from service.mail.outcome import Failure, Phase, Policy, Verdict
 from service.mail.quota import Quota
 from service.mail.reply import Reply
 from service.mail.seal import SenderRule
+from service.mail.trouble import Answer, RelayEvent, Standing, Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +87,41 @@ class RelayStatus:
     connections: int
     max_connections: int
     in_flight: int
-    sent: int
+    sent: int  # since the process began
     last_reply: str
     last_error: str
+    reply_at: int = 0  # ms; when the last reply came, 0: never
+    error_at: int = 0
+    account: str = ""  # whose troubles and quotas these are; relays may share one
+    troubles: Sequence[Trouble] = ()  # those that stand, and those that are remembered
+    proven_at: int | None = None  # ms; the last login that succeeded, None: since then one was refused
+    prober: str | None = None  # who is logging in, alone, as `process/relay`
+
+
+class StepState(StrEnum):
+    """What came of one step of a check."""
+
+    OK = "ok"
+    WARNING = "warning"  # it works, and somebody should look
+    FAILED = "failed"
+    NOT_RUN = "not_run"  # an earlier one failed
+    SKIPPED = "skipped"  # this relay has no such step
 
 
 @dataclass(frozen=True, slots=True)
 class CheckStep:
-    """One step of a check: `dns`, `tcp`, `tls`, `ehlo`, `auth`; `hint` is plain words when it failed."""
+    """One step of a check. `hint` is plain words, what to do about it."""
 
     name: str
-    ok: bool
-    milliseconds: float
+    state: StepState
+    milliseconds: float | None  # None: it was not begun
     detail: str
     hint: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is no reason to say that the relay can't be used."""
+        return self.state in (StepState.OK, StepState.WARNING, StepState.SKIPPED)
 
 
 class Relay(Protocol):
@@ -115,6 +138,10 @@ class Relay(Protocol):
     @property
     def quotas(self) -> tuple[Quota, ...]:
         """What its provider lets the account send; the store counts."""
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes of a message, as configured."""
 
     @property
     def max_size(self) -> int | None:
@@ -137,6 +164,9 @@ class Relay(Protocol):
     def ahead(self, now: int) -> int:
         """How many more may wait, one for each busy slot: their envelopes go out with the content before them."""
 
+    def spare(self, now: int) -> bool:
+        """Whether one more of priority high may be started though nothing is free and as many wait as may."""
+
     def start(self, outgoing: Outgoing, done: Callable[[Report], None]) -> None:
         """Send on a free slot; `done` is called once, always, on the loop, with the report. Never raises."""
 
@@ -146,22 +176,38 @@ class Relay(Protocol):
 
     @property
     def max_recipients(self) -> int | None:
-        """The most recipients it was found to take in one transaction; None while it took all."""
+        """The most recipients it takes in one transaction, as known or as found; None while it took all."""
 
     def blame(self, verdict: Verdict, report: Report, reason: str) -> int | None:
         """Do to the relay or connection what a verdict on it says; answers until when (ms) it takes no mail."""
 
-    def hold(self, reason: str) -> None:
-        """An operator's pause; only `resume` ends it."""
+    def judged(self, verdicts: Sequence[Verdict]) -> None:
+        """Told of each transaction's verdicts: a share of refused contents that rises, doubt that repeats itself."""
 
-    def resume(self) -> None:
-        """End any pause."""
+    def alert(self, kind: str, detail: str) -> None:
+        """Somebody must look: it is counted, and kept among the relay's events."""
+
+    @property
+    def account(self) -> str:
+        """Whose troubles these are; relays may share one."""
+
+    def hold(self, reason: str) -> Awaitable[None]:
+        """An operator's pause, for all processes; only `resume` ends it.
+
+        Begun by the call; awaited, it is durable. Raises errors.StorageUnavailable.
+        """
+
+    def resume(self) -> Awaitable[None]:
+        """End all troubles of its account, for all processes, as `hold` begins them."""
+
+    def keep_warm(self) -> None:
+        """Have as many sessions open as are to be open without mail."""
 
     def status(self, now: int) -> RelayStatus:
         """For `GET /relays`."""
 
     async def check(self) -> list[CheckStep]:
-        """DNS, TCP, TLS, EHLO, AUTH, each with its time and, where it fails, a hint."""
+        """All steps on a connection of its own, each with its time and, where it fails, a hint. No mail is sent."""
 
     async def close(self, grace: float) -> None:
         """Finish what is in flight within `grace` seconds, QUIT, close."""
@@ -176,14 +222,70 @@ class Relays(Protocol):
     def get(self, name: str) -> Relay:
         """Raises errors.RelayNotFound with a "did you mean"."""
 
-    def candidates(self, sender: str, pinned: str | None) -> tuple[Relay, ...]:
-        """Relays that may carry mail from `sender`, best first; only the pinned one when `pinned`."""
+    def candidates(self, sender: str, pinned: str | None, needs: Sequence[str] = ()) -> Sequence[Relay]:
+        """Relays that may carry mail from `sender` with these needs (mail/route), best first; only the pinned one when
+        `pinned`. An empty sender is one that is not known.
+        """
+
+    def preferred(self, names: Sequence[str], now: int) -> Sequence[str]:
+        """Of relays, best first, those that are given mail while they have no room: among equals that are sticky, the
+        first that is open and none after it.
+        """
 
     def sender_decides(self) -> bool:
-        """Whether the sender's address limits the choice (then it is part of the route)."""
+        """Whether the sender's address has a part in the choice (then it is part of the route)."""
 
     def on_capacity(self, callback: Callable[[], None]) -> None:
         """`callback` is called on the loop when a relay may have a free slot again."""
 
     async def close(self, grace: float) -> None:
         """Close all relays."""
+
+
+class Ledger(Protocol):
+    """What processes tell each other about accounts; mail/trouble has the rules.
+
+    What is told here counts in this process at once, and in others within about a second. Only `ask_login`, `hold` and
+    `clear` wait for the store and may raise errors.StorageUnavailable; the others are queued by the call, in order, and
+    are not lost while the store is away.
+    """
+
+    @property
+    def holder(self) -> str:
+        """This process."""
+
+    def standing(self, account: str) -> Standing:
+        """What is known now; to be read, never to be changed."""
+
+    def on_news(self, account: str, callback: Callable[[], None]) -> None:
+        """`callback` is called on the loop whenever the standing changed, by whomever; where others tell, once soon too."""
+
+    def no_news(self, account: str, callback: Callable[[], None]) -> None:
+        """It is not called any more."""
+
+    async def ask_login(self, account: str, mark: str, prober: str, now: int, lease: float) -> Answer:
+        """Ask for the right to log in with the secret of this mark, for `lease` seconds at most."""
+
+    def prove_login(self, mark: str, prober: str, event: RelayEvent) -> None:
+        """A login succeeded. The event is kept if that opened a broken relay."""
+
+    def fail_login(self, trouble: Trouble, prober: str, event: RelayEvent) -> None:
+        """A login failed: the trouble is recorded and the right given back, both or neither."""
+
+    def release_login(self, account: str, prober: str) -> None:
+        """Give the right back; the login was not tried."""
+
+    def record_trouble(self, account: str, trouble: Trouble, event: RelayEvent | None) -> None:
+        """Keep a trouble. The event is kept if nobody had told of it yet."""
+
+    def forgive_trouble(self, account: str, trouble: Trouble) -> None:
+        """Nothing is left of it."""
+
+    def hold(self, trouble: Trouble, event: RelayEvent) -> Awaitable[None]:
+        """Keep an operator's pause."""
+
+    def clear(self, event: RelayEvent) -> Awaitable[None]:
+        """End all troubles of the event's account."""
+
+    def alert(self, event: RelayEvent, kind: str) -> None:
+        """Somebody must look. Each is counted; of each kind one a minute is kept."""

@@ -2,11 +2,13 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
 from typing import Any
+
+from service.mail.limits import FLAGS, Limits
 
 _MIB = 1024 * 1024
 
@@ -26,10 +28,14 @@ class Preset:
     quotas: tuple[str, ...] = ()
     recipient_quotas: tuple[str, ...] = ()
     domain_quotas: tuple[str, ...] = ()
-    max_bytes: int | None = None
+    limits: Limits = field(default_factory=Limits)
+    sticky: bool = False  # one sender keeps to one of several equal relays
     rewritten_fields: tuple[str, ...] = ()  # lower-case names of header fields that the provider writes anew
     timezone: str = ""  # at whose midnight its quotas begin anew; empty: not known
     note: str = ""
+    ciphers: str = ""  # as OpenSSL writes them; empty: Python's choice
+    tls_max: str = ""
+    guesses: tuple[str, ...] = ()  # the keys of presets.toml whose values nobody publishes
 
 
 GENERIC = Preset("")
@@ -55,11 +61,31 @@ def _preset(name: str, values: Mapping[str, Any]) -> Preset:
         tuple(values.get("quotas", ())),
         tuple(values.get("recipient_quotas", ())),
         tuple(values.get("domain_quotas", ())),
-        values["max_mib"] * _MIB if "max_mib" in values else None,
+        _limits(values),
+        values.get("sticky", False),
         tuple(values.get("rewritten_fields", ())),
         values.get("timezone", ""),
         values.get("note", ""),
+        values.get("ciphers", ""),
+        values.get("tls_max", ""),
+        tuple(values.get("guesses", ())),
     )
+
+
+def _limits(values: Mapping[str, Any]) -> Limits:
+    return Limits(
+        values["max_mib"] * _MIB if "max_mib" in values else None,
+        values.get("max_recipients"),
+        values.get("max_message_recipients"),
+        **{flag: values.get(flag, True) for flag in FLAGS},
+        forbidden_extensions=tuple(values.get("forbidden_extensions", ())),
+    )
+
+
+@cache
+def risky_extensions() -> frozenset[str]:
+    """What any provider forbids."""
+    return frozenset(each for preset in load_presets().values() for each in preset.limits.forbidden_extensions)
 
 
 def preset_for(host: str) -> Preset:

@@ -1,26 +1,32 @@
-"""Open a session: connect, TLS, EHLO, AUTH by aiosmtplib; then take the transport over for our own mail transactions.
+"""Open a session: TLS, EHLO, AUTH by aiosmtplib on a socket of ours; then take the transport over for our own transactions.
 
 This is the only importer of aiosmtplib. One SMTP object for each connection, never touched again after the swap;
 one mechanism, so that one wrong secret is one failed login; STARTTLS is demanded or never used. It reports phase
-and reply and judges nothing.
+and reply and judges nothing. A stale access token is the one thing it tries again, once.
 """
 
-import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiosmtplib
 
-from service.errors import ConfigurationError
 from service.mail.outcome import Failure, Phase
 from service.mail.reply import Reply, decode, make_reply
-from service.relay.config import RelayConfig, Tls
+from service.relay.config import RelayConfig
 from service.relay.conversation import Conversation
+from service.relay.dial import dial, resolve
+from service.relay.failure import Cause, SessionFailure
+from service.relay.logins import MECHANISMS, Dialogue, refused_because, without_secrets
+from service.relay.oauth import Token
+from service.relay.tls import RelayContext, cause_of, tls_context, words_of
+from service.relay.url import Tls
 from service.settings import Settings
+
+__all__ = ["Session", "SessionFailure", "Timeouts", "Progress", "open_session", "tls_context"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,7 @@ class Timeouts:
     block: float = 180
     dot: float = 300
     total: float = 900
+    check: float = 60
 
     @classmethod
     def of(cls, settings: Settings) -> "Timeouts":
@@ -46,15 +53,8 @@ class Timeouts:
             settings.block_timeout,
             settings.dot_timeout,
             settings.transaction_timeout,
+            settings.check_timeout,
         )
-
-
-class SessionFailure(Exception):
-    """No session: the phase it failed in, with the relay's reply or the failure."""
-
-    def __init__(self, phase: Phase, *, reply: Reply | None = None, failure: Failure | None = None, detail: str = ""):
-        self.phase, self.reply, self.failure, self.detail = phase, reply, failure, detail
-        super().__init__(f"{phase}: {reply or failure}: {detail}")
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class Session:
     words: str  # for the log: host, port, TLS version, mechanism
     opened: float  # monotonic seconds
     served: int = 0
-    timings: dict[str, float] = field(default_factory=dict)  # ms: connect, tls, ehlo, auth
+    timings: dict[str, float] = field(default_factory=dict)  # ms: dns, connect, tls, greeting, ehlo, auth
 
     @property
     def max_size(self) -> int | None:
@@ -87,103 +87,222 @@ class Session:
         self.conversation.abort()
 
 
-def tls_context(config: RelayConfig) -> ssl.SSLContext | None:
-    """One context for all sessions of a relay: verified, TLS 1.2 or newer. Raises ConfigurationError."""
-    if config.tls is Tls.NONE:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=config.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"relay {config.name}: ca_file: {config.ca_file}: {error}") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+@dataclass(slots=True)
+class Progress:
+    """How far an opening came. A check shows it; steps are named as in `Session.timings`."""
+
+    step: str = "dns"  # the one that began last
+    timings: dict[str, float] = field(default_factory=dict)  # milliseconds of each that began and ended
+    details: dict[str, str] = field(default_factory=dict)
+    tls: ssl.SSLObject | None = None
 
 
 async def open_session(
     config: RelayConfig,
-    context: ssl.SSLContext | None,
+    context: RelayContext | None,
     timeouts: Timeouts,
     ehlo_name: str,
     monotonic: Callable[[], float],
+    progress: Progress | None = None,
 ) -> Session:
     """Connect and authenticate. Raises SessionFailure."""
-    client = aiosmtplib.SMTP(
-        hostname=config.host,
-        port=config.port,
-        local_hostname=ehlo_name,
-        use_tls=config.tls is Tls.IMPLICIT,
-        start_tls=False,  # its default is opportunistic; STARTTLS is demanded below instead
-        tls_context=context,
-        timeout=timeouts.greeting,
-    )
-    timings: dict[str, float] = {}
-
-    async def step(phase: Phase, work: Awaitable[Any]) -> Any:
-        began = monotonic()
-        try:
-            return await work
-        except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
-            raise _failure(phase, error, config) from error
-        finally:
-            timings[phase.value] = (monotonic() - began) * 1000
-
+    progress = progress or Progress()
+    opening = _Opening(config, context, timeouts, ehlo_name, monotonic, progress)
     try:
-        await step(Phase.CONNECT, client.connect(timeout=timeouts.connect))
-        await step(Phase.EHLO, client.ehlo())
-        if config.tls is Tls.STARTTLS:
-            await step(Phase.TLS, _start_tls(client, config))
-            await step(Phase.EHLO, client.ehlo())
-        mechanism = await step(Phase.AUTH, _authenticate(client, config))
-        # no await from AUTH's reply to here: nothing may arrive between it and the swap
-        return _take_over(client, config, mechanism, timings, monotonic())
-    except BaseException:
-        with contextlib.suppress(Exception):
-            client.close()
+        return await opening.run()
+    except SessionFailure as failure:
+        if not await _other_token(config, opening.token, failure):
+            raise
+    again = _Opening(config, context, timeouts, ehlo_name, monotonic, progress)
+    try:
+        return await again.run()
+    except SessionFailure as failure:
+        _forget(config, again.token, failure)
         raise
 
 
-async def _start_tls(client: aiosmtplib.SMTP, config: RelayConfig) -> None:
-    if not client.supports_extension("starttls"):
-        raise SessionFailure(
-            Phase.TLS, failure=Failure.TLS, detail=f"{config.host} does not offer STARTTLS; nothing was sent"
+async def _other_token(config: RelayConfig, token: Token | None, failure: SessionFailure) -> bool:
+    """Whether the login was refused for a token that had been kept, and there is another one now."""
+    if not _forget(config, token, failure) or config.tokens is None or token is None or not token.kept:
+        return False
+    return (await config.tokens.instead_of(token)).value != token.value
+
+
+def _forget(config: RelayConfig, token: Token | None, failure: SessionFailure) -> bool:
+    """A token that was refused (RFC 4954 6: 535) is not used again; whether that is what happened."""
+    refused = failure.phase is Phase.AUTH and failure.reply is not None and failure.reply.code == 535
+    if refused and config.tokens is not None and token is not None:
+        config.tokens.forget(token)
+        return True
+    return False
+
+
+class _Opening:
+    """One connection on its way to a session."""
+
+    def __init__(
+        self,
+        config: RelayConfig,
+        context: RelayContext | None,
+        timeouts: Timeouts,
+        ehlo_name: str,
+        monotonic: Callable[[], float],
+        progress: Progress,
+    ) -> None:
+        self._config, self._context, self._timeouts = config, context, timeouts
+        self._ehlo_name, self._monotonic, self._progress = ehlo_name, monotonic, progress
+        self._timings: dict[str, float] = {}
+        progress.timings = self._timings
+        self._client: Any = None
+        self._mechanism = ""
+        self.token: Token | None = None  # the login was tried with
+
+    async def run(self) -> Session:
+        """Raises SessionFailure; then nothing is left open."""
+        try:
+            await self._connect(await self._dial())
+            await self._ehlo()
+            if self._config.tls is Tls.STARTTLS:
+                await self._start_tls()
+                await self._ehlo()
+            await self._authenticate()
+            # no await from AUTH's reply to here: nothing may arrive between it and the swap
+            return self._take_over()
+        except BaseException:
+            if self._client is not None:
+                with contextlib.suppress(Exception):
+                    self._client.close()
+            raise
+
+    @contextlib.contextmanager
+    def _step(self, phase: Phase, name: str = "") -> Iterator[None]:
+        name = name or phase.value
+        self._progress.step, began = name, self._monotonic()
+        try:
+            yield
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            raise _failure(phase, error, self._config) from error
+        finally:
+            self._timings[name] = self._timings.get(name, 0.0) + (self._monotonic() - began) * 1000
+
+    async def _dial(self) -> socket.socket:
+        host, port, seconds = self._config.host, self._config.port, self._timeouts.connect
+        with self._step(Phase.CONNECT, "dns"):
+            addresses = await resolve(host, port, seconds)
+        self._progress.details["dns"] = ", ".join(dict.fromkeys(map(str, addresses)))
+        with self._step(Phase.CONNECT):
+            connected = await dial(addresses, port, seconds)
+        peer = connected.getpeername()
+        self._progress.details["connect"] = f"{peer[0]} port {peer[1]}"
+        return connected
+
+    async def _connect(self, connected: socket.socket) -> None:
+        """The greeting, and before it the handshake of implicit TLS."""
+        implicit = self._config.tls is Tls.IMPLICIT
+        self._client = aiosmtplib.SMTP(
+            hostname=self._config.host,
+            sock=connected,
+            local_hostname=self._ehlo_name,
+            use_tls=implicit,
+            start_tls=False,  # its default is opportunistic; STARTTLS is demanded below instead
+            tls_context=self._context,
+            timeout=self._timeouts.greeting,
         )
-    await client.starttls()
+        began = self._monotonic()
+        with self._step(Phase.TLS if implicit else Phase.GREETING):
+            response = await self._client.connect()  # from here on the socket is the loop's, which closes it
+        self._progress.details["greeting"] = " ".join(_texts(response.message))
+        if implicit:
+            self._secured()
+            done = getattr(self._progress.tls, "completed", None) or self._monotonic()
+            self._timings["greeting"] = (self._monotonic() - done) * 1000
+            self._timings["tls"] = (done - began) * 1000
 
+    def _secured(self) -> None:
+        self._progress.tls = self._client.transport.get_extra_info("ssl_object")
 
-async def _authenticate(client: aiosmtplib.SMTP, config: RelayConfig) -> str:
-    """Log in with the first mechanism of the preset that the relay announces; never with a second one."""
-    if not config.user:
-        return ""
-    offered = {method.upper() for method in client.server_auth_methods}
-    mechanism = next((each for each in config.auth if each in offered), None)
-    if mechanism is None:
-        detail = f"{config.host} offers AUTH {' '.join(sorted(offered)) or 'nothing'}, wanted {' '.join(config.auth)}"
-        raise SessionFailure(Phase.AUTH, failure=Failure.CAPABILITY, detail=detail)
-    login = {"PLAIN": client.auth_plain, "LOGIN": client.auth_login, "CRAM-MD5": client.auth_crammd5}[mechanism]
-    await login(config.user, config.secret.get_secret_value())
-    return mechanism
-
-
-def _take_over(
-    client: aiosmtplib.SMTP, config: RelayConfig, mechanism: str, timings: dict[str, float], now: float
-) -> Session:
-    transport: Any = client.transport
-    protocol: Any = client.protocol
-    left = bytes(getattr(protocol, "_buffer", b""))
-    if transport is None or transport.is_closing() or left:
-        # a 421 in the same segment as the 235, or the connection is gone already
-        reply = _parse_left(left)
-        raise SessionFailure(
-            Phase.AUTH, reply=reply, failure=None if reply else Failure.LOST, detail="closed after AUTH"
+    async def _ehlo(self) -> None:
+        with self._step(Phase.EHLO):
+            await self._client.ehlo()
+        self._progress.details["ehlo"] = ", ".join(
+            f"{name} {value}".strip().upper() for name, value in self._client.esmtp_extensions.items()
         )
-    capabilities = {name.lower(): value.strip() for name, value in client.esmtp_extensions.items()}
-    conversation = Conversation(transport)
-    transport.set_protocol(conversation)
-    tls = transport.get_extra_info("ssl_object")
-    words = f"{config.host}:{config.port} {tls.version() if tls else 'no TLS'}"
-    if mechanism:
-        words += f" AUTH {mechanism}"
-    return Session(conversation, capabilities, words, now, timings=timings)
+
+    async def _start_tls(self) -> None:
+        """RFC 3207. What came in clear behind the reply is dropped by aiosmtplib, and EHLO is said anew (4.2)."""
+        if not self._client.supports_extension("starttls"):
+            detail = f"{self._config.host} does not offer STARTTLS; nothing was sent"
+            raise SessionFailure(Phase.TLS, failure=Failure.TLS, detail=detail, cause=Cause.NO_STARTTLS)
+        with self._step(Phase.TLS):
+            await self._client.starttls()
+        self._secured()
+
+    # --- login -------------------------------------------------------------------------------------------------------
+
+    async def _authenticate(self) -> None:
+        """Log in with the first mechanism of the relay's list that it announces; never with a second one."""
+        config = self._config
+        if not config.user:
+            return
+        with self._step(Phase.AUTH):
+            self._mechanism = self._choose()
+            secret = config.secret.get_secret_value()
+            if config.tokens is not None:
+                self.token = await config.tokens.current()
+                secret = self.token.value
+            await self._converse(MECHANISMS[self._mechanism](config.user, secret), secret)
+
+    def _choose(self) -> str:
+        offered = {method.upper() for method in self._client.server_auth_methods}
+        mechanism = next((each for each in self._config.auth if each in offered), None)
+        if mechanism is None:
+            wanted = " ".join(self._config.auth)
+            detail = f"{self._config.host} offers AUTH {' '.join(sorted(offered)) or 'nothing'}, wanted {wanted}"
+            raise SessionFailure(Phase.AUTH, failure=Failure.CAPABILITY, detail=detail, cause=Cause.NO_MECHANISM)
+        return mechanism
+
+    async def _converse(self, dialogue: Dialogue, secret: str) -> None:
+        """RFC 4954 4: each 334 is answered with the dialogue's next line, until another reply ends it."""
+        hidden, because = [secret], ""
+        line = next(dialogue)
+        while True:
+            hidden.append(line.decode().removeprefix(f"AUTH {self._mechanism}").strip())
+            response = await self._client.execute_command(line)
+            if response.code != 334:
+                break
+            because = refused_because(response.message)
+            try:
+                line = dialogue.send(response.message)
+            except StopIteration:
+                raise ValueError("the relay asks for more than the mechanism has to say") from None
+        if response.code == 235:
+            return
+        reply = _reply(response.code, response.message, tuple(hidden))
+        detail = without_secrets(because, tuple(hidden)) if self.token is not None else ""
+        raise SessionFailure(Phase.AUTH, reply=reply, detail=detail, mechanism=self._mechanism)
+
+    # --- the swap ----------------------------------------------------------------------------------------------------
+
+    def _take_over(self) -> Session:
+        client, config = self._client, self._config
+        transport, protocol = client.transport, client.protocol
+        left = bytes(getattr(protocol, "_buffer", b""))
+        if transport is None or transport.is_closing() or left:
+            # a 421 in the same segment as the 235, or the connection is gone already
+            reply = _parse_left(left)
+            failure = None if reply else Failure.LOST
+            raise SessionFailure(Phase.AUTH, reply=reply, failure=failure, detail="closed after AUTH")
+        capabilities = {name.lower(): value.strip() for name, value in client.esmtp_extensions.items()}
+        conversation = Conversation(transport)
+        transport.set_protocol(conversation)
+        tls = transport.get_extra_info("ssl_object")
+        if self._context is not None and tls is not None:
+            self._context.keep(tls)
+        words = f"{config.host}:{config.port} {tls.version() if tls else 'no TLS'}"
+        if self._mechanism:
+            words += f" AUTH {self._mechanism}"
+            self._progress.details["auth"] = f"{self._mechanism} as {config.user}"
+        return Session(conversation, capabilities, words, self._monotonic(), timings=dict(self._timings))
 
 
 def _parse_left(left: bytes) -> Reply | None:
@@ -191,26 +310,52 @@ def _parse_left(left: bytes) -> Reply | None:
     return make_reply(int(line[:3]), [decode(line[4:])]) if line[:3].isdigit() else None
 
 
+# --- what aiosmtplib raised, in our words -----------------------------------------------------------------------------
+
+
 def _failure(phase: Phase, error: Exception, config: RelayConfig) -> SessionFailure:
-    """What aiosmtplib raised, in our words. Order matters: its timeouts are also connection errors."""
-    detail = str(error)[:300].replace(config.secret.get_secret_value() or "\0", "[secret]")
-    if isinstance(error, SessionFailure):
-        return error
+    """Order matters: aiosmtplib's timeouts are also connection errors, and an SSLError is an OSError."""
+    if _at_greeting(error):
+        phase = Phase.GREETING
     if isinstance(error, aiosmtplib.SMTPResponseException):
-        greeting = phase is Phase.CONNECT
-        text = error.message.encode("utf-8", "surrogateescape")
-        return SessionFailure(
-            Phase.GREETING if greeting else phase, reply=make_reply(error.code, decode(text).splitlines())
-        )
-    cause = error.__cause__ or error
-    if isinstance(cause, ssl.SSLError | ssl.CertificateError):
-        return SessionFailure(Phase.TLS, failure=Failure.TLS, detail=f"{cause}")
-    if isinstance(cause, socket.gaierror):
-        return SessionFailure(Phase.CONNECT, failure=Failure.DNS, detail=f"{config.host}: {cause.strerror}")
-    if isinstance(error, TimeoutError | asyncio.TimeoutError | aiosmtplib.SMTPTimeoutError):
-        return SessionFailure(phase, failure=Failure.TIMEOUT, detail=detail)
-    if isinstance(error, aiosmtplib.SMTPConnectError) and isinstance(cause, OSError):
-        return SessionFailure(phase, failure=Failure.REFUSED, detail=f"{config.host}:{config.port}: {cause}")
-    if isinstance(error, aiosmtplib.SMTPServerDisconnected | ConnectionError):
-        return SessionFailure(phase, failure=Failure.LOST, detail=detail)
+        return _of_response(phase, error, config)
+    origin = error.__cause__ or error
+    # asyncio gives a reset no words, and aiosmtplib would tell of a port that it does not know
+    words = (str(origin) or "the connection was closed") if isinstance(origin, ConnectionError) else str(error)
+    detail = without_secrets(words, (config.secret.get_secret_value(),))[:300]
+    if isinstance(origin, ssl.SSLError):
+        return SessionFailure(Phase.TLS, failure=Failure.TLS, detail=words_of(origin), cause=cause_of(origin))
+    if isinstance(error, TimeoutError | aiosmtplib.SMTPTimeoutError):
+        cause = Cause.SILENT if phase is Phase.GREETING else None
+        return SessionFailure(phase, failure=Failure.TIMEOUT, detail=detail, cause=cause)
+    if isinstance(error, ConnectionError | OSError):
+        cause = Cause.TLS_BROKEN_OFF if phase is Phase.TLS else None
+        return SessionFailure(phase, failure=Failure.LOST, detail=detail, cause=cause)
     return SessionFailure(phase, failure=Failure.PROTOCOL, detail=detail)
+
+
+def _at_greeting(error: Exception) -> bool:
+    """Whether `connect` failed after its handshake: then its cause is what reading the 220 raised, not the loop's."""
+    read = aiosmtplib.SMTPServerDisconnected | aiosmtplib.SMTPTimeoutError
+    return isinstance(error, aiosmtplib.SMTPConnectResponseError) or (
+        isinstance(error, aiosmtplib.SMTPConnectError) and isinstance(error.__cause__, read)
+    )
+
+
+def _of_response(phase: Phase, error: aiosmtplib.SMTPResponseException, config: RelayConfig) -> SessionFailure:
+    reply = _reply(error.code, error.message, (config.secret.get_secret_value(),))
+    if 200 <= error.code < 600:
+        cause = Cause.STARTTLS_REFUSED if phase is Phase.TLS else None
+        return SessionFailure(phase, reply=reply, cause=cause)
+    # aiosmtplib's -1, or digits that no reply has
+    failure = Failure.TLS if phase is Phase.TLS else Failure.PROTOCOL
+    return SessionFailure(phase, failure=failure, detail=reply.text[:300], cause=Cause.NO_SMTP)
+
+
+def _texts(message: str) -> list[str]:
+    """The lines of a reply as aiosmtplib has them: UTF-8, else with their octets kept aside."""
+    return [decode(line) for line in message.encode("utf-8", "surrogateescape").splitlines()]
+
+
+def _reply(code: int, message: str, hidden: tuple[str, ...]) -> Reply:
+    return make_reply(code, [without_secrets(text, hidden) for text in _texts(message)])

@@ -6,6 +6,7 @@ by a fresh one.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +17,14 @@ from service.relay.session import Session, SessionFailure, Timeouts
 from service.relay.transaction import Transaction
 
 _LAST_QUIT = 0.5  # seconds for the reply to QUIT when the process stops
+_STILL_OPEN = 5.0  # seconds after its last reply for which a session is taken to be open without asking
+_NO_CHUNKS = (
+    500,
+    501,
+    502,
+    503,
+    504,
+)  # RFC 5321 4.2.4: what a relay says to a command that it offered and does not know
 _BROKEN_DIALOGUE = (500, 502, 503)  # RFC 5321 4.2.4, 4.3.2: the commands came in an order that the relay did not follow
 
 
@@ -36,6 +45,7 @@ class Owner(Protocol):
     lifetime: float
     max_messages: int
     pipelining: Pipelining
+    chunking: bool
 
     async def connect(self) -> Session:
         """A fresh session. Raises SessionFailure."""
@@ -48,6 +58,12 @@ class Owner(Protocol):
 
     def desynced(self) -> None:
         """Replies and commands of a session no longer fit."""
+
+    def unchunked(self) -> None:
+        """The relay offered CHUNKING and refuses BDAT."""
+
+    def keeps(self) -> bool:
+        """Whether a session that is not used shall stay open."""
 
     def finished(self, slot: "Slot") -> None:
         """The slot is free again."""
@@ -70,7 +86,9 @@ class Slot:
         self._job: Job | None = None
         self._given = asyncio.Event()
         self._stopping = False
+        self.warming = False  # a session is being opened before there is mail for it
         self.session: Session | None = None
+        self._heard = 0.0  # monotonic seconds: the last reply on it
         self.busy = False
         self.task = asyncio.create_task(self._work())
 
@@ -79,6 +97,16 @@ class Slot:
         self.busy = True
         self._job = job
         self._given.set()
+
+    def warm(self) -> None:
+        """Have a session open when the next job comes."""
+        self.warming = True
+        self._given.set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether its session could take a message now."""
+        return self.session is not None and self.session.conversation.usable
 
     async def _work(self) -> None:
         while not self._stopping:
@@ -90,21 +118,38 @@ class Slot:
                 await self._carry(job)
                 self.busy = False
                 self._owner.finished(self)
+            elif self.warming:
+                await self._warm()
+                self.warming = False
+
+    async def _warm(self) -> None:
+        """Without a message that pays for it: what goes wrong here is known to the relay's condition, or comes again."""
+        with contextlib.suppress(SessionFailure):
+            await self._ready()
 
     async def _wait(self) -> bool:
-        """Wait for a job; an idle session is ended with QUIT. False: nothing to do yet."""
+        """Wait for a job; an idle session is ended with QUIT, or kept by NOOP. False: nothing to do yet."""
         if self._given.is_set():
             return True
-        if self.session is None:
+        if (session := self.session) is None:
             await self._given.wait()
             return True
         try:
             async with asyncio.timeout(self._owner.idle_timeout):
                 await self._given.wait()
         except TimeoutError:
-            await self._quit()
+            await (self._keep(session) if self._owner.keeps() else self._quit())
             return False
         return True
+
+    async def _keep(self, session: Session) -> None:
+        """NOOP (RFC 5321 4.1.1.9), so that the relay doesn't take the session for forgotten; a worn one is opened anew."""
+        if self._worn(session) or not session.conversation.usable:
+            await self._warm()
+        elif await session.conversation.noop(self._owner.timeouts.command):
+            self._heard = self._owner.monotonic()
+        else:
+            await self._quit()
 
     # --- one delivery, and those that follow it without a pause ------------------------------------------------------
 
@@ -131,14 +176,18 @@ class Slot:
             detail = f"{type(error).__name__}: {error}"
             _tell(job, RecipientResult(Phase.CONNECT, failure=Failure.INTERNAL, detail=detail))
             return None
-        transaction = self._transaction(session, job)
+        transaction = self._transaction(session, job, chunking=self._owner.chunking and self._lives())
         if not transaction.fits():
             job.done(transaction.report())
             return None
         transaction.begin()
         return _Opened(job, session, transaction)
 
-    def _transaction(self, session: Session, job: Job) -> Transaction:
+    def _lives(self) -> bool:
+        """Whether the session was heard of just now. What goes whole to one that was closed long ago would be in doubt."""
+        return self._owner.monotonic() - self._heard < _STILL_OPEN
+
+    def _transaction(self, session: Session, job: Job, *, chunking: bool = False) -> Transaction:
         owner = self._owner
         return Transaction(
             session.conversation,
@@ -147,6 +196,7 @@ class Slot:
             owner.timeouts,
             pipelining=owner.pipelining >= Pipelining.ENVELOPE,
             monotonic=owner.monotonic,
+            chunking=chunking,
         )
 
     async def _finish(self, opened: _Opened) -> tuple[_Opened | None, Job | None]:
@@ -206,11 +256,14 @@ class Slot:
             job.again = True
             return job
         session.served += 1
+        self._heard = self._owner.monotonic()
         report.session = f"{session.words}, message {session.served}"
         report.served, report.renew = session.served, session.renew
         if session.served == 1:
             report.timings = {**session.timings, **report.timings}
-        if any(map(_out_of_step, report.results)):
+        if opened.transaction.whole and any(map(_not_by_chunk, report.results)):
+            self._owner.unchunked()
+        elif any(map(_out_of_step, report.results)):
             self._owner.desynced()
         job.done(report)
         return None
@@ -224,6 +277,7 @@ class Slot:
                 return session
             await self._quit()
         self.session = session = await self._owner.connect()
+        self._heard = self._owner.monotonic()
         return session
 
     def _worn(self, session: Session) -> bool:
@@ -265,8 +319,6 @@ def _tell(job: Job, result: RecipientResult) -> None:
 
 def _stale(report: Report) -> bool:
     """Whether a reused connection turned out to be closed before anything of the message was said about."""
-    if report.content_started:
-        return False
     first = report.results[0]
     closing = first.reply is not None and first.reply.code == 421
     return first.phase is Phase.MAIL and (closing or first.failure is Failure.LOST)
@@ -276,3 +328,7 @@ def _out_of_step(result: RecipientResult) -> bool:
     if result.reply is not None:
         return result.reply.code in _BROKEN_DIALOGUE and result.phase is not Phase.DOT
     return result.failure is Failure.PROTOCOL
+
+
+def _not_by_chunk(result: RecipientResult) -> bool:
+    return result.phase is Phase.DOT and result.reply is not None and result.reply.code in _NO_CHUNKS

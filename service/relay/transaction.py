@@ -8,15 +8,15 @@ the transport the content counts as started: without a reply it is in doubt. Thi
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from service.mail.outcome import Failure, Phase
 from service.mail.reply import Reply
+from service.relay.commands import DATA, mail_command, rcpt_commands, whole_content
+from service.relay.content import BLOCK, has_bare_line_end, wire_blocks
 from service.relay.conversation import Conversation, Lost
 from service.relay.port import Outgoing, RecipientResult, Report
-
-BLOCK = 64 * 1024  # octets handed to the transport at once; more gives no back-pressure over TLS
 
 
 class Transaction:
@@ -34,11 +34,13 @@ class Transaction:
         *,
         pipelining: bool,
         monotonic: Callable[[], float],
+        chunking: bool = False,
     ) -> None:
         self.outgoing = outgoing
         self._conversation, self._timeouts, self._monotonic = conversation, timeouts, monotonic
         self._capabilities = capabilities
         self._pipelining = pipelining and "pipelining" in capabilities
+        self.whole = chunking and self._pipelining and "chunking" in capabilities and _is_small(outgoing)
         self._results: list[RecipientResult | None] = [None] * len(outgoing.envelope.forward_paths)
         self._open = len(self._results)  # forward-paths without a result
         self._phase = Phase.MAIL
@@ -57,11 +59,22 @@ class Transaction:
         return problem is None
 
     def begin(self) -> None:
-        """Hand over the envelope, or its first command."""
+        """Hand over the envelope, or its first command; or everything, when a small content can go as one chunk."""
         try:
-            self._conversation.write(self.opening())
+            if self.whole:
+                self._begin_whole()
+            else:
+                self._conversation.write(self.opening())
         except Lost as lost:
             self._rest(lost.failure, lost.detail)
+
+    def _begin_whole(self) -> None:
+        """Unlike DATA, BDAT may stand in a group with its content (RFC 3030 4.2): one round trip for all of it."""
+        self._check_lease()
+        self.mail_started = self.content_started = True
+        self._began = self._monotonic()
+        envelope = self._mail_command() + b"".join(self._rcpt_commands())
+        self._conversation.write(envelope + whole_content(self.outgoing.content))
 
     def opening(self) -> bytes:
         """What `begin` writes, for the caller to write; from here on the transaction is under way."""
@@ -69,14 +82,22 @@ class Transaction:
         self._began = self._monotonic()
         if not self._pipelining:
             return self._mail_command()
-        paths = self.outgoing.envelope.forward_paths
-        return b"".join([self._mail_command(), *(b"RCPT TO:<%s>\r\n" % path.encode() for path in paths), b"DATA\r\n"])
+        return self._mail_command() + b"".join(self._rcpt_commands()) + DATA
+
+    def _mail_command(self) -> bytes:
+        return mail_command(self.outgoing.envelope, self._capabilities)
+
+    def _rcpt_commands(self) -> Iterator[bytes]:
+        return rcpt_commands(self.outgoing.envelope, self._capabilities)
 
     async def envelope(self) -> bool:
         """Read the replies to the envelope. True: the content may go, to at least one forward-path."""
         if not self._open:
             return False
-        step = self._replies_in_order() if self._pipelining else self._step_by_step()
+        if self.whole:
+            step = self._replies_to_whole()
+        else:
+            step = self._replies_in_order() if self._pipelining else self._step_by_step()
         return bool(await self._guarded(step))
 
     async def content(self, follow: Callable[[], "Transaction | None"]) -> "Transaction | None":
@@ -144,26 +165,9 @@ class Transaction:
 
     # --- envelope ----------------------------------------------------------------------------------------------------
 
-    def _mail_command(self) -> bytes:
-        envelope = self.outgoing.envelope
-        command = f"MAIL FROM:<{envelope.reverse_path}>"
-        if "size" in self._capabilities:
-            command += f" SIZE={envelope.size}"  # RFC 1870
-        if envelope.smtputf8:
-            command += " SMTPUTF8 BODY=8BITMIME"  # RFC 6531 3.4, RFC 6152
-        return command.encode() + b"\r\n"
-
     async def _replies_in_order(self) -> bool:
         """RFC 2920 3.1: the replies to MAIL, all RCPT and DATA come in order."""
-        mail = await self._reply()
-        if not mail.positive:
-            # the first refusal decides; what follows (503s, 554 no valid recipients) is read and ignored
-            self._reply_for_rest(Phase.MAIL, mail)
-        self._phase = Phase.RCPT
-        for index in range(len(self._results)):
-            reply = await self._reply()
-            if mail.positive and not reply.positive:
-                self._decide(index, RecipientResult(Phase.RCPT, reply))
+        mail = await self._replies_to_envelope()
         self._phase = Phase.DATA
         data = await self._reply(self._timeouts.data)
         if self._open:
@@ -176,14 +180,37 @@ class Transaction:
             await self._reset()  # MAIL was taken: another one would be a nested MAIL command
         return False
 
+    async def _replies_to_whole(self) -> bool:
+        """The replies to MAIL, all RCPT and BDAT. A refused chunk leaves the transaction open (RFC 3030 2)."""
+        mail = await self._replies_to_envelope()
+        self._phase = Phase.DOT
+        chunk = await self._reply(self._timeouts.dot)
+        self._reply_for_rest(Phase.DOT, chunk)
+        if mail.positive and not chunk.positive and chunk.code != 421:
+            await self._reset()
+        return False
+
+    async def _replies_to_envelope(self) -> Reply:
+        """Read those to MAIL, which is answered, and to all RCPT; whoever is refused has a result."""
+        mail = await self._reply()
+        if not mail.positive:
+            # the first refusal decides; what follows (503s, 554 no valid recipients) is read and ignored
+            self._reply_for_rest(Phase.MAIL, mail)
+        self._phase = Phase.RCPT
+        for index in range(len(self._results)):
+            reply = await self._reply()
+            if mail.positive and not reply.positive:
+                self._decide(index, RecipientResult(Phase.RCPT, reply))
+        return mail
+
     async def _step_by_step(self) -> bool:
         mail = await self._reply()
         if not mail.positive:
             self._reply_for_rest(Phase.MAIL, mail)
             return False
         self._phase = Phase.RCPT
-        for index, path in enumerate(self.outgoing.envelope.forward_paths):
-            self._conversation.write(b"RCPT TO:<%s>\r\n" % path.encode())
+        for index, command in enumerate(self._rcpt_commands()):
+            self._conversation.write(command)
             reply = await self._reply()
             if not reply.positive:
                 self._decide(index, RecipientResult(Phase.RCPT, reply))
@@ -191,7 +218,7 @@ class Transaction:
             await self._reset()
             return False
         self._phase = Phase.DATA
-        self._conversation.write(b"DATA\r\n")
+        self._conversation.write(DATA)
         return await self._data_answered(await self._reply(self._timeouts.data))
 
     async def _data_answered(self, reply: Reply) -> bool:
@@ -228,14 +255,15 @@ class Transaction:
         self._phase = Phase.CONTENT
         if outgoing.on_content is not None:
             await outgoing.on_content()
-        if outgoing.may_proceed is not None and not outgoing.may_proceed():
-            # dropping the connection is the only way to abandon after 354: a lone dot would deliver an empty mail
-            self._conversation.abort()
-            raise Lost(Failure.SHUTDOWN, "the lease was lost before the content")
+        self._check_lease()
         *blocks, last = wire_blocks(outgoing.content)
         for block in blocks:
             self._conversation.write(block)
             await self._conversation.drained(self._within(self._timeouts.block))
+            if self._interrupted():
+                return False
+        if self._interrupted():
+            return False
         self.content_started = True
         self._phase = Phase.DOT
         self._conversation.write(last + following())
@@ -245,25 +273,32 @@ class Transaction:
             self._conversation.abort()
         return True
 
+    def _interrupted(self) -> bool:
+        """Whether the relay spoke before the final dot, as it may to close the channel (RFC 5321 3.8). Raises Lost.
 
-def wire_blocks(segments: Sequence[bytes]) -> Iterator[bytes]:
-    """Dot-stuffed content (RFC 5321 4.5.2) with the final dot, in blocks; the last block holds the whole final dot."""
-    pending = bytearray()
-    line_start = True
-    for segment in segments:
-        stuffed = segment.replace(b"\r\n.", b"\r\n..") if b"\n." in segment else segment
-        if line_start and stuffed.startswith(b"."):
-            stuffed = b"." + stuffed
-        line_start = segment.endswith(b"\r\n")
-        if len(pending) + len(stuffed) <= BLOCK:
-            pending += stuffed
-            continue
-        for at in range(0, len(stuffed), BLOCK):
-            if pending:
-                yield bytes(pending)
-            pending = bytearray(stuffed[at : at + BLOCK])
-    pending += b".\r\n" if line_start else b"\r\n.\r\n"
-    yield bytes(pending)
+        It is no answer to a dot that it has not seen: a refusal decides, anything else means that replies and commands
+        no longer fit. Dropping the connection is the only way to abandon the content.
+        """
+        reply = self._conversation.unasked()
+        if reply is None:
+            return False
+        self._conversation.abort()
+        if reply.code < 400:
+            raise Lost(Failure.PROTOCOL, f"a reply before the final dot: {reply}")
+        self._reply_for_rest(Phase.CONTENT, reply)
+        return True
+
+    def _check_lease(self) -> None:
+        if self.outgoing.may_proceed is not None and not self.outgoing.may_proceed():
+            # dropping the connection is the only way to abandon after 354: a lone dot would deliver an empty mail
+            self._conversation.abort()
+            raise Lost(Failure.SHUTDOWN, "the lease was lost before the content")
+
+
+def _is_small(outgoing: Outgoing) -> bool:
+    """Whether envelope and content fit in one write, and nothing has to be written down between them."""
+    paths = outgoing.envelope.forward_paths
+    return outgoing.on_content is None and outgoing.envelope.size + 1024 * (len(paths) + 1) <= BLOCK
 
 
 def _unfit(outgoing: Outgoing) -> tuple[Failure, str] | None:
@@ -272,8 +307,6 @@ def _unfit(outgoing: Outgoing) -> tuple[Failure, str] | None:
     for path in (envelope.reverse_path, *envelope.forward_paths):
         if not path.isprintable() or " " in path or "<" in path or ">" in path:
             return Failure.INTERNAL, "an address that is not fit for the wire"
-    for segment in outgoing.content:
-        ends = segment.count(b"\r\n")
-        if segment.count(b"\n") != ends or segment.count(b"\r") != ends:
-            return Failure.INTERNAL, "a bare CR or LF in the content"
+    if any(map(has_bare_line_end, outgoing.content)):
+        return Failure.INTERNAL, "a bare CR or LF in the content"
     return None

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from service.clock import Clock
-from service.errors import PostroomError, SenderNotAccepted
+from service.errors import PostroomError, RelayNotFound, SenderNotAccepted
 from service.mail.envelope import Envelope
 from service.mail.lifecycle import Event
 from service.mail.outcome import Failure, Phase, Scope, Verdict
@@ -21,6 +21,7 @@ from service.mail.route import Route
 from service.mail.seal import Sealed, seal
 from service.relay.port import Outgoing, RecipientResult, Relay, Relays, Report
 from service.settings import Settings
+from service.spool.avoided import Avoided
 from service.spool.due import DueLanes, share
 from service.spool.health import Readiness
 from service.spool.holds import Holds
@@ -60,7 +61,7 @@ class Dispatcher:
         self._lease_until = 0.0  # monotonic seconds: the last heartbeat's lease
         self._asked: Sequence[Want] = ()  # in the claim under way
         self._taken: dict[str, dict[int, int]] = {}  # and the lanes of their routes
-        self._holds = Holds()
+        self._holds, self._avoided = Holds(), Avoided()
         self._look_at = 0.0  # monotonic seconds: when the store is asked for its routes again
         self._draining = False
         signals.on_queued(self._queued)
@@ -124,29 +125,43 @@ class Dispatcher:
         slots = {name: relay.free(now) for name, relay in relays.items()}
         room = {name: slots[name] + relay.ahead(now) for name, relay in relays.items()}
         room = {name: count for name, count in room.items() if count > 0}
-        if not room:
+        urgent = self._lanes.urgent(now)
+        spare = {name: 1 for name, relay in relays.items() if urgent and name not in room and relay.spare(now)}
+        if not room and not spare:
             return []
-        candidates = {route: self._candidates(route) for route in self._lanes.routes(now)}
-        open_relays = [(route, self._open_relays(route, names, room, now)) for route, names in candidates.items()]
+        candidates = {route: self._candidates(route) for route in (self._lanes.routes(now) if room else urgent)}
+        shared = self._shared(room, candidates, now)
+        served = {want.route for want in shared}
+        unserved = {route: candidates[route] for route in urgent if route not in served}
+        shared += [replace(want, least=HIGH) for want in self._shared(spare, unserved, now)]
         wants = [
-            self._want(want, relays[want.relay], slots[want.relay], candidates[want.route], now)
-            for want in share(room, [(route, names) for route, names in open_relays if names])
+            self._want(want, relays[want.relay], slots[want.relay], candidates[want.route], now) for want in shared
         ]
         if not peek:
             self._asked, self._taken = wants, {}
+            self._lanes.next_turn()
             for want in wants:
                 lanes = self._lanes.take(want.route, now, want.least)
                 self._taken[want.route] = self._taken.get(want.route, {}) | lanes
         return wants
 
+    def _shared(self, room: Mapping[str, int], candidates: Mapping[str, Sequence[str]], now: int) -> list[Want]:
+        """The room of the relays, spread over routes that they may carry now."""
+        if not room:
+            return []
+        found = [(route, self._open_relays(route, names, room, now)) for route, names in candidates.items()]
+        return share(room, [(route, names) for route, names in found if names])
+
     def _candidates(self, route: str) -> list[str]:
         parsed = Route.parse(route)
-        return [relay.name for relay in self._relays.candidates(parsed.sender, parsed.relay or None)]
+        candidates = self._relays.candidates(parsed.sender, parsed.relay or None, parsed.needs)
+        return [relay.name for relay in candidates]
 
     def _open_relays(self, route: str, names: Sequence[str], room: Mapping[str, int], now: int) -> list[str]:
-        """Those with room whose quotas let the most urgent mail of the route go."""
+        """Those with room whose quotas let the most urgent mail of the route go; a sticky one is waited for."""
         urgency = self._lanes.urgency(route, now)
-        return [name for name in names if name in room and not self._holds.held(name, urgency, now)]
+        names = [name for name in names if not self._holds.held(name, urgency, now)]
+        return [name for name in self._relays.preferred(self._avoided.last(names, now), now) if name in room]
 
     def _want(self, want: Want, relay: Relay, slots: int, candidates: Sequence[str], now: int) -> Want:
         want = replace(want, slots=slots, sealed_as=relay.rule.id)
@@ -199,7 +214,10 @@ class Dispatcher:
 
     def _seal(self, delivery: Delivery, content: Sequence[bytes]) -> Sealed | Settlement:
         """The bytes for the wire; or how the delivery ends, because they can't be made."""
-        relay = self._relays.get(delivery.relay)
+        try:
+            relay = self._relays.get(delivery.relay)
+        except RelayNotFound:
+            return self._settler.all_alike(delivery, Event.NOT_STARTED, "relay-gone", f"{delivery.relay} {_GONE}")
         sender, ring, at = (delivery.envelope_from, delivery.from_email), self._signing.ring, delivery.dated_at
         try:
             sealed = seal(content, *sender, relay.rule, ring, at)
@@ -215,8 +233,10 @@ class Dispatcher:
     def _hand_over(self, delivery: Delivery, made: Sealed | Settlement, claimed: float) -> None:
         if isinstance(made, Settlement):
             self._spawn(self._commit(delivery, made))
-        else:
+        elif delivery.relay in self._relays.names() and self._relays.get(delivery.relay).rule.id == made.rule_id:
             self._send(delivery, made, claimed)
+        else:  # the configuration was changed while a thread sealed it
+            self._end(delivery, Event.NOT_STARTED, "relay-gone", f"{delivery.relay} {_GONE}")
 
     def _send(self, delivery: Delivery, sealed: Sealed, claimed: float) -> None:
         relay = self._relays.get(delivery.relay)
@@ -235,6 +255,7 @@ class Dispatcher:
                     tuple(recipient.email for recipient in delivery.recipients[: relay.max_recipients]),
                     sum(map(len, sealed.segments)),
                     delivery.smtputf8 or not sealed.envelope_from.isascii(),
+                    delivery.dsn,
                 ),
                 content=sealed.segments,
                 priority=delivery.priority,
@@ -250,6 +271,8 @@ class Dispatcher:
         results = [*report.results, *[_LEFT_OUT] * left_out]
         verdicts = judge_all(relay.policy, delivery, results, self._clock.now())
         until = self._blame(relay, delivery, verdicts, report)
+        relay.judged(verdicts)
+        self._avoided.learn(relay.name, report, verdicts, self._clock.now())
         settlement = self._settler.settle(delivery, replace(report, results=results), sealed, verdicts, until)
         self._count(delivery, settlement, report)
         self._spawn(self._commit(delivery, settlement, self._store.settle(settlement)))
@@ -266,6 +289,7 @@ class Dispatcher:
             elif verdict.alert == 1:
                 name = Log.ALERT_SENDER_MISMATCH if verdict.kind == "sender-mismatch" else Log.ALERT_REPLY
                 log.error(name, id=delivery.id, relay=relay.name, kind=verdict.kind, detail=text)
+                relay.alert(verdict.kind, text)
         return until
 
     def _end(self, delivery: Delivery, event: Event, kind: str, text: str) -> None:
@@ -329,6 +353,7 @@ class Dispatcher:
         task.add_done_callback(self._tasks.discard)
 
 
+_GONE = "is no longer the relay that this was to go by"
 _LEFT_OUT = RecipientResult(
     Phase.MAIL,
     failure=Failure.LEFT_OUT,

@@ -4,8 +4,9 @@ It only saves questions to the store. A lane that is wrongly here costs one empt
 found by the next look at `store.due_routes`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from service.mail.quota import HIGH
 from service.mail.route import Route
 from service.store.port import DueRoute, Want
 
@@ -15,6 +16,7 @@ class DueLanes:
 
     def __init__(self) -> None:
         self._due: dict[str, dict[int, int]] = {}
+        self._high: set[str] = set()  # routes with a lane of priority high
         self._turn = 0
 
     def add(self, route: str, priority: int, due_at: int) -> None:
@@ -23,6 +25,8 @@ class DueLanes:
         known = lanes.get(priority)
         if known is None or due_at < known:
             lanes[priority] = due_at
+            if priority == HIGH:
+                self._high.add(route)
 
     def learn(self, lanes: Iterable[DueRoute]) -> None:
         """What the store said. Lanes it didn't name stay: a hint may be newer than the answer."""
@@ -33,6 +37,10 @@ class DueLanes:
         """When the first lane is due (ms), of those that are due later than `after`; None when there is none."""
         times = (due_at for lanes in self._due.values() for due_at in lanes.values())
         return min((due_at for due_at in times if due_at > after), default=None)
+
+    def urgent(self, now: int) -> list[str]:
+        """Routes with mail of priority high due by `now`, turn by turn over accounts."""
+        return self._in_turn([route for route in self._high if self._due[route][HIGH] <= now])
 
     def urgency(self, route: str, now: int) -> int:
         """The most urgent priority that is due on a route."""
@@ -45,13 +53,18 @@ class DueLanes:
             due = [priority for priority, due_at in lanes.items() if due_at <= now]
             if due:
                 urgency[route] = min(due)
-        if len(urgency) < 2:
-            return list(urgency)
-        ordered = _round_robin(sorted(urgency))
-        self._turn += 1
+        return sorted(self._in_turn(urgency), key=urgency.__getitem__)  # stable: the turn stays within an urgency
+
+    def _in_turn(self, routes: Collection[str]) -> list[str]:
+        if len(routes) < 2:
+            return list(routes)
+        ordered = _round_robin(sorted(routes))
         turn = self._turn % len(ordered)
-        ordered = ordered[turn:] + ordered[:turn]
-        return sorted(ordered, key=urgency.__getitem__)  # stable: the turn stays within an urgency
+        return ordered[turn:] + ordered[:turn]
+
+    def next_turn(self) -> None:
+        """Another route comes first from here on: to be called once for each claim, not for each look."""
+        self._turn += 1
 
     def take(self, route: str, now: int, least: int = 2) -> dict[int, int]:
         """The route is being asked, down to priority `least`: forget its due lanes, and answer them.
@@ -60,6 +73,8 @@ class DueLanes:
         """
         lanes = self._due.pop(route, {})
         asked = {priority: due_at for priority, due_at in lanes.items() if due_at <= now and priority <= least}
+        if HIGH in asked:
+            self._high.discard(route)
         if len(asked) < len(lanes):
             self._due[route] = {priority: due_at for priority, due_at in lanes.items() if priority not in asked}
         return asked

@@ -12,11 +12,14 @@ from service.mail.lifecycle import PENDING
 from service.relay.port import Health, Relays
 from service.settings import Settings
 from service.spool.health import Readiness
+from service.spool.relays import RelayWatch
 from service.store.port import RescuePolicy, Store
 from service.telemetry import Log, Metrics, get_logger
 
 _BATCH = 500
 _RESCUE_EVERY, _EXPIRE_EVERY, _COUNT_EVERY, _PURGE_EVERY, _OFFERS_EVERY = 1.0, 1.0, 1.0, 30.0, 2.0  # seconds
+_SHOW_EVERY = 2.0  # seconds
+_WARM_EVERY = 1.0
 
 log = get_logger()
 
@@ -33,9 +36,10 @@ class Janitor:
         readiness: Readiness,
         metrics: Metrics,
         wake: Callable[[], None],
+        watch: RelayWatch,
     ) -> None:
         self._settings, self._clock, self._store, self._relays = settings, clock, store, relays
-        self._readiness, self._metrics, self._wake = readiness, metrics, wake
+        self._readiness, self._metrics, self._wake, self._watch = readiness, metrics, wake, watch
         self._policy = RescuePolicy(settings.in_doubt_delay, settings.max_in_doubt, settings.max_kills)
 
     async def run(self) -> None:
@@ -47,6 +51,8 @@ class Janitor:
                 (_COUNT_EVERY, self.count),
                 (_PURGE_EVERY, self._purge),
                 (_OFFERS_EVERY, self.exchange_offers),
+                (_SHOW_EVERY, self._watch.show),
+                (_WARM_EVERY, self.keep_warm),
             ):
                 group.create_task(self._repeat(every, work))
 
@@ -87,12 +93,17 @@ class Janitor:
     async def exchange_offers(self) -> None:
         """Tell the store what our sessions learnt of relays, and the relays what other processes' sessions did."""
         known = await self._store.offers()
-        for name in self._relays.names():
-            relay = self._relays.get(name)
+        for relay in [self._relays.get(name) for name in self._relays.names()]:
             if (offer := known.get(relay.endpoint)) is not None:
                 relay.told(offer)
             if relay.offer is not None and relay.offer != offer:
                 await self._store.learn_offer(relay.endpoint, relay.offer, self._clock.now())
+
+    async def keep_warm(self) -> None:
+        """Let the relays open the sessions that are to be open without mail."""
+        if self._settings.role != "api" and not self._readiness.draining and not self._readiness.held:
+            for name in self._relays.names():
+                self._relays.get(name).keep_warm()
 
     async def _purge(self) -> None:
         now, settings = self._clock.now(), self._settings
@@ -101,6 +112,7 @@ class Janitor:
             lambda: self._store.purge_content(now, now - int(settings.content_retention * 1000), _BATCH),
             lambda: self._store.purge_log(now - int(settings.log_retention * 1000), _BATCH),
             lambda: self._store.purge_keys(now, settings.idempotency_retention, _BATCH),
+            lambda: self._store.purge_relays(now, now - int(settings.log_retention * 1000), _BATCH),
         ):
             purged += await _drain(work)
         if purged:

@@ -1,7 +1,7 @@
 """From a submission to what is stored: a pipeline of small steps over one value, all before the 202.
 
 Recipients are merged and guarded, the suppression list is asked, the template rendered, the message composed and read
-again by the gate, and each relay that may carry it makes a trial seal, so that refusals are still 422. Nothing here
+again by the gate, and the relays are asked who may carry it (spool/plan), so that refusals are still 422. Nothing here
 writes; store.accept is the next step (spool/submit).
 """
 
@@ -16,28 +16,24 @@ from service.errors import (
     ComposeViolation,
     FieldProblem,
     FromNotAllowed,
-    NoRelayForMessage,
-    SenderNotAccepted,
     TemplateVariablesInvalid,
     ValidationFailed,
 )
 from service.mail.address import email_key
 from service.mail.compose import Composed, Notice, compose
 from service.mail.dataurls import embed_data_urls
-from service.mail.dkim import SIGNATURE_ROOM
 from service.mail.draft import Draft
 from service.mail.gate import inspect
 from service.mail.lifecycle import State
 from service.mail.lint import inline_doubts, lint_message
 from service.mail.render import Rendered, Template, TemplateSource
-from service.mail.route import Route
-from service.mail.seal import seal, signers
-from service.relay.port import Relay, Relays
+from service.relay.port import Relays
 from service.settings import Settings
 from service.spool.guard import Addressed, StagingGuard, may_carry, merge
+from service.spool.plan import Plan, plan
 from service.spool.signing import Signing
 from service.spool.templates import TemplateLibrary
-from service.spool.values import PRIORITIES, Caller, Prepared, Preview, RelayPlan, Submission
+from service.spool.values import PRIORITIES, Caller, Prepared, Preview, Submission
 from service.store.port import NewMessage, NewRecipient, Store
 from service.telemetry import Log, get_logger
 
@@ -111,9 +107,11 @@ class Preparer:
         except ValidationFailed as fault:
             raise _of_template(fault, submission) from None
         self._inspect(composed, id)
-        plan = self._plan(submission, composed, draft, notices)
-        message = self._message(submission, caller, content, composed, recipients, draft, now, id, notices)
-        return Preview(Prepared(message, tuple(notices) + composed.warnings), draft, plan)
+        to_serve = sum(each.state is State.QUEUED for each in recipients)
+        found = plan(self._relays, self._signing.ring, submission, composed, draft, to_serve)
+        notices += found.notices
+        message = self._message(submission, caller, content, composed, recipients, draft, now, id, notices, found)
+        return Preview(Prepared(message, tuple(notices) + composed.warnings), draft, found.able, found.refusals)
 
     def _check_sender(self, submission: Submission, caller: Caller) -> None:
         if not caller.from_allowed:
@@ -164,37 +162,6 @@ class Preparer:
             log.error(Log.ALERT_COMPOSE, id=id, detail=violation.detail)
             raise
 
-    def _plan(self, submission: Submission, composed: Composed, draft: Draft, notices: list[Notice]) -> list[RelayPlan]:
-        """A trial seal by each relay that may carry the message, best first; at least one must agree."""
-        from_, ring = draft.from_, self._signing.ring
-        candidates = self._relays.candidates(from_.email, submission.relay)
-        if submission.relay is not None and not candidates:
-            self._relays.get(submission.relay)  # raises RelayNotFound with a "did you mean"
-        plan: list[RelayPlan] = []
-        refusals: list[str] = []
-        sender_fault: SenderNotAccepted | None = None
-        for relay in candidates:
-            try:
-                sealed = seal(composed.segments, submission.envelope_from or from_.email, from_.email, relay.rule)
-            except SenderNotAccepted as fault:
-                sender_fault = sender_fault or fault
-                continue
-            keys = signers(ring, sealed.header_from, relay.rule, draft.date)
-            if not keys and relay.rule.dkim and ring.knows(sealed.header_from):
-                detail = f"by relay {relay.name} it goes unsigned: no key of POSTROOM_DKIM_FILE is valid at its date"
-                notices.append(Notice("#/from", "no_dkim_key", detail))
-            refusal = _incapable(relay, composed.size + len(keys) * SIGNATURE_ROOM, composed.smtputf8)
-            if refusal:
-                refusals.append(refusal)
-                continue
-            plan.append(RelayPlan(relay.name, sealed.envelope_from, sealed.rewritten, keys))
-        if plan:
-            return plan
-        if sender_fault and not refusals:
-            raise sender_fault
-        detail = "; ".join(refusals) or f"no configured relay may carry mail from {from_.email}"
-        raise NoRelayForMessage(detail, errors=[FieldProblem("#/from", NoRelayForMessage.code, detail)])
-
     def _message(
         self,
         submission: Submission,
@@ -206,13 +173,13 @@ class Preparer:
         now: int,
         id: str,
         notices: list[Notice],
+        found: Plan,
     ) -> NewMessage:
         due_at = max(now, submission.scheduled_at or 0)
         defaults = content.source
         ttl = submission.ttl or (defaults and defaults.ttl) or self._settings.default_ttl
         ttl = min(ttl, self._settings.max_ttl)
         priority = submission.priority or (defaults and defaults.priority) or "normal"
-        sender = submission.from_.email if self._relays.sender_decides() else ""
         return NewMessage(
             id=id,
             account=caller.account,
@@ -223,7 +190,7 @@ class Preparer:
             expires_at=due_at + int(ttl * 1000),
             priority=PRIORITIES[priority],
             delivery=submission.delivery,
-            route=Route(caller.account, submission.relay or "", "" if submission.relay else sender).key,
+            route=found.route(caller.account, submission, sender_decides=self._relays.sender_decides()).key,
             relay=submission.relay,
             from_email=submission.from_.email,
             envelope_from=submission.envelope_from or submission.from_.email,
@@ -233,6 +200,7 @@ class Preparer:
             tags=submission.tags,
             metadata=submission.metadata,
             smtputf8=composed.smtputf8,
+            dsn=submission.dsn,
             size=composed.size,
             content=composed.segments,
             recipients=recipients,
@@ -348,14 +316,6 @@ async def _compose(draft: Draft) -> Composed:
     if sum(len(each.content) for each in draft.attachments) + words * _WORDS_WEIGH > _THREAD_FROM:
         return await asyncio.to_thread(compose, draft)
     return compose(draft)
-
-
-def _incapable(relay: Relay, size: int, smtputf8: bool) -> str | None:
-    if relay.max_size is not None and size > relay.max_size:
-        return f"relay {relay.name} takes at most {relay.max_size} octets, the message has {size}"
-    if smtputf8 and relay.offer is not None and not relay.offer.smtputf8:
-        return f"relay {relay.name} does not offer SMTPUTF8 (RFC 6531), which an address of this message needs"
-    return None
 
 
 def header_fields(head: bytes) -> list[tuple[str, str]]:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.durations import Rate
-from service.errors import PostroomError
+from service.errors import FieldProblem, PostroomError
 from service.mail.address import Mailbox
 from service.mail.compose import Notice
 from service.mail.dkim_keys import DkimKey
 from service.mail.draft import Alternative, Attachment, Calendar, Draft
+from service.mail.envelope import Dsn
 from service.mail.lint import Finding
 from service.store.port import NewMessage
 
@@ -70,6 +71,7 @@ class Submission:
     in_reply_to: str | None = None
     references: tuple[str, ...] = ()
     auto_submitted: bool = True
+    dsn: Dsn | None = None  # without its id
     idempotency_key: str | None = None  # of an item in a batch
     fingerprint: bytes = b""  # of that item
 
@@ -107,6 +109,16 @@ class RelayPlan:
     envelope_from: str
     rewritten: bool
     keys: tuple[DkimKey, ...]  # that sign it
+    gap: bool = False  # its domain has keys, but none that is valid then
+
+
+@dataclass(frozen=True, slots=True)
+class RelayRefusal:
+    """A relay that may not carry the message, and every reason."""
+
+    relay: str
+    problems: tuple[FieldProblem, ...]
+    exact: bool = False  # something is against it that neither sender nor needs in the route tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,5 +128,6 @@ class Preview:
     prepared: Prepared
     draft: Draft
     plan: Sequence[RelayPlan]
+    refusals: Sequence[RelayRefusal] = ()
     headers: Sequence[tuple[str, str]] = ()
     findings: Sequence[Finding] = ()

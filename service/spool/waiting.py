@@ -49,13 +49,17 @@ class Look:
 
     def _by_relays(self, view: MessageView) -> HeldBy:
         """A relay that could take it now is waited for; else the one that goes on first tells until when."""
-        candidates = self.relays.candidates(view.from_email, Route.parse(view.route).relay or None)
+        route = Route.parse(view.route)
+        candidates = self.relays.candidates(route.sender or view.from_email, route.relay or None, route.needs)
         held: list[HeldBy] = []
         for relay in candidates:
             if (each := self._by_relay(relay, view.priority)) is None:
                 return HeldBy("connection", "waiting for a free connection")
             held.append(each)
         if not held:
+            if route.relay and route.relay not in self.relays.names():
+                words = f"relay {route.relay}, which the request named, is not configured"
+                return HeldBy("no_relay", words, route.relay)
             return HeldBy("no_relay", "no configured relay may carry this message")
         first = min(held, key=lambda each: (each.until is None, each.until or 0))
         return HeldBy(first.reason, "; ".join(each.words for each in held), first.relay, first.quota, first.until)
@@ -88,7 +92,7 @@ async def look(store: Store, relays: Relays, now: int, views: Sequence[MessageVi
 async def quotas_of(store: Store, relays: Relays, now: int) -> Mapping[str, Sequence[QuotaUse]]:
     """By relay, how much of the quotas of its account is taken."""
     used: dict[str, Sequence[QuotaUse]] = {}
-    for name in relays.names():
-        if quotas := [quota for quota in relays.get(name).quotas if quota.per is Per.RELAY]:
-            used[name] = await store.quota_use(quotas, now)
+    for relay in [relays.get(name) for name in relays.names()]:  # before any wait: they may be others after it
+        if quotas := [quota for quota in relay.quotas if quota.per is Per.RELAY]:
+            used[relay.name] = await store.quota_use(quotas, now)
     return used

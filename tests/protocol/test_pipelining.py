@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from service.mail.outcome import Failure, Phase
+from service.mail.outcome import Failure, Phase, judge_reply
+from service.mail.reply import make_reply
 from service.relay import pool as pools
+from service.relay.policy import policy_for
 from service.relay.pool import Pool
 from service.relay.port import Outgoing, Pipelining, Report
 from tests.support.relaying import (
@@ -26,6 +28,7 @@ from tests.support.relaying import (
 )
 from tests.support.smtp_script import Peer, Script, ScriptedServer
 
+RATE = judge_reply(policy_for("163"), Phase.DOT, make_reply(451, ["MI:SFQ"]))
 A, B, C = (outgoing(f"{name}@b.example") for name in "abc")
 
 
@@ -238,6 +241,31 @@ async def test_nothing_is_opened_ahead_where_it_must_not_be(options: str, second
     assert [codes(each) for each in await reports([one, fresh], A, second, options=options)] == [SENT, SENT]
 
 
+@pytest.mark.parametrize("most", [1, 2])
+async def test_the_last_message_that_a_connection_may_carry_is_followed_by_quit(most: int) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.hello(*PIPELINED)
+        await peer.expect(envelope("a"))
+        for name in "bc"[: most - 1]:
+            await peer.say(*OPENED)
+            await peer.expect(CONTENT + envelope(name))
+            await peer.say(b"250 2.0.0 taken")
+        await peer.say(*OPENED)
+        await peer.expect(CONTENT)
+        await peer.say(b"250 2.0.0 taken")
+        await peer.expect(b"QUIT\r\n")
+
+    async def next_connection(peer: Peer) -> None:
+        await peer.hello(*PIPELINED)
+        await take(peer, "abc"[most])
+        await peer.line()
+
+    options = f"max_connections=1&max_messages_per_connection={most}"
+    messages = [A, B, C][: most + 1]
+    done = await reports([script, next_connection], *messages, options=options)
+    assert [codes(each) for each in done] == [SENT] * len(messages)
+
+
 async def test_an_at_most_once_message_is_never_followed_in_its_own_write() -> None:
     async def script(peer: Peer) -> None:
         await peer.hello(*PIPELINED)
@@ -394,7 +422,7 @@ async def test_what_waits_is_given_back_uncharged(how: str, monkeypatch: pytest.
         second = begin(pool, B)
         ways: dict[str, Callable[[Pool], object]] = {
             "waited": lambda pool: None,
-            "paused": lambda pool: pool.pause_for(60, "rate"),
+            "paused": lambda pool: pool.blame(RATE, Report([], False, False), "rate"),
             "held": lambda pool: pool.hold("by hand"),
             "closed": lambda pool: asyncio.ensure_future(pool.close(5)),
         }

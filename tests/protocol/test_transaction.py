@@ -1,11 +1,12 @@
 """The mail transaction against a scripted peer: the exact bytes on the wire, and what each reply leads to."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from service.clock import SYSTEM
-from service.mail.outcome import Failure, Phase
+from service.mail.outcome import Failure, Phase, judge_failure
 from service.relay.port import Report
 from tests.support.relaying import MAIL, PIPELINED, codes, outgoing, pool_for, run, send
 from tests.support.smtp_script import Peer, Script, ScriptedServer
@@ -390,7 +391,8 @@ async def test_a_broken_relay_is_probed_and_takes_mail_again(monkeypatch: pytest
         pool = pool_for(server.port)
         opened = asyncio.Event()
         pool.on_capacity(opened.set)
-        pool.pause_for(0.05, "network: refused", broken=True)
+        refused = replace(judge_failure(Phase.CONNECT, Failure.REFUSED), pauses=(0.05,))
+        pool.blame(refused, Report([], False, False), "network: refused")
         assert pool.free(SYSTEM.now()) == 0
         await asyncio.wait_for(opened.wait(), 5)
         assert pool.free(SYSTEM.now()) == 1

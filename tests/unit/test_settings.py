@@ -1,5 +1,7 @@
 """Settings: a wrong value stops the start with a sentence naming it, and never shows it."""
 
+from pathlib import Path
+
 import pytest
 
 from service.errors import ConfigurationError
@@ -59,5 +61,31 @@ def test_a_relay_secret_is_not_shown_by_repr(monkeypatch: pytest.MonkeyPatch) ->
 def test_two_sources_of_one_secret_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTROOM_RELAY_URL", "smtps://me:code@smtp.163.com")
     monkeypatch.setenv("POSTROOM_RELAY_URL_FILE", "/run/secrets/relay")
+    with pytest.raises(ConfigurationError, match="exclude each other"):
+        load()
+
+
+def test_the_url_of_the_database_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("sqlite:///from-a-file.db\n")
+    monkeypatch.setenv("POSTROOM_DATABASE_URL_FILE", str(tmp_path / "url"))
+    settings = load(role="api")
+    assert (settings.database_url, settings.role) == ("sqlite:///from-a-file.db", "api")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"mysql://canary-word@host/x"])
+def test_a_file_that_holds_no_url_of_a_database_is_refused_by_name(
+    content: bytes | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "url").write_bytes(content)
+    monkeypatch.setenv("POSTROOM_DATABASE_URL_FILE", str(tmp_path / "url"))
+    with pytest.raises(ConfigurationError, match="POSTROOM_DATABASE_URL") as caught:
+        load()
+    assert "canary-word" not in caught.value.detail
+
+
+def test_two_sources_of_the_database_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTROOM_DATABASE_URL", "sqlite:///a.db")
+    monkeypatch.setenv("POSTROOM_DATABASE_URL_FILE", "/run/secrets/database-url")
     with pytest.raises(ConfigurationError, match="exclude each other"):
         load()

@@ -18,6 +18,9 @@ ICALENDAR = "BEGIN:VCALENDAR\r\nEND:VCALENDAR\r\n"
     "damage",
     [
         lambda raw: raw.replace(b"Subject:", b"Bcc: x@y.example\r\nSubject:", 1),
+        lambda raw: raw.replace(b"Subject:", b"X-Other: x\r\nSubject:", 1),
+        lambda raw: raw.replace(b"Subject:", b"Reply-To: x@y.example\r\nSubject:", 1),
+        lambda raw: b"X-Other: x\r\n" + raw,
         lambda raw: raw.replace(b"\r\n\r\n", b"\n\r\n", 1),
         lambda raw: raw.replace(b"Subject:", b"Subject: x\r\nSubject:", 1),
         lambda raw: raw.replace(b"Subject:", b"SUBJECT:", 1),

@@ -2,9 +2,36 @@
 
 import pytest
 
-from service.mail.route import Route
+from service.mail.route import Route, ordered, refused_by
+
+NEEDS = ("+cc+.exe+25M!tencent!other-1", ("cc", ".exe", "25M", "!tencent", "!other-1"))
 
 
-@pytest.mark.parametrize("route", [Route("acme"), Route("acme", "netease"), Route("acme", "", "a|b@c.example")])
+@pytest.mark.parametrize(
+    "route",
+    [Route("acme"), Route("acme", "netease"), Route("acme", "", "a|b@c.example"), Route("acme", "", "a+b!c@d.example", NEEDS[1]),
+     Route("acme", "netease", "", ("cc",)), Route("acme", "", "", ("!ses",)), Route("acme", "netease", "x@y.example", ("smtputf8", "2M"))],
+)  # fmt: skip
 def test_a_route_survives_its_stored_form(route: Route) -> None:
     assert Route.parse(route.key) == route
+
+
+@pytest.mark.parametrize(
+    ("key", "route"),
+    [("acme||", Route("acme")), ("acme|netease|", Route("acme", "netease")), ("acme||me+tag@x.example", Route("acme", "", "me+tag@x.example")),
+     (f"acme|{NEEDS[0]}|me@x.example", Route("acme", "", "me@x.example", NEEDS[1]))],
+)  # fmt: skip
+def test_stored_forms_with_and_without_needs_are_read(key: str, route: Route) -> None:
+    assert Route.parse(key) == route
+    assert route.key == key
+
+
+def test_equal_needs_are_one_route_in_whatever_order_they_were_found() -> None:
+    assert ordered([".exe", "cc", ".exe"], ["b", "a"]) == ordered(["cc", ".exe"], ["a", "b", "a"])
+
+
+def test_a_relay_that_refused_is_told_from_one_whose_name_begins_alike() -> None:
+    needs = ordered(["cc"], ["ses-2"])
+    assert refused_by(needs, "ses-2")
+    assert not refused_by(needs, "ses")
+    assert not refused_by(needs, "cc")

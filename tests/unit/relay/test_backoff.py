@@ -3,7 +3,9 @@
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from service.mail.outcome import UNTIL_RESET, doubling
+from service.mail.lifecycle import Event
+from service.mail.outcome import UNTIL_RESET, Action, Scope, Verdict, doubling
+from service.mail.trouble import Trouble
 from service.relay.backoff import Backoff, Width
 
 NOW = 1_764_000_000_000
@@ -11,70 +13,82 @@ MINUTE = 60_000
 STEPS = (300.0, 600.0, 1200.0)
 
 
+def resting(*pauses: float, action: Action = Action.RATE, probe: bool = False) -> Verdict:
+    return Verdict(Event.DEFER, Scope.RELAY, "rate", action, False, pauses=pauses or STEPS, probe=probe)
+
+
+def length(trouble: Trouble) -> float:
+    """Seconds from when it was told to its end."""
+    assert trouble.until is not None
+    return (trouble.until - trouble.at) / 1000
+
+
+def left(trouble: Trouble | None) -> Trouble:
+    assert trouble is not None
+    return trouble
+
+
 def test_the_same_trouble_after_its_pause_takes_the_next_step_up_to_the_last() -> None:
-    backoff, now, lengths = Backoff(), NOW, []
+    backoff, now, lengths, known = Backoff(), NOW, [], None
     for _ in range(5):
-        lengths.append(backoff.blame("rate", STEPS, now))
-        now += int(lengths[-1] * 1000)
+        known = backoff.worse(known, resting(), "why", now)
+        lengths.append(length(known))
+        now = known.until or 0
     assert lengths == [300, 600, 1200, 1200, 1200]
-    assert backoff.times("rate") == 5
+    assert left(known).times == 5
 
 
 def test_what_several_connections_tell_at_once_is_one_trouble() -> None:
-    backoff = Backoff()
-    assert backoff.blame("rate", STEPS, NOW) == 300
-    assert backoff.blame("rate", STEPS, NOW + 1000) == 299, "what is left of it"
-    assert backoff.times("rate") == 1
+    first = Backoff().worse(None, resting(), "why", NOW)
+    assert Backoff().worse(first, resting(), "again", NOW + 1000) is first
 
 
 def test_a_timer_that_comes_a_moment_early_still_counts_as_the_end() -> None:
-    backoff = Backoff()
-    backoff.blame("rate", STEPS, NOW)
-    assert backoff.blame("rate", STEPS, NOW + 300_000 - 50) == 600
+    first = Backoff().worse(None, resting(), "why", NOW)
+    assert length(Backoff().worse(first, resting(), "why", NOW + 300_000 - 50)) == 600
 
 
-def test_troubles_of_other_classes_have_their_own_steps() -> None:
-    backoff = Backoff()
-    backoff.blame("rate", STEPS, NOW)
-    assert backoff.blame("quota", (60.0,), NOW) == 60
-    assert backoff.times("auth-refused") == 0
+def test_a_pause_is_stretched_and_never_cut_short() -> None:
+    assert length(Backoff().worse(None, resting(), "why", NOW, stretch=1.25)) == 375
+
+
+def test_only_what_a_login_is_refused_for_belongs_to_the_secret() -> None:
+    assert Backoff().worse(None, resting(), "why", NOW, mark="1234").mark == ""
+    assert Backoff().worse(None, resting(action=Action.AUTH), "why", NOW, mark="1234").mark == "1234"
 
 
 def test_success_steps_back_once_for_each_time_as_long_as_the_pause() -> None:
     backoff = Backoff()
-    backoff.blame("rate", STEPS, NOW)
-    backoff.blame("rate", STEPS, NOW + 5 * MINUTE)  # ten minutes, until minute 15
+    known = backoff.worse(None, resting(), "why", NOW)
+    known = backoff.worse(known, resting(), "why", NOW + 5 * MINUTE)  # ten minutes, until minute 15
     for minute in (16, 20, 24):
-        backoff.succeeded(NOW + minute * MINUTE)
-    assert backoff.times("rate") == 2, "an hour's window is not forgotten with the first message that passes"
-    backoff.succeeded(NOW + 25 * MINUTE)
-    assert backoff.blame("rate", STEPS, NOW + 26 * MINUTE) == 600, "it went back to the first step, and again on"
+        assert backoff.better(known, NOW + minute * MINUTE) is known, "an hour's window is not forgotten so soon"
+    known = left(backoff.better(known, NOW + 25 * MINUTE))
+    assert (known.step, known.times) == (0, 0)
+    again = backoff.worse(known, resting(), "why", NOW + 26 * MINUTE)
+    assert length(again) == 600, "it went back to the first step, and again on"
 
 
 def test_long_success_forgets_the_trouble() -> None:
-    backoff = Backoff()
-    backoff.blame("rate", STEPS, NOW)
-    backoff.succeeded(NOW + 10 * MINUTE)
-    assert backoff.blame("rate", STEPS, NOW + 11 * MINUTE) == 300
+    known = Backoff().worse(None, resting(), "why", NOW)
+    assert Backoff().better(known, NOW + 10 * MINUTE) is None
 
 
-def test_a_login_disproves_a_refused_login() -> None:
-    backoff = Backoff()
-    backoff.blame("auth-refused", STEPS, NOW)
-    backoff.forget("auth-refused")
-    assert backoff.blame("auth-refused", STEPS, NOW + 1) == 300
+def test_success_on_a_session_that_was_open_already_ends_no_probe() -> None:
+    known = Backoff().worse(None, resting(probe=True), "why", NOW)
+    assert Backoff().better(known, NOW + 100 * MINUTE) is known
 
 
 def test_until_the_providers_midnight() -> None:
     now = int(datetime(2026, 11, 27, 22, 30, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp() * 1000)
-    assert Backoff("Asia/Shanghai").blame("quota", (UNTIL_RESET,), now) == 5400
-    assert Backoff("").blame("quota", (UNTIL_RESET,), now) == 3600, "nobody knows: look again in an hour"
+    assert length(Backoff("Asia/Shanghai").worse(None, resting(UNTIL_RESET), "why", now)) == 5400
+    assert length(Backoff("").worse(None, resting(UNTIL_RESET), "why", now)) == 3600, "nobody knows: look in an hour"
 
 
 def test_midnight_on_a_day_of_25_hours() -> None:
     zone = ZoneInfo("Europe/Berlin")
     now = int(datetime(2026, 10, 25, 0, 0, tzinfo=zone).timestamp() * 1000)
-    assert Backoff("Europe/Berlin").blame("quota", (UNTIL_RESET,), now) == 25 * 3600
+    assert length(Backoff("Europe/Berlin").worse(None, resting(UNTIL_RESET), "why", now)) == 25 * 3600
 
 
 def test_pauses_double_up_to_the_most() -> None:

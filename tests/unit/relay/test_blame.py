@@ -6,9 +6,12 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from service.mail.outcome import Phase, Verdict, judge_reply
+from service.mail.outcome import Failure, Phase, Verdict, judge_failure, judge_reply
 from service.mail.reply import make_reply
+from service.mail.trouble import RelayEvent, Trouble
 from service.relay.config import relay_from
+from service.relay.ledger import ProcessLedger
+from service.relay.policy import policy_for
 from service.relay.pool import Pool
 from service.relay.port import Health, RecipientResult, Report
 from service.settings import load
@@ -20,9 +23,14 @@ async def clock() -> SteppedClock:
     return SteppedClock()
 
 
-def pool_for(clock: SteppedClock, **more: object) -> Pool:
+def pool_for(clock: SteppedClock, ledger: ProcessLedger | None = None, **more: object) -> Pool:
     config = relay_from("r", {"url": "smtp://127.0.0.1:9?plaintext=allow", "preset": "163", **more}, "test")
-    return Pool(replace(config, max_connections=4), load(), clock)
+    return Pool(replace(config, max_connections=4), load(), clock, ledger)
+
+
+def prove(pool: Pool, ledger: ProcessLedger, clock: SteppedClock) -> None:
+    """A login with its secret succeeded."""
+    ledger.prove_login(pool.config.secret_mark, "", RelayEvent(pool.account, pool.name, clock.now(), "opened"))
 
 
 def said(pool: Pool, phase: Phase, code: int, text: str, *, to: int = 1, served: int = 0) -> tuple[Verdict, Report]:
@@ -53,10 +61,13 @@ async def test_the_longest_wait_wins(clock: SteppedClock) -> None:
 
 
 async def test_too_many_connections_halve_them(clock: SteppedClock) -> None:
-    pool = pool_for(clock)
+    pool = pool_for(clock, ledger := ProcessLedger())
+    assert pool.free(EPOCH) == 1, "a secret that nobody has proven is tried by one connection"
+    prove(pool, ledger, clock)
     assert pool.free(EPOCH) == 4
     pool.blame(*said(pool, Phase.MAIL, 421, "HL:ICC"), "concurrency")
-    pool.resume()
+    await pool.resume()
+    prove(pool, ledger, clock)
     assert pool.free(EPOCH) == 2
     await pool.close(0)
 
@@ -90,7 +101,7 @@ async def test_it_learns_how_many_recipients_a_relay_takes(clock: SteppedClock) 
 async def test_a_refused_login_breaks_the_relay_and_the_third_in_a_row_is_told(clock: SteppedClock) -> None:
     pool = pool_for(clock)
     with capture_logs() as lines:
-        for seconds, alerts in ((60, 0), (60, 0), (600, 1)):
+        for seconds, alerts in ((60, 0), (600, 0), (1200, 1)):
             until = pool.blame(*said(pool, Phase.AUTH, 535, "Error: authentication failed"), "535")
             assert pool.status(EPOCH).health is Health.BROKEN
             assert sum(line["event"] == "alert.relay" for line in lines) == alerts
@@ -101,8 +112,61 @@ async def test_a_refused_login_breaks_the_relay_and_the_third_in_a_row_is_told(c
 
 async def test_an_operators_pause_is_not_ended_by_a_rate_limit(clock: SteppedClock) -> None:
     pool = pool_for(clock)
-    pool.hold("by hand")
+    await pool.hold("by hand")
     assert pool.blame(*said(pool, Phase.DOT, 451, "MI:SFQ"), "rate") is None
     assert pool.status(EPOCH).health is Health.PAUSED
     await asyncio.sleep(0)
+    await pool.close(0)
+
+
+def verdict_of(kind: str) -> Verdict:
+    """A verdict on a message: `sent`, `in-doubt`, or that its content was refused."""
+    if kind == "in-doubt":
+        return judge_failure(Phase.DOT, Failure.LOST)
+    code, text = (250, "ok") if kind == "sent" else (554, "DT:SPM 163 smtp1")
+    return judge_reply(policy_for("163"), Phase.DOT, make_reply(code, [text]))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "health"),
+    [
+        (["in-doubt"] * 2, Health.OPEN),
+        (["in-doubt"] * 3, Health.BROKEN),
+        (["in-doubt", "in-doubt", "sent", "in-doubt"], Health.OPEN),
+    ],
+)
+async def test_three_contents_in_a_row_without_an_answer_open_the_breaker(
+    clock: SteppedClock, kinds: list[str], health: Health
+) -> None:
+    pool = pool_for(clock)
+    for kind in kinds:
+        pool.judged([verdict_of(kind)])
+    status = pool.status(clock.now())
+    assert status.health is health
+    if health is Health.BROKEN:
+        assert (status.reason, status.until) == ("in-doubt: no answer to 3 contents in a row", EPOCH + 60_000)
+    await pool.close(0)
+
+
+async def test_a_rising_share_of_refused_contents_is_told_with_its_relay(clock: SteppedClock) -> None:
+    pool = pool_for(clock)
+    with capture_logs() as lines:
+        for kind in ["sent"] * 20 + ["content"] * 8:
+            pool.judged([verdict_of(kind)])
+    assert [(line["event"], line["relay"], line["kind"]) for line in lines] == [("alert.relay", "r", "content")]
+    await pool.close(0)
+
+
+async def test_an_event_shows_no_secret_whatever_the_relay_says(clock: SteppedClock) -> None:
+    told: list[RelayEvent] = []
+
+    class Noting(ProcessLedger):
+        def record_trouble(self, account: str, trouble: Trouble, event: RelayEvent | None) -> None:
+            assert event is not None
+            told.append(event)
+
+    url = "smtp://me:CANARY@127.0.0.1:9?plaintext=allow"
+    pool = pool_for(clock, Noting(), url=url, sender_must_equal_login=False)
+    pool.blame(*said(pool, Phase.AUTH, 535, "not with CANARY"), "auth-refused: 535 not with CANARY")
+    assert [event.detail for event in told] == ["auth-refused: 535 not with [secret]"]
     await pool.close(0)

@@ -63,6 +63,8 @@ def test_scheme_and_port_agree(url: str, port: int, tls: Tls) -> None:
         ("smtps://u:SECRET@", "must begin with"),
         ("smtps://u:SECRET@h.example/path", "path"),
         ("smtps://u:SECRET@h.example:port", "port must be a number"),
+        ("smtps://u%00:SECRET@h.example", "control character"),
+        ("smtps://u:SECRET%01@h.example", "control character"),
         ("smtps://u:SECRET@h.example?colour=red", "unknown option colour"),
         ("smtps://u:SECRET@h.example?max_connections=0", "max_connections"),
         ("smtps://u:SECRET@h.example?ca_file=/nowhere", "ca_file"),
@@ -180,7 +182,8 @@ def test_a_wrong_quota_stops_the_start_with_its_key(values: dict[str, object], w
 
 def test_every_quota_of_a_preset_can_be_read() -> None:
     for name, preset in load_presets().items():
-        config = one("smtps://me%40a.example@h.example:4650", preset=name)
+        login = {"token_file": "/token"} if preset.auth == ("XOAUTH2",) else {}
+        config = one("smtps://me%40a.example@h.example:4650", preset=name, **login)
         assert len(config.quotas) == len(preset.quotas) + len(preset.recipient_quotas) + len(preset.domain_quotas)
     assert load_presets()["tencentses"].recipient_quotas == ("10/h",)
     assert load_presets()["directmail"].recipient_quotas == ("50/300s",)

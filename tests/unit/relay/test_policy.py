@@ -101,7 +101,7 @@ def test_the_steps_are_those_of_the_providers() -> None:
     assert (pauses["rate-ses"][0], pauses["rate-ses"][-1]) == (1, 600)
     assert pauses["rate-netease-count"][0] == 900
     assert pauses["auth-throttle"][0] >= 1800
-    assert (pauses["auth-refused"][:3], pauses["auth-refused"][-1]) == ((60, 60, 600), 1800)
+    assert pauses["auth-refused"] == pauses["auth-lost"] == (60, 600, 1200, 1800)
 
 
 FILE = """

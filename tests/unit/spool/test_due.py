@@ -23,6 +23,31 @@ def test_taking_a_route_forgets_what_was_due_and_keeps_what_is_later() -> None:
     assert lanes.routes(100) == []
 
 
+def test_urgent_routes_are_those_with_high_priority_due() -> None:
+    lanes = DueLanes()
+    lanes.add("a||", 0, 100)
+    lanes.add("b||", 1, 0)
+    lanes.add("c||", 0, 900)
+    assert (lanes.urgent(99), lanes.urgent(100)) == ([], ["a||"])
+    lanes.take("a||", 100)
+    lanes.take("b||", 100)
+    assert lanes.urgent(100) == []
+    assert lanes.urgent(900) == ["c||"], "one that is asked for what is due keeps what is later"
+
+
+def test_looking_takes_no_turn() -> None:
+    """A claim is always preceded by a look: were both a turn, of two routes the same would come first in each claim."""
+    lanes = DueLanes()
+    for account in "ab":
+        lanes.add(f"{account}||", 0, 0)
+    assert lanes.routes(0) == lanes.routes(0)
+    assert lanes.urgent(0) == lanes.urgent(0)
+    first = lanes.routes(0)[0]
+    lanes.next_turn()
+    assert lanes.routes(0)[0] != first
+    assert lanes.urgent(0)[0] != first
+
+
 def test_the_earlier_of_two_hints_stays() -> None:
     lanes = DueLanes()
     lanes.add("a||", 1, 100)
@@ -44,7 +69,10 @@ def test_accounts_take_turns_whatever_number_of_routes_they_have() -> None:
     for sender in "abcdefgh":
         lanes.add(f"big||{sender}@x.example", 1, 0)
     lanes.add("small||", 1, 0)
-    places = [lanes.routes(0).index("small||") for _ in range(9)]
+    places = []
+    for _ in range(9):
+        lanes.next_turn()
+        places.append(lanes.routes(0).index("small||"))
     assert sorted(places) == list(range(9)), "each place in turn"
 
 

@@ -18,7 +18,7 @@ from tests.support.clock import EPOCH, SteppedClock
 
 DELIVERY = Delivery(
     7, False, "r", "msg_1", "acme", "id@x", "acme||", 1, "at_least_once", EPOCH, EPOCH, EPOCH + 10**9, "a@b.example", "a@b.example",
-    False, 10, None, (DueRecipient(0, "c@d.example", 0, 0),), (b"x",),
+    False, None, 10, None, (DueRecipient(0, "c@d.example", 0, 0),), (b"x",),
 )  # fmt: skip
 
 

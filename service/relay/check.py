@@ -1,0 +1,177 @@
+"""A check: every step of the way to a relay on a connection of its own, each with its time and what to do about it.
+
+DNS, TCP, TLS, greeting, EHLO, AUTH, then MAIL FROM with the sender that the relay would carry, RSET and QUIT. No RCPT and
+no content: nothing is sent and nothing is counted. All steps are told, also those that a failure kept from running.
+"""
+
+import asyncio
+from collections.abc import Iterator
+
+from service.clock import Clock
+from service.mail.outcome import Failure, Phase
+from service.mail.reply import Reply
+from service.relay.config import RelayConfig
+from service.relay.conversation import Lost
+from service.relay.failure import SessionFailure
+from service.relay.hints import hint_for
+from service.relay.port import CheckStep, StepState
+from service.relay.session import Progress, Session, Timeouts, open_session
+from service.relay.tls import security_of, tls_context
+from service.relay.url import Tls
+
+_FEW_DAYS = 14  # before a certificate expires somebody should know
+_CHANGE_SOON = (
+    "The certificate expires soon: its owner should renew it, or mail will stop. 证书即将过期：请服务器管理者及时更新。"
+)
+# the steps of `Progress`, in the order of the way
+_IMPLICIT = ("dns", "connect", "tls", "greeting", "ehlo", "auth")
+_STARTTLS = ("dns", "connect", "greeting", "tls", "ehlo", "auth")
+_AFTER = ("sender", "quit")
+
+
+async def check(config: RelayConfig, timeouts: Timeouts, ehlo_name: str, clock: Clock) -> list[CheckStep]:
+    """All steps, in order. Raises ConfigurationError for TLS keys that OpenSSL refuses."""
+    return await _Check(config, timeouts, ehlo_name, clock).run()
+
+
+class _Check:
+    def __init__(self, config: RelayConfig, timeouts: Timeouts, ehlo_name: str, clock: Clock) -> None:
+        self._config, self._timeouts, self._ehlo_name, self._clock = config, timeouts, ehlo_name, clock
+        # a context of its own: no ticket shortens the handshake, so the certificate is looked at
+        self._context = tls_context(config)
+        self._progress = Progress()
+        self._failure: SessionFailure | None = None
+        self._ends = clock.monotonic() + timeouts.check
+        self._later: list[CheckStep] = []
+
+    async def run(self) -> list[CheckStep]:
+        """See check."""
+        session = await self._opened()
+        try:
+            if session is not None:
+                await self._sender(session)
+                await self._quit(session)
+        finally:
+            if session is not None:
+                session.abort()
+        done = {step.name for step in self._later}
+        missing = [CheckStep(name, StepState.NOT_RUN, None, "") for name in _AFTER if name not in done]
+        return [*self._way(), *self._later, *missing]
+
+    async def _opened(self) -> Session | None:
+        config, seconds = self._config, self._timeouts.check
+        try:
+            async with asyncio.timeout(seconds):
+                return await open_session(
+                    config, self._context, self._timeouts, self._ehlo_name, self._clock.monotonic, self._progress
+                )
+        except SessionFailure as failure:
+            self._failure = failure
+        except TimeoutError:
+            phase = Phase.CONNECT if self._progress.step == "dns" else Phase(self._progress.step)
+            failed = Failure.DNS if self._progress.step == "dns" else Failure.TIMEOUT
+            self._failure = SessionFailure(phase, failure=failed, detail=f"the check's {seconds:g} s are over")
+        return None
+
+    # --- as far as the login -----------------------------------------------------------------------------------------
+
+    def _way(self) -> Iterator[CheckStep]:
+        failed = self._failure and _step_of(self._failure)
+        over = False
+        for key in _STARTTLS if self._config.tls is Tls.STARTTLS else _IMPLICIT:
+            name = "tcp" if key == "connect" else key
+            milliseconds = self._progress.timings.get(key)
+            if key == failed:
+                over = True
+                assert self._failure is not None
+                yield CheckStep(name, StepState.FAILED, milliseconds, _words(self._failure), self._hint(self._failure))
+            elif key == "tls" and self._config.tls is Tls.NONE:
+                yield CheckStep(
+                    name, StepState.SKIPPED, None, "this relay has no TLS, which is allowed on loopback only"
+                )
+            elif over or (failed is not None and milliseconds is None):
+                yield CheckStep(name, StepState.NOT_RUN, None, "")
+            elif key == "auth" and not self._config.user:
+                yield CheckStep(name, StepState.SKIPPED, None, "this relay has no login")
+            elif key == "tls":
+                yield self._secured(milliseconds)
+            else:
+                yield CheckStep(name, StepState.OK, milliseconds, self._progress.details.get(key, ""))
+
+    def _secured(self, milliseconds: float | None) -> CheckStep:
+        if self._progress.tls is None:  # the greeting failed, and took the connection with it
+            return CheckStep("tls", StepState.OK, milliseconds, "the handshake succeeded")
+        security = security_of(self._progress.tls, self._clock.now())
+        soon = security.days_left < _FEW_DAYS
+        state = StepState.WARNING if soon else StepState.OK
+        return CheckStep("tls", state, milliseconds, str(security), _CHANGE_SOON if soon else "")
+
+    def _hint(self, failure: SessionFailure) -> str:
+        return hint_for(failure, self._config)
+
+    # --- after the login ---------------------------------------------------------------------------------------------
+
+    async def _sender(self, session: Session) -> None:
+        """Whether the relay takes the sender: MAIL FROM, then RSET."""
+        address = sender_of(self._config)
+        if not address.isascii() and "smtputf8" not in session.capabilities:
+            address = ""
+        if not address:
+            words = "no address to try: the login is none that the relay takes as it is, and `from` names none"
+            self._later.append(CheckStep("sender", StepState.SKIPPED, None, words))
+            return
+        began = self._clock.monotonic()
+        extension = "" if address.isascii() else " SMTPUTF8"
+        try:
+            reply = await self._answer(session, f"MAIL FROM:<{address}>{extension}\r\n".encode())
+            milliseconds = self._since(began)
+            if reply.positive:
+                await self._answer(session, b"RSET\r\n")
+        except Lost as lost:
+            failure = SessionFailure(Phase.MAIL, failure=lost.failure, detail=lost.detail)
+        else:
+            if reply.positive:
+                self._later.append(CheckStep("sender", StepState.OK, milliseconds, f"{address}: {reply}"))
+                return
+            failure = SessionFailure(Phase.MAIL, reply=reply)
+        words = f"{address}: {_words(failure)}"
+        self._later.append(CheckStep("sender", StepState.FAILED, self._since(began), words, self._hint(failure)))
+
+    async def _quit(self, session: Session) -> None:
+        began = self._clock.monotonic()
+        if session.conversation.ended is not None:
+            return
+        try:
+            reply = await self._answer(session, b"QUIT\r\n")
+        except Lost as lost:
+            words = f"no reply to QUIT: {lost.detail}"
+            self._later.append(CheckStep("quit", StepState.WARNING, self._since(began), words))
+        else:
+            self._later.append(CheckStep("quit", StepState.OK, self._since(began), str(reply)))
+
+    async def _answer(self, session: Session, command: bytes) -> Reply:
+        """Raises Lost."""
+        left = max(self._ends - self._clock.monotonic(), 0.001)
+        session.conversation.write(command)
+        return await session.conversation.reply(min(self._timeouts.command, left))
+
+    def _since(self, began: float) -> float:
+        return (self._clock.monotonic() - began) * 1000
+
+
+def sender_of(config: RelayConfig) -> str:
+    """The address that a check asks with: the login where mail must be from it, else the first address of `from`."""
+    login = config.user if "@" in config.user else ""
+    if config.rule.must_equal_login:
+        return login
+    return next((each for each in config.senders if "@" in each), login)
+
+
+def _step_of(failure: SessionFailure) -> str:
+    return "dns" if failure.failure is Failure.DNS else failure.phase.value
+
+
+def _words(failure: SessionFailure) -> str:
+    told = [str(failure.reply)] if failure.reply is not None else []
+    told += [failure.detail or str(failure.failure or "")] if failure.detail or failure.reply is None else []
+    return "; ".join(told)

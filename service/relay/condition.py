@@ -1,0 +1,316 @@
+"""Whether a relay takes mail now, and who of all may log in to it. It knows no slot and no message.
+
+Troubles come from verdicts (`blame`), from logins that failed, and from other processes through the ledger; health is
+what they come to. A secret that was not proven just now is tried by one connection over all processes: the others wait
+a moment, then give back what they have. A broken relay is probed by whoever gets the right when its pause is over.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+from service.clock import Clock
+from service.errors import StorageUnavailable
+from service.mail.outcome import Failure, Phase, Policy, Scope, Verdict, judge
+from service.mail.trouble import OPERATOR, Answer, RelayEvent, Trouble, first_of
+from service.relay.backoff import Backoff
+from service.relay.config import RelayConfig
+from service.relay.failure import SessionFailure
+from service.relay.port import Health, Ledger
+from service.relay.session import Session
+from service.settings import Settings
+from service.telemetry import Log, get_logger
+
+log = get_logger()
+
+_PATIENCE = 5.0  # seconds for which a delivery waits for somebody else's login
+_ASK_AGAIN = 1.0  # seconds until a probe that another process seems to have under way is asked for again
+_MARGIN = 10.0  # seconds by which the right is held longer than a login may take
+_DETAIL = 500  # characters of an event
+
+
+class Owner(Protocol):
+    """The pool, as its condition sees it."""
+
+    name: str
+    config: RelayConfig
+    policy: Policy
+
+    async def open(self) -> Session:
+        """Connect and authenticate. Raises SessionFailure."""
+
+    def health_changed(self) -> None:
+        """Health, or who may log in, is another now."""
+
+
+class Condition:
+    """See the module."""
+
+    def __init__(self, owner: Owner, settings: Settings, clock: Clock, ledger: Ledger) -> None:
+        self._owner, self._clock, self._ledger = owner, clock, ledger
+        self._account, self._mark = owner.config.account, owner.config.secret_mark
+        # a process of role `api` may lack the secret: it then shows what holds for the one that was last used
+        self._sends = settings.role != "api"
+        self._knows_secret = self._sends or bool(owner.config.secret.get_secret_value())
+        self._longest = longest_login(owner.config, settings)
+        self._prober = f"{ledger.holder}/{owner.name}"
+        self._backoff = Backoff(owner.config.timezone)
+        self._news = asyncio.Event()
+        self._asking = False  # one of our connections asks for the right, or has it
+        self._timer: asyncio.TimerHandle | None = None
+        self._probing: asyncio.Task[None] | None = None
+        self._closed = False
+        self.health, self.reason = Health.OPEN, ""
+        self.until: int | None = None  # ms
+        self._see(clock.now())
+        ledger.on_news(self._account, self._heard)
+
+    # --- what is so ----------------------------------------------------------------------------------------------
+
+    @property
+    def mark(self) -> str:
+        """Of the secret whose troubles count here."""
+        return self._mark if self._knows_secret else self._ledger.standing(self._account).login.asked
+
+    def troubles(self) -> Sequence[Trouble]:
+        """Those that stand, and those that are remembered."""
+        return self._ledger.standing(self._account).of(self.mark)
+
+    def proven(self) -> bool:
+        """Whether any number of connections may log in."""
+        return self._ledger.standing(self._account).proven(self.mark, self._clock.now())
+
+    def proven_at(self) -> int | None:
+        """When the last login succeeded (ms), if none was refused since."""
+        login = self._ledger.standing(self._account).login
+        return login.proven_at or None if login.mark == self.mark else None
+
+    def prober(self) -> str | None:
+        """Who is logging in alone."""
+        login = self._ledger.standing(self._account).login
+        return login.prober or None if login.lease_until > self._clock.now() else None
+
+    def may_ask(self) -> bool:
+        """Whether nobody else is logging in alone."""
+        return not self._asking and self.prober() in (None, self._prober)
+
+    # --- troubles ------------------------------------------------------------------------------------------------
+
+    def blame(self, verdict: Verdict, reason: str) -> int | None:
+        """Rest as a verdict on the relay says; answers until when (ms) it takes no mail."""
+        reason = self._shown(reason)
+        known = self._ledger.standing(self._account).find(verdict.kind, self.mark)
+        trouble = self._backoff.worse(known, verdict, reason, self._clock.now(), mark=self.mark)
+        if trouble is not known:
+            event = self._event("broken" if verdict.probe else "paused", reason)
+            self._ledger.record_trouble(self._account, trouble, event)
+            self._alert_of(verdict, trouble, reason)
+        return self.until
+
+    def succeeded(self) -> None:
+        """A message was accepted: what is over long enough is forgotten, step by step."""
+        for trouble in self.troubles():
+            better = self._backoff.better(trouble, self._clock.now())
+            if better is None:
+                self._ledger.forgive_trouble(self._account, trouble)
+            elif better is not trouble:
+                self._ledger.record_trouble(self._account, better, None)
+
+    def hold(self, reason: str) -> Awaitable[None]:
+        """See port.Relay."""
+        return self._ledger.hold(
+            Trouble(OPERATOR, self._clock.now(), None, reason), self._event("paused", f"by an operator: {reason}")
+        )
+
+    def resume(self) -> Awaitable[None]:
+        """See port.Relay."""
+        return self._ledger.clear(self._event("resumed", "by an operator"))
+
+    def alert(self, kind: str, detail: str) -> None:
+        """See port.Relay."""
+        self._ledger.alert(self._event("alert", f"{kind}: {detail}"), kind)
+
+    def _alert_of(self, verdict: Verdict, trouble: Trouble, reason: str) -> None:
+        if trouble.times >= verdict.alert > 0:
+            log.warning(Log.ALERT_RELAY, relay=self._owner.name, kind=verdict.kind, detail=reason)
+            self.alert(verdict.kind, reason.removeprefix(f"{verdict.kind}: "))
+
+    def _event(self, kind: str, detail: str) -> RelayEvent:
+        return RelayEvent(self._account, self._owner.name, self._clock.now(), kind, self._shown(detail))
+
+    def _shown(self, words: str) -> str:
+        """Words of a peer, which may say anything, without the secret."""
+        secret = self._owner.config.secret.get_secret_value()
+        return (words.replace(secret, "[secret]") if secret else words)[:_DETAIL]
+
+    # --- logins --------------------------------------------------------------------------------------------------
+
+    async def log_in(self, *, probing: bool = False) -> Session:
+        """A fresh session. Raises SessionFailure; one with Failure.SHUTDOWN says that nothing was tried."""
+        right = await self._right(probing)
+        try:
+            session = await self._within_time()
+        except SessionFailure as failure:
+            self._asking = self._asking and not right
+            self._failed(failure, right)
+            raise
+        except BaseException:
+            self._asking = self._asking and not right
+            self._ledger.release_login(self._account, right)
+            raise
+        self._asking = self._asking and not right
+        self.logged_in(right)
+        return session
+
+    def logged_in(self, right: str = "") -> None:
+        """A login succeeded: the secret is proven."""
+        self._ledger.prove_login(self._mark, right, self._event("opened", "a login succeeded"))
+
+    async def _within_time(self) -> Session:
+        try:
+            async with asyncio.timeout(self._longest):
+                return await self._owner.open()
+        except TimeoutError:
+            raise SessionFailure(Phase.CONNECT, failure=Failure.TIMEOUT, detail="the login took too long") from None
+
+    async def _right(self, probing: bool) -> str:
+        """By which name the right is held; "" when none is needed. Raises SessionFailure when it can't be had."""
+        until = self._clock.monotonic() + _PATIENCE
+        while True:
+            news = self._news  # what comes while we look and ask must not be missed
+            if self._closed or (self.health is not Health.OPEN and not probing):
+                raise _untried(f"the relay is {self.health.value}: {self.reason}")
+            if not probing and self.proven():
+                return ""
+            if not self._asking:
+                answer = await self._ask()
+                if answer is Answer.GRANTED:
+                    return self._prober
+                if answer is Answer.PROVEN:
+                    return ""
+                if answer is Answer.REFUSED:
+                    raise _untried("the relay rests")
+            if not await _within(until - self._clock.monotonic(), news):
+                raise _untried("another connection is logging in")
+
+    async def _ask(self) -> Answer:
+        """While `_asking`, no other connection of ours asks; who is granted the right keeps it set."""
+        self._asking, answer = True, Answer.WAIT
+        lease = self._longest + _MARGIN
+        try:
+            answer = await self._ledger.ask_login(self._account, self._mark, self._prober, self._clock.now(), lease)
+        except StorageUnavailable as error:
+            raise _untried(error.detail) from None
+        except asyncio.CancelledError:  # it may have been granted meanwhile
+            self._ledger.release_login(self._account, self._prober)
+            raise
+        finally:
+            self._asking = answer is Answer.GRANTED
+        return answer
+
+    def _failed(self, failure: SessionFailure, right: str) -> None:
+        """The trouble is written down before the right is free."""
+        verdict = judge(self._owner.policy, failure.phase, failure.reply, failure.failure)
+        if verdict.scope is not Scope.RELAY:
+            self._ledger.release_login(self._account, right)
+            return
+        known = self._ledger.standing(self._account).find(verdict.kind, self._mark)
+        reason = self._shown(f"{verdict.kind}: {failure.reply or failure.detail or failure.failure}")
+        stretch = 1 + self._clock.jitter() / 4  # so that processes on several stores don't knock in step
+        trouble = self._backoff.worse(
+            known, verdict, reason, self._clock.now(), mark=self._mark, stretch=stretch if verdict.probe else 1.0
+        )
+        again = known is not None and known.probe
+        kind = "probe_failed" if again else "broken" if verdict.probe else "paused"
+        self._ledger.fail_login(trouble, right, self._event(kind, reason))
+        if trouble is not known:
+            self._alert_of(verdict, trouble, reason)
+
+    # --- time and news -------------------------------------------------------------------------------------------
+
+    def _heard(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+        self.review()
+
+    def review(self) -> None:
+        """Look at the troubles as they are now, and wake when something of them is over."""
+        now = self._clock.now()
+        self._see(now)
+        self._arm(now)
+        self._owner.health_changed()
+
+    def _see(self, now: int) -> None:
+        """Make health of the troubles."""
+        troubles = [each for each in self.troubles() if each.stands(now)]
+        worst = first_of(troubles, now)
+        if worst is None:
+            self.health, self.reason, self.until = Health.OPEN, "", None
+        elif worst.kind == OPERATOR:
+            self.health, self.reason, self.until = Health.PAUSED, worst.reason, None
+        else:
+            self.health = Health.BROKEN if worst.probe else Health.WAITING
+            self.reason, self.until = worst.reason, max(each.until or 0 for each in troubles)
+
+    def _arm(self, now: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._closed or self.until is None:
+            return
+        left = (self.until - now) / 1000
+        if left <= 0 and not self._sends:  # who probes tells us
+            return
+        self._timer = asyncio.get_running_loop().call_later(left if left > 0 else _ASK_AGAIN, self._over)
+
+    def _over(self) -> None:
+        """A pause is over, or a probe may be asked for again."""
+        self._timer = None
+        if self.health is not Health.BROKEN or not self._sends or self._clock.now() < (self.until or 0):
+            self.review()
+        elif self._probing is None:
+            self._probing = asyncio.create_task(self._probe())
+
+    async def _probe(self) -> None:
+        """One connection, authenticated and ended; no mail."""
+        try:
+            session = await self.log_in(probing=True)
+            await session.quit()
+        except SessionFailure:
+            pass  # it is written down; or another process probes, and we look again
+        except Exception as error:  # our own fault must not leave the relay unprobed
+            log.critical(Log.LOOP_FAILED, during="probe", exc_info=error)
+        finally:
+            self._probing = None
+            self.review()
+
+    async def close(self) -> None:
+        """No probe and no timer from here on."""
+        self._closed = True
+        self._ledger.no_news(self._account, self._heard)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
+        self._heard()
+
+
+def longest_login(config: RelayConfig, settings: Settings) -> float:
+    """Seconds that a login may take: each step its whole time; a token may be fetched anew, and tried once more."""
+    once = 3 * settings.connect_timeout + 8 * max(settings.connect_timeout, settings.greeting_timeout)
+    return once if config.tokens is None else 2 * (once + settings.token_timeout)
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    """Whether it happens so soon."""
+    try:
+        async with asyncio.timeout(max(seconds, 0)):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def _untried(why: str) -> SessionFailure:
+    return SessionFailure(Phase.CONNECT, failure=Failure.SHUTDOWN, detail=why)

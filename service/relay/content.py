@@ -1,0 +1,56 @@
+"""Content as it stands on the wire: dot-stuffed, in blocks, looked at once more.
+
+What is looked for is rare and the bytes are many, so each look is made of single searches that run in C: a search for two
+octets side by side costs several times one for a single octet.
+"""
+
+from collections.abc import Iterator, Sequence
+
+BLOCK = 64 * 1024  # octets handed to the transport at once; more gives no back-pressure over TLS
+_FEW = 64  # full stops that are looked at one by one; text with more of them is searched as a whole
+_LINE_FEED = 10
+
+
+def wire_blocks(segments: Sequence[bytes]) -> Iterator[bytes]:
+    """Dot-stuffed content (RFC 5321 4.5.2) with the final dot, in blocks; the last block holds the whole final dot."""
+    pending: list[bytes] = []
+    size = 0
+    line_start = True
+    for segment in filter(None, segments):
+        stuffed = segment.replace(b"\r\n.", b"\r\n..") if has_dotted_line(segment) else segment
+        if line_start and stuffed.startswith(b"."):
+            stuffed = b"." + stuffed
+        line_start = segment.endswith(b"\r\n")
+        if size + len(stuffed) > BLOCK:
+            for at in range(0, len(stuffed), BLOCK):
+                if pending:
+                    yield b"".join(pending)
+                pending = [stuffed[at : at + BLOCK]]
+            size = len(pending[0])
+        else:
+            pending.append(stuffed)
+            size += len(stuffed)
+    pending.append(b".\r\n" if line_start else b"\r\n.\r\n")
+    yield b"".join(pending)
+
+
+def has_dotted_line(segment: bytes) -> bool:
+    """Whether a line behind the first begins with a full stop."""
+    at = segment.find(b".", 1)
+    for _ in range(_FEW):
+        if at < 0:
+            return False
+        if segment[at - 1] == _LINE_FEED:
+            return True
+        at = segment.find(b".", at + 1)
+    return b"\n." in segment
+
+
+def has_bare_line_end(segment: bytes) -> bool:
+    """Whether a CR or LF stands there that is no half of a CRLF (RFC 5321 2.3.8).
+
+    Lines end at CR, at LF or at both: they all ended at both if what is left out between them has two octets each.
+    """
+    lines = segment.splitlines()
+    ends = len(lines) - (not segment.endswith((b"\r", b"\n")))
+    return bool(lines) and len(segment) - len(b"".join(lines)) != 2 * ends

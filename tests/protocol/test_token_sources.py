@@ -1,0 +1,250 @@
+"""Tokens from commands, files and an OAuth2 server: exact requests, deadlines that hold, and no secret in what is told."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from pydantic import SecretStr
+
+from service.mail.outcome import Failure, Phase
+from service.relay.failure import Cause, SessionFailure
+from service.relay.oauth import Client, Command, Fetched, File, Given, Source
+from tests.support.logging_in import LOOPS, on_loop
+
+LONG = 30.0  # seconds: far beyond what a fetch takes
+Answer = Callable[[dict[str, str]], bytes | None]
+
+
+async def failed(source: Source, timeout: float = LONG) -> SessionFailure:
+    with pytest.raises(SessionFailure) as caught:
+        await source.fetch(timeout)
+    assert (caught.value.phase, caught.value.failure) == (Phase.AUTH, Failure.TOKEN)
+    return caught.value
+
+
+# --- commands and files -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_command_is_run_without_a_shell(loop: str) -> None:
+    words = ("/usr/bin/printf", '{"access_token":"%s","expires_in":60}', "`echo a`/$HOME", "; exit 3")
+    failure = on_loop(loop, failed(Command(words)))
+    assert failure.cause is Cause.TOKEN_ANSWER, "what a shell would have made a token of"
+    plain = ("/usr/bin/printf", '{"access_token":"%s","expires_in":60}', "a/b")
+    assert on_loop(loop, Command(plain).fetch(LONG)) == Fetched("a/b", 60)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(
+    ("words", "cause", "detail"),
+    [
+        (("/nowhere/token",), Cause.TOKEN_COMMAND, "token_command: /nowhere/token: No such file or directory"),
+        (("/bin/sh", "-c", "echo HIDDEN >&2; echo HIDDEN; exit 3"), Cause.TOKEN_COMMAND, "token_command: /bin/sh: exit status 3"),
+        (("/bin/sh", "-c", "echo HIDDEN words"), Cause.TOKEN_ANSWER, "token_command: no token, nor JSON with access_token"),
+        (("/usr/bin/yes", "HIDDEN"), Cause.TOKEN_ANSWER, "token_command: no token, nor JSON with access_token"),
+    ],
+)  # fmt: skip
+def test_a_command_that_gives_no_token_is_told_without_its_output(
+    loop: str, words: tuple[str, ...], cause: Cause, detail: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    failure = on_loop(loop, failed(Command(words)))
+    assert (failure.cause, failure.detail) == (cause, detail)
+    assert "HIDDEN" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("then", ["wait", "exit 0"])
+def test_a_command_that_hangs_is_ended_with_its_children(loop: str, then: str, tmp_path: Path) -> None:
+    script = f"sleep 600 & echo $! > {tmp_path}/child; {then}"
+    failure = on_loop(loop, failed(Command(("/bin/sh", "-c", script)), 1.5))
+    assert failure.detail == "token_command: /bin/sh: not done within 1.5 s"
+    child = int((tmp_path / "child").read_text())
+    ends = time.monotonic() + 10
+    while _lives(child):
+        assert time.monotonic() < ends, "the child was left behind"
+        time.sleep(0.01)
+
+
+def _lives(process: int) -> bool:
+    with contextlib.suppress(OSError):
+        return f"/proc/{process}/stat" and " Z " not in Path(f"/proc/{process}/stat").read_text()
+    return False
+
+
+async def test_a_file_is_read_at_each_fetch(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("one\n")
+    source = File(file)
+    assert await source.fetch(LONG) == Fetched("one", 0)
+    file.write_text('{"access_token":"two","expires_in":3600}')
+    assert await source.fetch(LONG) == Fetched("two", 0)
+    os.remove(file)
+    failure = await failed(source)
+    assert (failure.cause, failure.detail) == (Cause.TOKEN_FILE, f"token_file: {file}: No such file or directory")
+
+
+# --- an OAuth2 server -------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def token_server(
+    answer: Answer, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[str, list[tuple[str, dict[str, str]]]]]:
+    """An HTTP server; yields its address and what it was asked: the head, and the form. None: it never answers."""
+    asked: list[tuple[str, dict[str, str]]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            length = next(int(line[15:]) for line in head.splitlines() if line.lower().startswith("content-length:"))
+            form = dict(parse_qsl((await reader.readexactly(length)).decode()))
+            asked.append((head, form))
+            if (said := answer(form)) is None:
+                await reader.read()
+            else:
+                writer.write(said)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/oauth2/token?tenant=1", asked
+    finally:
+        server.close()
+
+
+def said(status: int, body: str, *fields: str) -> bytes:
+    head = "\r\n".join([f"HTTP/1.1 {status} words", "Content-Type: application/json", *fields])
+    return f"{head}\r\nContent-Length: {len(body.encode())}\r\n\r\n{body}".encode()
+
+
+def client(url: str, refresh: str = "", **more: Any) -> Client:
+    return Client(url, "id&1", Given(SecretStr("HIDDEN=s")), Given(SecretStr(refresh)), **more)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_refresh_token_is_exchanged_as_rfc_6749_6_says(loop: str) -> None:
+    async def work() -> None:
+        async with token_server(lambda _: said(200, '{"access_token":"abc","expires_in":3600}')) as (url, asked):
+            assert await client(url, "HIDDEN/r", scope="https://mail.google.com/").fetch(LONG) == Fetched("abc", 3600)
+        ((head, form),) = asked
+        assert head.startswith("POST /oauth2/token?tenant=1 HTTP/1.1\r\n")
+        assert "Content-Type: application/x-www-form-urlencoded\r\n" in head
+        assert form == {
+            "grant_type": "refresh_token",
+            "refresh_token": "HIDDEN/r",
+            "client_id": "id&1",
+            "client_secret": "HIDDEN=s",
+            "scope": "https://mail.google.com/",
+        }
+
+    on_loop(loop, work())
+
+
+async def test_the_credentials_of_the_client_alone_are_exchanged_as_rfc_6749_4_4_2_says() -> None:
+    async with token_server(lambda _: said(200, '{"access_token":"abc"}')) as (url, asked):
+        assert await client(url).fetch(LONG) == Fetched("abc", None)
+    assert asked[0][1] == {"grant_type": "client_credentials", "client_id": "id&1", "client_secret": "HIDDEN=s"}
+
+
+async def test_a_new_refresh_token_takes_the_place_of_the_old_until_another_is_given(tmp_path: Path) -> None:
+    file = tmp_path / "refresh"
+    file.write_text("first\n")
+    answers = iter(["second", "third", "fifth"])
+
+    def answer(_: dict[str, str]) -> bytes:
+        return said(200, f'{{"access_token":"abc","refresh_token":"{next(answers)}"}}')
+
+    async with token_server(answer) as (url, asked):
+        source = Client(url, "id", Given(), Given(file=file))
+        await source.fetch(LONG)
+        await source.fetch(LONG)
+        file.write_text("fourth")
+        await source.fetch(LONG)
+    assert [form["refresh_token"] for _, form in asked] == ["first", "second", "fourth"]
+    assert "second" not in repr(source)
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause", "detail"),
+    [
+        (said(400, '{"error":"invalid_grant","error_description":"Token HIDDEN/r has been\\n revoked."}'), Cause.TOKEN_REFUSED,
+         "token_url: answered 400 invalid_grant: Token [secret] has been  revoked."),
+        (said(401, '{"error":"invalid_client"}'), Cause.TOKEN_REFUSED, "token_url: answered 401 invalid_client"),
+        (said(403, "<html>HIDDEN=s</html>"), Cause.TOKEN_REFUSED, "token_url: answered 403"),
+        (said(429, ""), Cause.TOKEN_UNREACHABLE, "token_url: answered 429"),
+        (said(503, '{"error":3}'), Cause.TOKEN_UNREACHABLE, "token_url: answered 503 3"),
+        (said(302, "", "Location: https://elsewhere.example/"), Cause.TOKEN_ANSWER, "token_url: answered 302, and redirects are not followed"),
+        (said(200, "<html>HIDDEN</html>"), Cause.TOKEN_ANSWER, "token_url: no token, nor JSON with access_token"),
+        (said(200, "x" * 70000), Cause.TOKEN_UNREACHABLE, "token_url: an answer over 65536 octets"),
+        (b"220 smtp.example ready\r\n", Cause.TOKEN_UNREACHABLE, "token_url: 220 smtp.example ready\r\n"),
+        (b"", Cause.TOKEN_UNREACHABLE, "token_url: Remote end closed connection without response"),
+    ],
+)  # fmt: skip
+async def test_an_answer_that_is_no_token_is_told_without_secrets(answer: bytes, cause: Cause, detail: str) -> None:
+    async with token_server(lambda _: answer) as (url, asked):
+        failure = await failed(client(url, "HIDDEN/r"))
+    assert (failure.cause, failure.detail) == (cause, detail)
+    assert "HIDDEN" not in str(failure)
+    assert len(asked) == 1, "and nobody is asked again"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("stalls", ["before the answer", "within the head", "within the body", "drips"])
+def test_a_server_that_stalls_is_left_at_the_deadline_and_its_thread_ends(loop: str, stalls: str) -> None:
+    begun = {
+        "before the answer": b"",
+        "within the head": b"HTTP/1.1 200 OK\r\nContent-",
+        "within the body": said(200, "{")[:-1],
+        "drips": b"HTTP/1.1 200 OK\r\nContent-",
+    }
+
+    async def work() -> None:
+        closed = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(begun[stalls])
+                while stalls == "drips" and not reader.at_eof():
+                    writer.write(b"x")
+                    await writer.drain()
+                    await asyncio.sleep(0.05)  # each octet comes long before a socket's own timeout
+                await reader.read()
+            closed.set()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        failure = await failed(client(url), 0.3)
+        assert (failure.cause, failure.detail) == (Cause.TOKEN_UNREACHABLE, "token_url: no answer within 0.3 s")
+        await asyncio.wait_for(closed.wait(), 10)
+        server.close()
+
+    on_loop(loop, work())
+
+
+async def test_nobody_at_the_port_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    failure = await failed(client(f"http://127.0.0.1:{port}/"))
+    assert (failure.cause, failure.detail) == (Cause.TOKEN_UNREACHABLE, "token_url: [Errno 111] Connection refused")
+
+
+async def test_a_token_server_must_show_a_good_certificate(tmp_path: Path) -> None:
+    from tests.support.tls import TestAuthority
+
+    context = TestAuthority(tmp_path).server_context()
+    async with token_server(lambda _: said(200, '{"access_token":"abc"}'), context) as (url, asked):
+        failure = await failed(client(url.replace("http:", "https:")))
+    assert failure.cause is Cause.TOKEN_UNREACHABLE
+    assert "certificate verify failed" in failure.detail
+    assert asked == []
