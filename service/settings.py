@@ -43,7 +43,23 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address the HTTP server listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port of the HTTP server; 0 picks a free one.")
-    database_url: str = Field("sqlite:///var/postroom.db", description="Where messages are stored.")
+    database_url: str = Field(
+        "sqlite:///var/postroom.db",
+        repr=False,  # it may hold a password
+        description="Where messages are stored: `sqlite:///path`, or `postgresql://user@host/database`.",
+    )
+    database_url_file: Path | None = Field(None, description="A file that holds POSTROOM_DATABASE_URL.")
+    database_connections: int = Field(
+        4,
+        ge=1,
+        description="PostgreSQL: connections for reads and rare writes, beside five for groups, hints and watch.",
+    )
+    database_timeout: Seconds = Field(10, gt=0, description="PostgreSQL: one statement; the client waits 2 s longer.")
+    database_lock_timeout: Seconds = Field(5, gt=0, description="PostgreSQL: waiting for rows that others hold.")
+    database_connect_timeout: Seconds = Field(5, gt=0, description="PostgreSQL: a new connection.")
+    database_listen_url: SecretStr | None = Field(
+        None, description="PostgreSQL: for LISTEN, past a pooler in transaction mode; default: POSTROOM_DATABASE_URL."
+    )
     role: Literal["all", "api", "sender"] = Field("all", description="What this process does.")
     hold: bool = Field(False, description="Start with sending held (after restoring an old copy).")
 
@@ -52,11 +68,14 @@ class Settings(BaseSettings):
     )
     relay_url_file: Path | None = Field(None, description="A file that holds POSTROOM_RELAY_URL.")
     relays_file: Path | None = Field(None, description="A TOML file with several relays.")
+    relays_refresh: Seconds = Field(
+        5, description="How often the files of the relays are looked at for changes; 0: only on SIGHUP."
+    )
     ehlo_name: str = Field(
         "localhost", pattern=r"^[A-Za-z0-9.\[\]:-]{1,255}$", description="The name this host gives itself in EHLO."
     )
-    connect_timeout: Seconds = Field(15, description="TCP connect and TLS handshake, each.")
-    greeting_timeout: Seconds = Field(30, description="The relay's 220, EHLO and AUTH replies, each.")
+    connect_timeout: Seconds = Field(15, description="The relay's DNS answer, and the TCP connection, each.")
+    greeting_timeout: Seconds = Field(30, description="TLS handshake, the relay's 220, EHLO and AUTH replies, each.")
     command_timeout: Seconds = Field(60, description="MAIL and RCPT replies (RFC 5321 4.5.3.2 allows 5 min).")
     data_timeout: Seconds = Field(120, description="The 354 after DATA.")
     block_timeout: Seconds = Field(180, description="Progress of each block of content.")
@@ -64,6 +83,10 @@ class Settings(BaseSettings):
     transaction_timeout: Seconds = Field(900, description="One mail transaction in all.")
     idle_timeout: Seconds = Field(60, description="An idle session is closed with QUIT after this.")
     session_lifetime: Seconds = Field(600, description="No session is used longer.")
+    check_timeout: Seconds = Field(60, gt=0, description="One check of a relay, all its steps together.")
+    token_timeout: Seconds = Field(30, gt=0, description="One access token from a command or an OAuth2 server.")
+    token_margin: Seconds = Field(60, description="An access token is fetched anew so long before it expires.")
+    token_lifetime: Seconds = Field(300, description="An access token that does not tell its expiry is kept so long.")
 
     dkim_file: Path | None = Field(None, description="A TOML file with the DKIM keys of sender domains.")
     templates_dir: Path | None = Field(
@@ -125,14 +148,20 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, url: str) -> str:
-        if not url.startswith("sqlite:///"):
-            raise ValueError("must be `sqlite:///path/to/file.db`")
+        if not url.startswith(("sqlite:///", "postgresql://", "postgres://")):
+            raise ValueError("must be `sqlite:///path/to/file.db` or `postgresql://user@host/database`")
         return url
 
     @model_validator(mode="after")
     def _one_relay_source(self) -> Self:
         if self.relay_url and self.relay_url_file:
             raise ValueError("POSTROOM_RELAY_URL and POSTROOM_RELAY_URL_FILE exclude each other")
+        return self
+
+    @model_validator(mode="after")
+    def _one_database_source(self) -> Self:
+        if self.database_url_file and "database_url" in self.model_fields_set:
+            raise ValueError("POSTROOM_DATABASE_URL and POSTROOM_DATABASE_URL_FILE exclude each other")
         return self
 
     @property
@@ -151,7 +180,11 @@ def unknown() -> dict[str, str | None]:
 def load(**overrides: Any) -> Settings:
     """The settings from the environment. Raises ConfigurationError naming each wrong setting, never its value."""
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
+        if settings.database_url_file is not None:
+            url = _read_database_url(settings.database_url_file)
+            settings = Settings(**{**overrides, "database_url": url, "database_url_file": None})
+        return settings
     except ValidationError as error:
         faults = "; ".join(
             f"{PREFIX}{'_'.join(str(part) for part in fault['loc'][:1]).upper()}: {fault['msg']}"
@@ -160,3 +193,11 @@ def load(**overrides: Any) -> Settings:
             for fault in error.errors(include_input=False, include_url=False)
         )
         raise ConfigurationError(faults) from None
+
+
+def _read_database_url(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+        raise ConfigurationError(f"{PREFIX}DATABASE_URL_FILE: {file}: {reason}") from None

@@ -2,13 +2,38 @@
 
 from service.clock import Clock
 from service.errors import ConfigurationError
+from service.settings import Settings
+from service.store.bounds import Bounds
 from service.store.port import Store
 
+POSTGRES = ("postgresql://", "postgres://")
 
-def open_store(database_url: str, clock: Clock, *, holder: str) -> Store:
-    """A store, not yet opened. `holder` names this process in its leases. Raises ConfigurationError."""
+
+def bounds_of(settings: Settings) -> Bounds:
+    """What the settings allow a process to ask of a database server."""
+    listen_url = settings.database_listen_url
+    return Bounds(
+        statement_timeout=settings.database_timeout,
+        lock_timeout=settings.database_lock_timeout,
+        connect_timeout=settings.database_connect_timeout,
+        connections=settings.database_connections,
+        listen_url=listen_url.get_secret_value() if listen_url else None,
+    )
+
+
+def open_store(database_url: str, clock: Clock, *, holder: str, bounds: Bounds | None = None) -> Store:
+    """A store, not yet opened. `holder` names this process in its leases; `bounds` limits its use of a server.
+
+    Raises ConfigurationError.
+    """
     if database_url.startswith("sqlite:///"):
         from service.store.sqlite.store import SQLiteStore
 
         return SQLiteStore(database_url.removeprefix("sqlite:///"), clock, holder)
-    raise ConfigurationError("POSTROOM_DATABASE_URL: must be `sqlite:///path/to/file.db`")
+    if database_url.startswith(POSTGRES):
+        from service.store.postgres.store import PostgresStore
+
+        return PostgresStore(database_url, clock, holder, bounds or Bounds())
+    raise ConfigurationError(
+        "POSTROOM_DATABASE_URL: must be `sqlite:///path/to/file.db` or `postgresql://user@host/database`"
+    )

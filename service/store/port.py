@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from service.durations import Rate
-from service.mail.envelope import Offer
+from service.mail.envelope import Dsn, Offer
 from service.mail.lifecycle import Event, State
 from service.mail.quota import Quota
 from service.mail.retry import History
+from service.mail.trouble import Answer, RelayEvent, Standing, Trouble
 
 # --- accept ------------------------------------------------------------------------------------------------------
 
@@ -67,6 +68,7 @@ class NewMessage:
     warnings: tuple[Mapping[str, str], ...] = ()
     item: ItemKey | None = None
     category: str = ""  # of the template: who unsubscribed from it gets none
+    dsn: Dsn | None = None  # without its id, which is the message's
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,7 @@ class Delivery:
     from_email: str
     envelope_from: str
     smtputf8: bool
+    dsn: Dsn | None
     size: int
     sealed_as: str | None  # the sender rule of an earlier attempt in doubt: no other may be applied now
     recipients: tuple[DueRecipient, ...]
@@ -267,6 +270,22 @@ class DueRoute:
     route: str
     priority: int
     due_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RelayView:
+    """What one process sees of a relay. Times are ms, 0: never."""
+
+    holder: str
+    relay: str
+    seen_at: int
+    connections: int
+    in_flight: int
+    sent: int  # since the process began
+    last_reply: str
+    reply_at: int
+    last_error: str
+    error_at: int
 
 
 # --- what people read -------------------------------------------------------------------------------------------
@@ -538,6 +557,47 @@ class Store(Protocol):
     async def offers(self) -> Mapping[str, Offer]:
         """What is known of relays, by endpoint."""
 
+    # what processes tell each other about relays; mail/trouble has the rules. All but the reads and `ask_login` are
+    # queued by the call, as `settle` is
+    async def relay_accounts(self) -> Mapping[str, Standing]:
+        """How each account stands. A prober whose process is known to be dead is left out."""
+
+    async def ask_login(self, account: str, mark: str, prober: str, now: int, lease: float) -> Answer:
+        """Ask for the right to log in (Standing.answer), and take it for `lease` seconds where it is granted.
+
+        prober: `holder/relay`. Another secret than the last one that had the right is an event.
+        """
+
+    def prove_login(self, mark: str, prober: str, event: RelayEvent) -> Awaitable[bool]:
+        """A login succeeded (Standing.prove). True: that opened a broken relay; only then the event is kept."""
+
+    def fail_login(self, trouble: Trouble, prober: str, event: RelayEvent) -> Awaitable[bool]:
+        """A login failed: the trouble is recorded and the right given back in one transaction. See `record_trouble`."""
+
+    def release_login(self, account: str, prober: str) -> Awaitable[bool]:
+        """Give the right back. False: it was not this prober's."""
+
+    def record_trouble(self, account: str, trouble: Trouble, event: RelayEvent | None) -> Awaitable[bool]:
+        """Keep a trouble unless the known one lasts longer (Standing.record). True: it is news, and the event is kept."""
+
+    def forgive_trouble(self, account: str, trouble: Trouble) -> Awaitable[bool]:
+        """Forget a trouble if it is still this one."""
+
+    def clear_troubles(self, event: RelayEvent) -> Awaitable[int]:
+        """Forget all troubles of the event's account; answers how many."""
+
+    def add_relay_event(self, event: RelayEvent) -> Awaitable[None]:
+        """Keep an event; the last 200 of an account are kept."""
+
+    async def relay_events(self, account: str, limit: int) -> Sequence[RelayEvent]:
+        """Newest first."""
+
+    async def show_relays(self, views: Sequence[RelayView]) -> None:
+        """What this process sees of its relays."""
+
+    async def relay_views(self, since: int) -> Sequence[RelayView]:
+        """What was seen after `since` (ms), by whomever."""
+
     # keys and limits
     async def find_key(self, prefix: str) -> ApiKey | None: ...
 
@@ -557,5 +617,8 @@ class Store(Protocol):
 
     async def purge_keys(self, now: int, retention: float, limit: int) -> int:
         """Delete idempotency keys past their time, and idle limiter rows."""
+
+    async def purge_relays(self, now: int, events_before: int, limit: int) -> int:
+        """Delete events of relays older than that, and at once all that is stale; answers how many events."""
 
     async def stats(self, now: int) -> QueueStats: ...

@@ -20,6 +20,11 @@ COLD = {
     "published_templates: all",
     "stats: counters",
     "offers: all",
+    "relay_accounts: troubles",  # a few rows for each account of a relay, and so are these
+    "relay_accounts: logins",
+    "relay_views: since",
+    "purge_relays: views",
+    "purge_relays: troubles",
     "purge_log: states",  # the rows of one message
     "rescue: holders",  # a partial index that holds only open attempts
 }

@@ -299,7 +299,9 @@ async def test_a_relay_is_held_and_resumed(tmp_path: Path) -> None:
         assert service.messages.status(view) == "sent"
         check = (await client.post("/relays/default/check")).json()
         assert check["ok"] is True
-        assert [step["name"] for step in check["steps"]] == ["dns", "tcp", "ehlo", "auth"]
+        assert [step["name"] for step in check["steps"]] == [
+            "dns", "tcp", "tls", "greeting", "ehlo", "auth", "sender", "quit"
+        ]  # fmt: skip
 
 
 async def test_a_sender_rule_is_checked_before_the_202(tmp_path: Path) -> None:

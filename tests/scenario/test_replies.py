@@ -29,6 +29,7 @@ async def sinks() -> AsyncIterator[dict[str, Sink]]:
     made = {}
     for name, (_, reply, where) in RELAYS.items():
         sink = Sink(
+            user=f"{name}@163.com",
             replies={TO: reply} if where == "rcpt" else {},
             data_replies=[reply] if where == "dot" else [],
             password="another" if where == "auth" else "AUTHCODE",
@@ -45,7 +46,7 @@ def relays_file(folder: Path, sinks: dict[str, Sink]) -> Path:
     tables = [
         f"""[relays.{name}]
 preset = "{RELAYS[name][0]}"
-url = "smtp://zouchengzhuo%40163.com:AUTHCODE@127.0.0.1:{sink.port}?plaintext=allow"
+url = "smtp://{name}%40163.com:AUTHCODE@127.0.0.1:{sink.port}?plaintext=allow"
 sender_must_equal_login = false
 from = ["{name}@example.com"]
 """
@@ -110,9 +111,10 @@ async def test_only_a_true_address_fault_bounces_and_suppresses(tmp_path: Path, 
 
 
 async def test_another_relay_takes_over_at_once_when_one_must_rest(tmp_path: Path) -> None:
-    resting, ready = Sink(replies={TO: "550 Domain frequency limited"}), Sink()
+    resting = Sink(user="first@163.com", replies={TO: "550 Domain frequency limited"})
+    ready = Sink(user="second@163.com")
     tables = [
-        f"[relays.{name}]\nurl = 'smtp://zouchengzhuo%40163.com:AUTHCODE@127.0.0.1:{(await sink.start()).port}"
+        f"[relays.{name}]\nurl = 'smtp://{sink.user.replace('@', '%40')}:AUTHCODE@127.0.0.1:{(await sink.start()).port}"
         f"?plaintext=allow&priority={priority}'"
         for priority, (name, sink) in enumerate({"first": resting, "second": ready}.items(), 1)
     ]

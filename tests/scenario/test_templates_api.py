@@ -138,12 +138,17 @@ async def test_publishing_what_is_published_already_answers_200(tmp_path: Path) 
         assert (await client.put("/templates/news", json={"files": FILES})).status_code == 201
 
 
+def _timeless(answer: dict[str, Any]) -> dict[str, Any]:
+    """Without the moment at which a pause was asked for."""
+    return {**answer, "troubles": [{**each, "at": None} for each in answer.get("troubles", ())]}
+
+
 async def test_no_body_is_as_good_as_an_empty_object_where_nothing_is_required(tmp_path: Path) -> None:
     async with running(tmp_path) as (client, _):
         for path in ("/templates/welcome/render", "/templates/welcome/check", "/relays/default/pause"):
             empty = await client.post(path)
             assert empty.status_code == 200, (path, empty.text)
-            assert empty.json() == (await client.post(path, json={})).json()
+            assert _timeless(empty.json()) == _timeless((await client.post(path, json={})).json())
             form = {"Content-Type": "application/x-www-form-urlencoded"}  # curl -X POST -d ''
             assert (await client.post(path, headers=form)).status_code == 200
         assert (await client.post("/templates/welcome/render", content=b"x")).status_code == 415

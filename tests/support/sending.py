@@ -11,7 +11,7 @@ from typing import Any
 
 from service.mail.envelope import Offer
 from service.mail.outcome import Failure, Phase, Verdict
-from service.mail.quota import Per, Quota, parse_quota
+from service.mail.quota import HIGH, Per, Quota, parse_quota
 from service.mail.reply import Reply
 from service.mail.seal import SenderRule
 from service.relay.policy import policy_for
@@ -85,9 +85,14 @@ class ModelRelay:
     def ahead(self, now: int) -> int:
         return 0 if self.pausing else max(self._busy - len(self._waiting), 0)
 
+    def spare(self, now: int) -> bool:
+        urgent = any(outgoing.priority == HIGH for outgoing, _ in self._waiting)
+        return self._busy > 0 and not self.pausing and not urgent
+
     def start(self, outgoing: Outgoing, done: Callable[[Report], None]) -> None:
         if self._busy >= self._connections:
             self._waiting.append((outgoing, done))
+            self._waiting.sort(key=lambda each: each[0].priority)
             return
         self._busy += 1
         took = self._takes()
@@ -123,6 +128,12 @@ class ModelRelay:
     def blame(self, verdict: Verdict, report: Report, reason: str) -> int | None:
         return None
 
+    def judged(self, verdicts: Sequence[Verdict]) -> None:
+        """It learns nothing."""
+
+    def alert(self, kind: str, detail: str) -> None:
+        """Nobody watches it."""
+
     def told(self, offer: Offer) -> None:
         self.offer = offer
 
@@ -143,11 +154,14 @@ class ModelRelays:
     def get(self, name: str) -> ModelRelay:
         return self._relays[name]
 
-    def candidates(self, sender: str, pinned: str | None) -> tuple[ModelRelay, ...]:
+    def candidates(self, sender: str, pinned: str | None, needs: Sequence[str] = ()) -> tuple[ModelRelay, ...]:
         relays = tuple(self._relays.values())
         self._turn += self._turns
         first = self._turn % len(relays)
         return (*relays[first:], *relays[:first])
+
+    def preferred(self, names: Sequence[str], now: int) -> Sequence[str]:
+        return names
 
     def on_capacity(self, callback: Callable[[], None]) -> None:
         for relay in self._relays.values():

@@ -49,11 +49,21 @@ class Peer:
         lines = [b"peer", *extensions]
         await self.say(*(b"250-" + line for line in lines[:-1]), b"250 " + lines[-1])
 
+    async def some(self) -> bytes:
+        """Read whatever comes next, at least one octet."""
+        read = await asyncio.wait_for(self._reader.read(65536), 5)
+        self.got += read
+        return read
+
     async def rest(self) -> bytes:
         """Everything until the client closes."""
         read = await asyncio.wait_for(self._reader.read(), 5)
         self.got += read
         return read
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """Go on in TLS; what is read from here on is what was in it."""
+        await self._writer.start_tls(context)
 
     def drop(self) -> None:
         """Close hard."""
@@ -70,6 +80,7 @@ class ScriptedServer:
         self._scripts = list(scripts)
         self._tls = tls
         self._failures: list[BaseException] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self.peers: list[Peer] = []
         self.port = 0
 
@@ -81,6 +92,8 @@ class ScriptedServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(reader, writer)
         self.peers.append(peer)
+        if (task := asyncio.current_task()) is not None:
+            self._tasks.append(task)
         try:
             if self._scripts:
                 await self._scripts.pop(0)(peer)
@@ -92,6 +105,10 @@ class ScriptedServer:
             writer.close()
             with contextlib.suppress(Exception):
                 await writer.wait_closed()
+
+    async def ended(self) -> None:
+        """Wait until all scripts that were begun have ended."""
+        await asyncio.wait_for(asyncio.gather(*self._tasks, return_exceptions=True), 10)
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()

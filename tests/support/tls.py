@@ -26,26 +26,33 @@ class TestAuthority:
         self.chain = folder / "server.pem"  # certificate and key
         self.chain.write_bytes(self._server(host))
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def _builder(
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        begins: float = -1,
+        ends: float = 24,
+        issuer: x509.Name | None = None,
+    ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
-            .issuer_name(self._name)
+            .issuer_name(issuer or self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now + datetime.timedelta(hours=begins))
+            .not_valid_after(now + datetime.timedelta(hours=ends))
         )
 
-    def _server(self, host: str) -> bytes:
+    def _server(self, host: str, begins: float = -1, ends: float = 24, *, by_itself: bool = False) -> bytes:
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-        builder = self._builder(subject, key).add_extension(
+        builder = self._builder(subject, key, begins, ends, subject if by_itself else None).add_extension(
             x509.SubjectAlternativeName(names if host == "localhost" else names[:1]), False
         )
-        certificate = builder.sign(self._key, hashes.SHA256())
+        certificate = builder.sign(key if by_itself else self._key, hashes.SHA256())
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -53,6 +60,19 @@ class TestAuthority:
 
     def server_context(self) -> ssl.SSLContext:
         """For a server."""
+        return self.context_of(self.chain)
+
+    def odd_context(
+        self, host: str = "localhost", begins: float = -1, ends: float = 24, *, by_itself: bool = False
+    ) -> ssl.SSLContext:
+        """For a server with a certificate for `host`, valid from and to these hours from now, perhaps self-signed."""
+        chain = self.chain.with_name(f"{host}{begins}{ends}{by_itself}.pem")
+        chain.write_bytes(self._server(host, begins, ends, by_itself=by_itself))
+        return self.context_of(chain)
+
+    @staticmethod
+    def context_of(chain: Path) -> ssl.SSLContext:
+        """For a server that shows this."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.chain)
+        context.load_cert_chain(chain)
         return context

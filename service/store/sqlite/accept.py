@@ -19,8 +19,7 @@ from service.store.port import (
 )
 from service.store.sqlite.contents import insert_content
 from service.store.sqlite.writer import Steps, Transaction
-
-SPAN = 1000  # rid = message * SPAN + n
+from service.store.views import SPAN, dsn_text
 
 
 class Refused(Exception):
@@ -121,6 +120,7 @@ def _insert(transaction: Transaction, message: NewMessage, request: int | None) 
             json.dumps(message.warnings) if message.warnings else None,
             request,
             message.category,
+            dsn_text(message),
         ),
     )
     seq = transaction.inserted()

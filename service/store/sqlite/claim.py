@@ -5,7 +5,7 @@ other routes costs nothing. The attempt's id is the fence token. A claim holds u
 bounds keep it short, whatever it finds: deliveries (the wants' limits), octets, and messages of which nothing is
 handed out.
 
-Quotas (sqlite/quotas.py) decide with each message. A relay that has used one up ends its lanes, for this priority and
+Quotas (store/quotas.py) decide with each message. A relay that has used one up ends its lanes, for this priority and
 those below; a recipient that a quota of its own holds is put off, so that it stands in nobody's way.
 """
 
@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from service.mail.lifecycle import Event, State, apply
 from service.mail.retry import History
 from service.store.port import Claimed, Delivery, DueRecipient, Held, Want
-from service.store.sqlite.accept import SPAN
+from service.store.quotas import Quotas, Share
 from service.store.sqlite.contents import content_of
-from service.store.sqlite.quotas import Quotas, Share
+from service.store.sqlite.quotas import quotas_of, write_quotas
 from service.store.sqlite.settle import close, end_waiting
 from service.store.sqlite.writer import Transaction
+from service.store.views import SPAN, dsn_of
 
 PRIORITIES = (0, 1, 2)
 _CONTENT_WITH_DELIVERY = 1024 * 1024  # octets
@@ -59,7 +60,7 @@ def claim(
             if each.left > 0 and priority <= each.want.least:
                 claimed += claiming.lane(each, priority)
     if claiming.quotas is not None:
-        claiming.quotas.write()
+        write_quotas(transaction, claiming.quotas)
     held = tuple(claiming.quotas.holds.values()) if claiming.quotas is not None else ()
     return Claimed(claimed, held, claiming.cut or claiming.ends == 0)
 
@@ -103,7 +104,7 @@ class _Claiming:
         message = self.transaction.one("claim: message", (seq,))
         *message, category = message
         id, account, message_id, delivery, created_at, dated_at, expires_at, from_email, envelope_from, *rest = message
-        smtputf8, size = rest
+        smtputf8, size, dsn = rest
         due = self._sendable(seq, {"account": account, "category": category}, asked.want.route)
         if not due:
             self.ends -= 1
@@ -134,6 +135,7 @@ class _Claiming:
             from_email=from_email,
             envelope_from=envelope_from,
             smtputf8=bool(smtputf8),
+            dsn=dsn_of(dsn, id),
             size=size,
             sealed_as=self._sealed_as(seq, due),
             recipients=tuple(each.recipient for each in due),
@@ -144,7 +146,7 @@ class _Claiming:
         self, seq: int, due: Sequence[_Due], asked: _Asked, priority: int
     ) -> tuple[_Asked, list[_Due], str | None] | None:
         """Who may carry the message now, to whom, and what that takes of quotas. None: it waits."""
-        quotas = self.quotas = self.quotas or Quotas(self.transaction, self.now)
+        quotas = self.quotas = self.quotas or quotas_of(self.transaction, self.now)
         keys = [each.key for each in due]
         off: dict[int, tuple[int, str]] = {}
         for option in self._options(asked, priority):

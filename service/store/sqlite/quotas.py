@@ -1,128 +1,42 @@
-"""Quotas within a claim and a settle: read once, decided in memory, written once, in the caller's one transaction.
-
-A claim takes what a delivery needs of every quota of its relay, or nothing. The attempt's row says what was taken;
-whoever closes the attempt, its sender or the rescuer, closes that too, and the fence lets only one of them.
+"""Quotas as rows of SQLite: store/quotas.py decides, here they are read when they are met and written once, in the
+caller's one transaction.
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
-from service.mail.quota import HIGH, Per, Quota, Unit
-from service.store.limiter import Takes, span_of
-from service.store.port import Held, QuotaUse, Want
+from service.mail.quota import Quota
+from service.store import quotas
+from service.store.limiter import Takes
+from service.store.port import QuotaUse
+from service.store.quotas import Quotas
 from service.store.sqlite.writer import Transaction
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A recipient whom a quota of its own holds until `until` (ms)."""
-
-    index: int
-    until: int
-    quota: str
+def quotas_of(transaction: Transaction, now: int) -> Quotas:
+    """The quotas that a claim in this transaction meets."""
+    return Quotas(lambda bucket: _state(transaction.one, bucket), now)
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one relay may carry of a message now: places in the list of its recipients, and what that takes."""
-
-    allowed: Sequence[int]
-    refused: Sequence[Refusal]
-    costs: dict[str, int]  # by bucket
-
-
-@dataclass(slots=True)
-class Quotas:
-    """The quotas that one claim meets."""
-
-    transaction: Transaction
-    now: int
-    holds: dict[tuple[str, bool], Held] = field(default_factory=dict)  # by relay, and whether high priority is meant
-    _takes: dict[str, Takes] = field(default_factory=dict)
-    _changed: set[str] = field(default_factory=set)
-
-    def held(self, relay: str, priority: int) -> Held | None:
-        """Whether it was found that the relay may take no mail of this priority."""
-        return self.holds.get((relay, True)) or (None if priority == HIGH else self.holds.get((relay, False)))
-
-    def share(self, want: Want, priority: int, keys: Sequence[str]) -> Share | None:
-        """What `want` may carry of a message to these addresses; None: its relay is held, see `held`."""
-        if self.held(want.relay, priority):
-            return None
-        wide = [(quota, quota.count_for(priority)) for quota in want.quotas if quota.per is Per.RELAY]
-        most = min([count for quota, count in wide if quota.unit is Unit.RECIPIENTS], default=len(keys))
-        share = self._by_recipient(want, priority, keys, min(most, want.max_recipients or most))
-        if not share.allowed:
-            return share
-        for quota, count in wide:
-            cost = 1 if quota.unit is Unit.MESSAGES else len(share.allowed)
-            if until := self._free_at(quota, quota.bucket(), cost, count):
-                self._hold(want.relay, priority, until, quota)
-            share.costs[quota.bucket()] = cost
-        return None if self.held(want.relay, priority) else share
-
-    def _by_recipient(self, want: Want, priority: int, keys: Sequence[str], most: int) -> Share:
-        """Whom the quotas of recipients and domains let go, at most `most`."""
-        narrow = [quota for quota in want.quotas if quota.per is not Per.RELAY]
-        share = Share([], [], {})
-        allowed, refused = list[int](), list[Refusal]()
-        for index, key in enumerate(keys):
-            if len(allowed) == most:
-                break
-            costs, refusal = dict[str, int](), None
-            for quota in narrow:
-                bucket = quota.bucket(key)
-                taken = share.costs.get(bucket, 0)
-                costs[bucket] = 1 if quota.unit is Unit.MESSAGES else taken + 1
-                until = self._free_at(quota, bucket, costs[bucket], quota.count_for(priority))
-                if until and (refusal is None or until > refusal.until):
-                    refusal = Refusal(index, until, quota.label)
-            if refusal is None:
-                allowed.append(index)
-                share.costs.update(costs)
-            else:
-                refused.append(refusal)
-        return Share(allowed, refused, share.costs)
-
-    def _hold(self, relay: str, priority: int, until: int, quota: Quota) -> None:
-        """Mail of this priority waits until the last of the relay's quotas lets it go."""
-        place = (relay, priority == HIGH)
-        known = self.holds.get(place)
-        if known is None or known.until < until:
-            self.holds[place] = Held(relay, HIGH if priority == HIGH else HIGH + 1, until, quota.label)
-
-    def _free_at(self, quota: Quota, bucket: str, cost: int, count: int) -> int:
-        span = span_of(quota)
-        takes = self._takes.get(bucket)
-        if takes is None:
-            row = self.transaction.one("accept: find limit", {"bucket": bucket})
-            takes = self._takes[bucket] = Takes.read(row[0] if row else None, span, self.now)
-            if takes.corrected:
-                self._changed.add(bucket)
-        return takes.free_at(cost, count, span, self.now)
-
-    def take(self, share: Share) -> str | None:
-        """Take it; answers what the attempt's row says of it."""
-        for bucket, cost in share.costs.items():
-            self._takes[bucket].open += cost
-            self._changed.add(bucket)
-        return json.dumps(list(share.costs.items()), ensure_ascii=False) if share.costs else None
-
-    def write(self) -> None:
-        """Put down what was taken."""
-        for bucket in self._changed:
-            _write(self.transaction, bucket, self._takes[bucket])
+def write_quotas(transaction: Transaction, met: Quotas) -> None:
+    """Put down what was taken."""
+    for bucket, takes in met.changed():
+        _write(transaction, bucket, takes)
 
 
 def close_taken(transaction: Transaction, taken: str, now: int, *, spent: bool) -> None:
     """What an attempt took counts from `now` on, or is given back."""
     for bucket, cost in json.loads(taken):
-        if (row := transaction.one("accept: find limit", {"bucket": bucket})) is not None:
-            takes = Takes.unpack(row[0])
+        if (state := _state(transaction.one, bucket)) is not None:
+            takes = Takes.unpack(state)
             takes.close(cost, now, spent=spent)
             _write(transaction, bucket, takes)
+
+
+def _state(one: Callable[[str, Any], Any], bucket: str) -> bytes | None:
+    row = one("accept: find limit", {"bucket": bucket})
+    return row[0] if row else None
 
 
 def _write(transaction: Transaction, bucket: str, takes: Takes) -> None:
@@ -131,7 +45,4 @@ def _write(transaction: Transaction, bucket: str, takes: Takes) -> None:
 
 def use_of(quota: Quota, one: Callable[[str, Any], Any], now: int) -> QuotaUse:
     """How much of it is taken. `one` runs a named statement and answers its first row."""
-    span, row = span_of(quota), one("accept: find limit", {"bucket": quota.bucket()})
-    takes = Takes.read(row[0] if row else None, span, now)
-    normal, high = (takes.free_at(1, quota.count_for(priority), span, now) for priority in (HIGH + 1, HIGH))
-    return QuotaUse(quota, takes.used, takes.open, normal, high)
+    return quotas.use_of(quota, _state(one, quota.bucket()), now)

@@ -6,7 +6,6 @@ or two for each row of its driver, without the GIL, and not a Python object.
 """
 
 import asyncio
-import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +16,10 @@ import apsw
 
 from service.clock import ulid_floor
 from service.errors import FieldProblem, ValidationFailed
-from service.mail.address import email_key
-from service.mail.lifecycle import SCHEDULED, State
-from service.store.port import EventView, MessageFilter, MessageView, RecipientView
-from service.store.sqlite.accept import SPAN
-from service.store.sqlite.contents import assemble
+from service.store.layout import assemble
+from service.store.port import EventView, MessageFilter, MessageView
 from service.store.sqlite.writer import QUERIES
+from service.store.views import SPAN, conditions, event_view, message_view, pick_driver, recipient_view
 
 T = TypeVar("T")
 _NEWEST = 2**50  # above any row number, and times SPAN still an integer of SQLite
@@ -51,7 +48,10 @@ class Reader:
     def content(self, query: str, bindings: tuple[str, ...]) -> tuple[bytes, ...] | None:
         """The bytes of the message that a named statement finds."""
         row = self.one(query, bindings)
-        return None if row is None else assemble(row, lambda sha: self.one("delivery_content: blob", (sha,))[0])
+        if row is None:
+            return None
+        _, inline, places = row
+        return assemble(inline, places, lambda sha: self.one("delivery_content: blob", (sha,))[0])
 
     # --- one message ---------------------------------------------------------------------------------------------
 
@@ -66,15 +66,12 @@ class Reader:
 
     def _view(self, row: tuple[Any, ...]) -> MessageView:
         recipients = self.run("get_message: recipients", {"first": row[0] * SPAN}).fetchall()
-        return _message_view(row, tuple(_recipient_view(each) for each in recipients))
+        return message_view(row, tuple(map(recipient_view, recipients)))
 
     def events(self, account: str, id: str) -> list[EventView]:
         """The log of a message."""
         rows = self.run("list_events: by message", (id, account)).fetchall()
-        return [
-            EventView(seq, at, type, email, attempt, json.loads(data) if data else {})
-            for seq, at, type, email, attempt, data in rows
-        ]
+        return [event_view(row) for row in rows]
 
     # --- lists ---------------------------------------------------------------------------------------------------
 
@@ -84,8 +81,8 @@ class Reader:
         """Row numbers and views, newest first; with `waiting`, only messages that have a recipient in the queue."""
         if (span := self._span(account, where, after)) is None:
             return []
-        driver, bindings = _pick_driver(where)
-        bindings |= _conditions(where, now) | {"account": account, "waiting": waiting or None}
+        driver, bindings = pick_driver(where)
+        bindings |= conditions(where, now) | {"account": account, "waiting": waiting or None}
         bindings["oldest"], bindings["before"] = span
         # a message comes once for each recipient that its driver found, one after the other
         seqs = (seq for seq, _ in groupby(self.run(f"list_messages: {driver}", bindings)))
@@ -139,64 +136,3 @@ class Readers:
         self._threads.shutdown()
         for reader in self._all:
             reader.close()
-
-
-def _pick_driver(where: MessageFilter) -> tuple[str, dict[str, Any]]:
-    """The index to read, and what it needs beside the conditions: ids before addresses before labels before states."""
-    if where.message_id is not None:
-        return "message_id", {}
-    if where.provider_message_id is not None:
-        return "provider_message_id", {}
-    if where.recipient is not None:
-        return "recipient", {}
-    if where.metadata:
-        name, value = where.metadata[0]
-        return "metadata", {"metadata_name": name, "metadata_value": value}
-    if where.tag is not None:
-        return "tag", {}
-    if where.status is not None:
-        return "status", {}
-    if where.template is not None and "@" in where.template:
-        return "template", {}
-    if where.from_email is not None:
-        return "from_email", {}
-    if where.relay is not None:
-        return "relay", {}
-    return "all", {}
-
-
-def _conditions(where: MessageFilter, now: int) -> dict[str, Any]:
-    """The bindings of the fragment `other conditions`; None is any."""
-    tag, colon, value = (where.tag or "").partition(":")
-    scheduled = where.status == SCHEDULED
-    return {
-        "from_email": where.from_email,
-        "template": where.template,
-        "message_id": where.message_id,
-        "provider_message_id": where.provider_message_id,
-        "since": where.since,
-        "until": where.until,
-        "scheduled_after": now if scheduled else None,
-        "tag": tag if where.tag is not None else None,
-        "tag_value": value if colon else None,
-        "metadata": json.dumps(where.metadata) if where.metadata else None,
-        "status": State.QUEUED.value if scheduled else where.status,
-        "recipient": email_key(where.recipient) if where.recipient is not None else None,
-        "relay": where.relay,
-    }
-
-
-def _recipient_view(row: tuple[Any, ...]) -> RecipientView:
-    rid, email, name, kind, state, *rest = row
-    return RecipientView(rid % SPAN, email, name, kind, State(state), *rest)
-
-
-def _pairs(text: str | None) -> tuple[tuple[str, str], ...]:
-    return tuple((name, value) for name, value in json.loads(text)) if text else ()
-
-
-def _message_view(row: tuple[Any, ...], recipients: tuple[RecipientView, ...]) -> MessageView:
-    (_, *front, tags, metadata, size, content_purged_at, warnings) = row
-    noted = tuple(json.loads(warnings)) if warnings else ()
-    values: list[Any] = [*front, _pairs(tags), _pairs(metadata), size, content_purged_at, noted, recipients]
-    return MessageView(*values)

@@ -8,10 +8,11 @@ import json
 from typing import Any
 
 from service.mail.lifecycle import OPEN, Event, State, apply, target
+from service.store.log import event_data, event_text, suppression_detail, timings_of
 from service.store.port import RecipientSettlement, Settlement
-from service.store.sqlite.accept import SPAN
 from service.store.sqlite.quotas import close_taken
 from service.store.sqlite.writer import Transaction
+from service.store.views import SPAN
 
 
 def settle(transaction: Transaction, settlement: Settlement) -> int:
@@ -22,7 +23,7 @@ def settle(transaction: Transaction, settlement: Settlement) -> int:
             settlement.now,
             settlement.result,
             settlement.session,
-            json.dumps({phase: round(ms, 2) for phase, ms in settlement.timings.items()}),
+            json.dumps(timings_of(settlement)),
             settlement.sealed_as,
             ", ".join(settlement.signed_by) or None,
             settlement.detail,
@@ -78,42 +79,15 @@ def _settle_recipient(
         settlement.now,
         each.event.value,
         settlement.attempt,
-        _event_data(settlement, relay, each),
+        event_data(settlement, relay, each),
     )
     return 1
-
-
-def _event_data(settlement: Settlement, relay: str, each: RecipientSettlement) -> dict[str, Any]:
-    data: dict[str, Any] = {"relay": relay, "class": each.kind, "phase": each.phase, "charged": each.charged}
-    if each.scope:
-        data["scope"] = each.scope
-    if each.action:
-        data["action"] = each.action
-    if each.relay_until is not None:
-        data["relay_paused_until"] = each.relay_until
-    if each.code is not None:
-        data["code"] = each.code
-    if each.enhanced:
-        data["enhanced_code"] = each.enhanced
-    if each.text:
-        data["text"] = each.text
-    if each.due_at is not None:
-        data["next_attempt_at"] = each.due_at
-    if settlement.session:
-        data["session"] = settlement.session
-    if settlement.timings:
-        data["timings_ms"] = {phase: round(ms, 2) for phase, ms in settlement.timings.items()}
-    if settlement.signed_by:
-        data["dkim"] = settlement.signed_by
-    if each.suppress:
-        data["suppressed"] = each.suppress
-    return data
 
 
 def _suppress(
     transaction: Transaction, settlement: Settlement, each: RecipientSettlement, email: str, key: str
 ) -> None:
-    detail = " ".join(part for part in (str(each.code or ""), each.enhanced, each.text) if part)
+    detail = suppression_detail(each)
     transaction.run(
         "add_suppression: insert",
         (settlement.account, key, each.suppress, email, "delivery", settlement.now, settlement.id, detail, ""),
@@ -129,8 +103,7 @@ def log_event(
     transaction: Transaction, seq: int, n: int | None, at: int, type: str, attempt: int | None, data: Any
 ) -> None:
     """One line of the delivery log."""
-    text = json.dumps(data, ensure_ascii=False) if data else None
-    transaction.run("accept: event", (seq, n, at, type, attempt, text))
+    transaction.run("accept: event", (seq, n, at, type, attempt, event_text(data)))
 
 
 def end_waiting(transaction: Transaction, rid: int, state: State, event: Event, why: str, now: int) -> None:

@@ -3,14 +3,13 @@
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import apsw
 
 from service.clock import Clock
 from service.errors import StorageUnavailable
 from service.mail.address import email_key
-from service.mail.envelope import Offer
 from service.mail.lifecycle import State
 from service.mail.quota import Quota
 from service.store.port import (
@@ -38,12 +37,11 @@ from service.store.sqlite import changes, claim, rescue, settle
 from service.store.sqlite.files import Hints, Holders, connect_reader, connect_writer, migrate_file
 from service.store.sqlite.quotas import use_of
 from service.store.sqlite.reads import Reader, Readers
-from service.store.sqlite.writer import Steps, Transaction, Writer
+from service.store.sqlite.telling import TellingStore
+from service.store.sqlite.writer import Transaction, Writer
 
-T = TypeVar("T")
 
-
-class SQLiteStore:
+class SQLiteStore(TellingStore):
     """Implements store/port.Store. Point reads run on the loop (microseconds), lists in a thread."""
 
     def __init__(self, path: str, clock: Clock, holder: str) -> None:
@@ -91,34 +89,6 @@ class SQLiteStore:
     def on_hint(self, callback: Callable[[], None]) -> None:
         """See port."""
         self._hints.listen(callback)
-
-    # --- plumbing ------------------------------------------------------------------------------------------------
-
-    async def _write(self, work: Callable[[Transaction], T], size: int = 0) -> T:
-        """A few rows, at once. `size`: octets of message bytes among them."""
-        result: T = await self._writer.submit(work, size, size)
-        return result
-
-    async def _write_steps(self, work: Callable[[Transaction], Steps[T]], size: int = 0, largest: int = 0) -> T:
-        """Many rows, with pauses."""
-        result: T = await self._writer.submit(work, size, largest)
-        return result
-
-    def _read(self, work: Callable[[Reader], T]) -> T:
-        """A point read on the loop."""
-        if self._reader is None:
-            raise StorageUnavailable(retry_after=1.0)
-        try:
-            return work(self._reader)
-        except apsw.Error as error:
-            raise StorageUnavailable(f"{type(error).__name__}: {error}", retry_after=1.0) from error
-
-    async def _read_in(self, readers: Readers, work: Callable[[Reader], T]) -> T:
-        """A longer read in a thread."""
-        try:
-            return await readers.run(work)
-        except apsw.Error as error:
-            raise StorageUnavailable(f"{type(error).__name__}: {error}", retry_after=1.0) from error
 
     # --- accept --------------------------------------------------------------------------------------------------
 
@@ -348,18 +318,6 @@ class SQLiteStore:
         """See port."""
         row = self._read(lambda reader: reader.one("template_files: by number", (name, number)))
         return row[0] if row else None
-
-    # --- what relays offer ----------------------------------------------------------------------------------------
-
-    async def learn_offer(self, endpoint: str, offer: Offer, now: int) -> None:
-        """See port."""
-        row = (endpoint, int(offer.smtputf8), offer.max_size, now)
-        await self._write(lambda transaction: transaction.run("learn_offer: keep", row).fetchall())
-
-    async def offers(self) -> Mapping[str, Offer]:
-        """See port."""
-        rows = self._read(lambda reader: reader.run("offers: all").fetchall())
-        return {endpoint: Offer(bool(smtputf8), max_size) for endpoint, smtputf8, max_size in rows}
 
     # --- keys ----------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """The stores that the conformance suite runs against. Another implementation plugs in as one more parameter."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,14 +8,26 @@ import pytest
 from service.store import open_store
 from service.store.port import Store
 from tests.support.clock import SteppedClock
+from tests.support.postgres import shared_server
 
-URLS = {"sqlite": lambda folder: f"sqlite:///{folder}/post.db"}
+URLS: dict[str, Callable[[Path], str]] = {
+    "sqlite": lambda folder: f"sqlite:///{folder}/post.db",
+    "postgres": lambda folder: shared_server().new_database(),
+}
+
+
+def done_with(url: str) -> None:
+    """A server's database is emptied for the next test; a file goes with its folder."""
+    if not url.startswith("sqlite"):
+        shared_server().give_back(url)
 
 
 @pytest.fixture(params=sorted(URLS))
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database."""
-    return URLS[request.param](tmp_path)
+    url = URLS[request.param](tmp_path)
+    yield url
+    done_with(url)
 
 
 @pytest.fixture

@@ -149,6 +149,10 @@ async def test_a_sender_that_is_killed_between_claim_and_settle_gives_nothing_ba
     assert child.stdout is not None
     child.stdout.close()
     assert (await store.quota_use([HOURLY], now))[0].in_flight == 3
+    if not database_url.startswith("sqlite"):
+        # a process on another host may be silent and live: only the end of its lease tells
+        assert await store.rescue(now, RescuePolicy(900, 2, 10)) == 0
+        now += 60_001
     for rescued in (3, 0):
         assert await store.rescue(now, RescuePolicy(900, 2, 10)) == rescued
         (use,) = await store.quota_use([HOURLY], now)

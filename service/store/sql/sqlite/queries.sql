@@ -31,8 +31,8 @@ ON CONFLICT (bucket) DO UPDATE SET state = excluded.state, idle_after = excluded
 -- The message's small row. Append.
 INSERT INTO messages (id, account, message_id, created_at, scheduled_at, expires_at, closed_at, priority, delivery,
     route, relay, from_email, envelope_from, subject, template, tags, metadata, smtputf8, size, warnings, request,
-    category)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    category, dsn)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- accept: recipient --
 -- One forward-path. Append.
@@ -100,7 +100,7 @@ UPDATE recipients SET due_at = ?, held_by = ? WHERE rid = ?;
 -- claim: message --
 -- What a sender needs to know. Primary key.
 SELECT id, account, message_id, delivery, created_at, MAX(created_at, COALESCE(scheduled_at, 0)), expires_at,
-  from_email, envelope_from, smtputf8, size, category
+  from_email, envelope_from, smtputf8, size, dsn, category
 FROM messages WHERE seq = ?;
 
 -- claim: sealed as --
@@ -405,6 +405,67 @@ SET smtputf8 = excluded.smtputf8, max_size = excluded.max_size, learned_at = exc
 -- A row for each relay that was ever spoken to. Whole table.
 SELECT endpoint, smtputf8, max_size FROM relay_offers;
 
+-- relay_accounts: troubles --
+-- Why accounts take no mail, and what is remembered of it: a few rows for each account. Whole table.
+SELECT account, kind, mark, at, until, reason, probe, login, step, times, length, steps FROM relay_troubles;
+
+-- relay_accounts: logins --
+-- Who may log in to which account: a row for each. Whole table.
+SELECT account, proven_at, mark, asked, prober, lease_until FROM relay_logins;
+
+-- record_trouble: known --
+-- The troubles of one account. Primary key.
+SELECT account, kind, mark, at, until, reason, probe, login, step, times, length, steps FROM relay_troubles
+WHERE account = ?;
+
+-- record_trouble: keep --
+-- What is known of one trouble from now on. Primary key.
+INSERT INTO relay_troubles (account, kind, mark, at, until, reason, probe, login, step, times, length, steps)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (account, kind, mark) DO UPDATE SET at = excluded.at, until = excluded.until, reason = excluded.reason,
+    probe = excluded.probe, login = excluded.login, step = excluded.step, times = excluded.times,
+    length = excluded.length, steps = excluded.steps;
+
+-- forgive_trouble: delete --
+-- Nothing is left of a trouble. Primary key.
+DELETE FROM relay_troubles WHERE account = ? AND kind = ? AND mark = ?;
+
+-- ask_login: right --
+-- The right to log in to one account. Primary key.
+SELECT account, proven_at, mark, asked, prober, lease_until FROM relay_logins WHERE account = ?;
+
+-- ask_login: keep --
+-- Who has the right from now on, and which secret was proven when. Primary key.
+INSERT INTO relay_logins (account, proven_at, mark, asked, prober, lease_until) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (account) DO UPDATE SET proven_at = excluded.proven_at, mark = excluded.mark, asked = excluded.asked,
+    prober = excluded.prober, lease_until = excluded.lease_until;
+
+-- add_relay_event: insert --
+-- Something happened to a relay. Append.
+INSERT INTO relay_events (account, relay, at, kind, detail) VALUES (?, ?, ?, ?, ?);
+
+-- add_relay_event: trim --
+-- The last 200 of an account are kept. relay_events_by_account.
+DELETE FROM relay_events WHERE account = :account AND seq <= (
+    SELECT seq FROM relay_events WHERE account = :account ORDER BY seq DESC LIMIT 1 OFFSET 200);
+
+-- relay_events: newest --
+-- What happened to an account's relays, newest first. relay_events_by_account.
+SELECT account, relay, at, kind, detail FROM relay_events WHERE account = ? ORDER BY seq DESC LIMIT ?;
+
+-- show_relays: keep --
+-- What one process sees of a relay now. Primary key.
+INSERT INTO relay_views (holder, relay, seen_at, connections, in_flight, sent, last_reply, reply_at, last_error, error_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (holder, relay) DO UPDATE SET seen_at = excluded.seen_at, connections = excluded.connections,
+    in_flight = excluded.in_flight, sent = excluded.sent, last_reply = excluded.last_reply, reply_at = excluded.reply_at,
+    last_error = excluded.last_error, error_at = excluded.error_at;
+
+-- relay_views: since --
+-- What processes saw of relays since a moment: a row for each process and relay. Whole table.
+SELECT holder, relay, seen_at, connections, in_flight, sent, last_reply, reply_at, last_error, error_at
+FROM relay_views WHERE seen_at > ?;
+
 -- publish_template: known --
 -- The number that these files have already. template_versions_by_digest.
 SELECT number FROM template_versions WHERE name = ? AND digest = ?;
@@ -528,6 +589,18 @@ DELETE FROM requests WHERE seq IN (
 -- purge_keys: limits --
 -- Limiters that are full again. limits_idle.
 DELETE FROM limits WHERE bucket IN (SELECT bucket FROM limits WHERE idle_after <= :now LIMIT :limit);
+
+-- purge_relays: events --
+-- Events of relays that are older than the log is kept. relay_events_by_time.
+DELETE FROM relay_events WHERE seq IN (SELECT seq FROM relay_events WHERE at < ? LIMIT ?);
+
+-- purge_relays: views --
+-- What processes saw that tell nothing any more. Whole table, a row for each process and relay.
+DELETE FROM relay_views WHERE seen_at < ?;
+
+-- purge_relays: troubles --
+-- Troubles that nobody has told of for long after their end. Whole table, a few rows for each account.
+DELETE FROM relay_troubles WHERE until < ?;
 
 -- stats: counters --
 -- Recipients by state, kept by every transaction. Primary key.

@@ -1,0 +1,359 @@
+"""Claim: lease due deliveries, one lane after the other, opening one attempt for each.
+
+A lane is a route and a priority, in order of due time; one index holds the lanes of all that waits, so what waits on
+other routes costs nothing. The attempt's id is the fence token. Messages are held with SKIP LOCKED, so two replicas
+that claim at once get different ones and neither waits.
+
+What is due is read in rounds of a few statements and decided in memory: a lane is read on while it only gave messages
+that ended or that must wait, up to a bound. Quotas (store/quotas.py) are held all at once in the first round, in one
+order; where recipients have quotas of their own there is only that round, and `cut` tells that there may be more.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from service.mail.lifecycle import Event, State, apply
+from service.mail.quota import Per
+from service.mail.retry import History
+from service.store.port import Claimed, Delivery, DueRecipient, Held, Want
+from service.store.postgres.contents import contents_of
+from service.store.postgres.session import Rows
+from service.store.postgres.settle import end_waiting
+from service.store.postgres.statements import Statement, statement
+from service.store.postgres.transaction import Transaction
+from service.store.quotas import Quotas, Share
+from service.store.views import SPAN, dsn_of
+
+PRIORITIES = (0, 1, 2)
+_CONTENT_WITH_DELIVERY = 1024 * 1024  # octets
+_CONTENT_WITH_CLAIM = 4 * 1024 * 1024  # octets of all deliveries together
+_ENDED_WITH_CLAIM = 200  # messages that end or are put off instead of being handed out
+_MORE = 4  # times as many rows of a lane are read in each further round
+_MOST_ROWS = 2000
+_LOOK_AGAIN = 5000  # ms: after which a recipient is offered again to relays that were not asked this time
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A want, and what is left of its limit."""
+
+    want: Want
+    left: int
+
+    @property
+    def narrow(self) -> bool:
+        """Whether recipients or domains have quotas of their own there."""
+        return any(quota.per is not Per.RELAY for quota in self.want.quotas)
+
+
+@dataclass(slots=True)
+class _Lane:
+    """A route and a priority: messages that were read and not yet decided, and whether there may be more."""
+
+    route: str
+    priority: int
+    most: int  # rows of the next look
+    waiting: deque[int] = field(default_factory=deque)
+    full: bool = False
+
+
+@dataclass(slots=True)
+class _Due:
+    """A recipient that could be sent."""
+
+    recipient: DueRecipient
+    state: State
+    key: str
+    expires_at: int
+
+
+@dataclass(slots=True)
+class _Message:
+    """What was read of a message: its row, whom it could go to, and whose waiting ends."""
+
+    row: tuple[Any, ...]
+    due: list[_Due] = field(default_factory=list)
+    ends: list[tuple[int, State, Event, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Claiming:
+    """One claim under way, and what is left of its bounds."""
+
+    transaction: Transaction
+    asked: Sequence[_Asked]
+    now: int
+    slots: dict[str, int]  # free slots by relay; what is claimed beyond them is ahead
+    octets: int = _CONTENT_WITH_CLAIM
+    ends: int = _ENDED_WITH_CLAIM
+    cut: bool = False  # some due recipients of a message, or of a lane, were left for another claim
+    quotas: Quotas | None = None
+    claimed: list[Delivery] = field(default_factory=list)
+    _lanes: dict[tuple[str, int], _Lane] = field(default_factory=dict)
+    _next: list[_Lane] = field(default_factory=list)  # lanes to read on
+    _seen: set[int] = field(default_factory=set)
+    _messages: dict[int, _Message] = field(default_factory=dict)
+    _numbers: list[int] = field(default_factory=list)
+    _over: list[tuple[int, State, Event, str]] = field(default_factory=list)
+    _off: list[dict[str, Any]] = field(default_factory=list)
+    _attempts: list[dict[str, Any]] = field(default_factory=list)
+    _leases: list[dict[str, Any]] = field(default_factory=list)
+    _carried: dict[int, int] = field(default_factory=dict)  # place among `claimed` of those that carry their bytes
+
+    @classmethod
+    def of(cls, transaction: Transaction, wants: Sequence[Want], now: int) -> "Claiming":
+        """A claim of these wants."""
+        asked = [_Asked(want, want.limit) for want in wants if want.limit > 0]
+        claiming = cls(transaction, asked, now, {want.relay: want.slots for want in wants})
+        for priority in PRIORITIES:
+            for each in asked:
+                if priority <= each.want.least:
+                    lane = claiming._lanes.setdefault((each.want.route, priority), _Lane(each.want.route, priority, 0))
+                    lane.most = min(lane.most + each.left + _ENDED_WITH_CLAIM * each.narrow, _MOST_ROWS)
+        claiming._next = list(claiming._lanes.values())
+        return claiming
+
+    # --- read ----------------------------------------------------------------------------------------------------
+
+    def look(self) -> list[Statement]:
+        """Hold the first due messages of the lanes that are to be read on."""
+        if not self._next:
+            return []
+        rows = [
+            {"place": place, "route": lane.route, "priority": lane.priority, "most": lane.most}
+            for place, lane in enumerate(self._next)
+        ]
+        return [statement("claim: waiting", {"rows": rows, "now": self.now, "seen": sorted(self._seen)})]
+
+    def learn_lanes(self, rows: Rows) -> list[int]:
+        """What `look` answered; the messages to read."""
+        found: list[list[int]] = [[] for _ in self._next]
+        for place, seq in rows:
+            found[place].append(seq)
+        new: dict[int, None] = {}
+        for lane, seqs in zip(self._next, found, strict=True):
+            lane.full = len(seqs) >= lane.most
+            lane.waiting.extend(seq for seq in dict.fromkeys(seqs) if seq not in self._seen)
+            new |= dict.fromkeys(lane.waiting)
+        self._next = []
+        self._seen |= set(new)
+        return list(new)
+
+    def read(self, seqs: Sequence[int]) -> list[Statement]:
+        """What there is to know of messages, now that nobody else can change it, and numbers for their attempts."""
+        if not seqs:
+            return []
+        count = min(sum(each.left for each in self.asked), len(seqs))
+        return [
+            statement("claim: message", {"seqs": list(seqs)}),
+            statement("claim: recipients", {"seqs": list(seqs), "now": self.now}),
+            statement("claim: numbers", {"count": count}),
+        ]
+
+    def learn_messages(self, messages: Rows, recipients: Rows, numbers: Rows) -> None:
+        """What `read` answered."""
+        for row in messages:
+            self._messages[row[0]] = _Message(row)
+        for row in recipients:
+            self._learn_recipient(*row)
+        self._numbers += [number for (number,) in numbers]
+
+    def _learn_recipient(
+        self, rid: int, email: str, key: str, attempts: int, in_doubt: int, expires_at: int, state: str, route: str,
+        counted: str, count: int, reconnected_at: int | None, suppressed: str | None,
+    ) -> None:  # fmt: skip
+        message = self._messages[rid // SPAN]
+        if expires_at <= self.now:
+            message.ends.append((rid, State(state), Event.EXPIRE, "ttl is over"))
+        elif suppressed is not None:
+            message.ends.append((rid, State(state), Event.SUPPRESS, suppressed))
+        else:
+            history = History(counted, count, reconnected_at)
+            recipient = DueRecipient(rid % SPAN, email, attempts, in_doubt, history)
+            message.due.append(_Due(recipient, State(state), key, expires_at))
+
+    def buckets(self) -> set[str]:
+        """All quotas that could be asked about what was read."""
+        found: set[str] = set()
+        for lane in self._lanes.values():
+            keys = [due.key for seq in lane.waiting for due in self._messages[seq].due]
+            for each in self.asked:
+                if each.want.route == lane.route and lane.priority <= each.want.least:
+                    found |= {quota.bucket(key) for quota in each.want.quotas for key in _keys(quota.per, keys)}
+        return found
+
+    # --- decide --------------------------------------------------------------------------------------------------
+
+    def decide(self) -> bool:
+        """Hand out, end, or put off what was read, in order; whether a lane must be read on."""
+        for priority in PRIORITIES:
+            for each in self.asked:
+                if priority <= each.want.least:
+                    lane = self._lanes[each.want.route, priority]
+                    if not self._decide_lane(each, lane):
+                        self._next = [lane]
+                        return True
+        return False
+
+    def _decide_lane(self, asked: _Asked, lane: _Lane) -> bool:
+        """False: it has run dry, though more of it was wanted and there may be more."""
+        while asked.left > 0 and self.ends > 0 and not self._held(asked.want.relay, lane.priority):
+            if not lane.waiting:
+                return not self._may_read_on(lane)
+            self._message(lane.waiting.popleft(), asked, lane.priority)
+        return True
+
+    def _may_read_on(self, lane: _Lane) -> bool:
+        if not lane.full:
+            return False
+        if any(each.narrow for each in self.asked if each.want.route == lane.route):
+            self.cut = True  # its recipients' quotas could no more be held in one order
+            return False
+        lane.most = min(lane.most * _MORE, _MOST_ROWS)
+        return True
+
+    def _held(self, relay: str, priority: int) -> bool:
+        return self.quotas is not None and self.quotas.held(relay, priority) is not None
+
+    def _message(self, seq: int, asked: _Asked, priority: int) -> None:
+        """Lease one message's due recipients, or let it end or wait."""
+        message = self._messages[seq]
+        self._over += message.ends
+        if not message.due:
+            self.ends -= 1
+            return
+        due, taken = message.due, None
+        if asked.want.quotas:
+            if (chosen := self._choose(seq, due, asked, priority)) is None:
+                return
+            asked, due, taken = chosen
+        asked.left -= 1
+        self._hand_out(message, asked.want, priority, due, taken)
+
+    def _hand_out(self, message: _Message, want: Want, priority: int, due: list[_Due], taken: str | None) -> None:
+        (seq, id, account, message_id, delivery, created_at, dated_at, expires_at, from_email, envelope_from, smtputf8,
+         size, dsn, sealed_as) = message.row  # fmt: skip
+        ahead = self.slots[want.relay] <= 0
+        self.slots[want.relay] -= 1
+        if size <= min(_CONTENT_WITH_DELIVERY, self.octets):
+            self.octets -= size
+            self._carried[seq] = len(self.claimed)
+        doubtful = any(each.recipient.in_doubt for each in due)
+        handed = Delivery(
+            attempt=self._open_attempt(seq, want, due, ahead, taken),
+            ahead=ahead,
+            relay=want.relay,
+            id=id,
+            account=account,
+            message_id=message_id,
+            route=want.route,
+            priority=priority,
+            delivery=delivery,
+            created_at=created_at,
+            dated_at=dated_at,
+            expires_at=expires_at,
+            from_email=from_email,
+            envelope_from=envelope_from,
+            smtputf8=smtputf8,
+            dsn=dsn_of(dsn, id),
+            size=size,
+            sealed_as=sealed_as if doubtful else None,
+            recipients=tuple(each.recipient for each in due),
+            content=None,
+        )
+        self.claimed.append(handed)
+
+    def _open_attempt(self, seq: int, want: Want, due: Sequence[_Due], ahead: bool, taken: str | None) -> int:
+        attempt = self._numbers.pop(0)
+        row = {"id": attempt, "message": seq, "relay": want.relay, "sealed_as": want.sealed_as or None}
+        self._attempts.append(row | {"ahead": ahead, "taken": taken})
+        for each in due:
+            leased = apply(each.state, Event.CLAIM)
+            self.transaction.move(each.state, leased)
+            rid = seq * SPAN + each.recipient.n
+            self._leases.append({"rid": rid, "state": leased.value, "attempt": attempt, "relay": want.relay})
+        return attempt
+
+    # --- quotas --------------------------------------------------------------------------------------------------
+
+    def _choose(
+        self, seq: int, due: Sequence[_Due], asked: _Asked, priority: int
+    ) -> tuple[_Asked, list[_Due], str | None] | None:
+        """Who may carry the message now, to whom, and what that takes of quotas. None: it waits."""
+        quotas = self.quotas
+        assert quotas is not None
+        keys = [each.key for each in due]
+        off: dict[int, tuple[int, str]] = {}
+        for option in self._options(asked, priority):
+            share = quotas.share(option.want, priority, keys)
+            if share is None and option is asked:
+                return None
+            for index, until, by in _waits(option.want, share, quotas.held(option.want.relay, priority), off):
+                if index not in off or until < off[index][0]:
+                    off[index] = until, by
+            if share is not None and share.allowed:
+                self._put_off(seq, due, {each.index: off[each.index] for each in share.refused}, asked.want)
+                self.cut |= len(share.allowed) + len(share.refused) < len(due)
+                return option, [due[index] for index in share.allowed], quotas.take(share)
+        self._put_off(seq, due, off, asked.want)
+        self.ends -= 1
+        return None
+
+    def _options(self, asked: _Asked, priority: int) -> Iterator[_Asked]:
+        """The want itself, then others of this claim for the same route that have something left."""
+        yield asked
+        for each in self.asked:
+            same = each.want.route == asked.want.route and each is not asked
+            if same and each.left > 0 and priority <= each.want.least:
+                yield each
+
+    def _put_off(self, seq: int, due: Sequence[_Due], off: Mapping[int, tuple[int, str]], want: Want) -> None:
+        for index, (until, by) in off.items():
+            each = due[index]
+            latest = self.now + _LOOK_AGAIN if want.elsewhere else until
+            at = min(until, latest, each.expires_at)
+            self._off.append({"rid": seq * SPAN + each.recipient.n, "due_at": at, "held_by": by})
+
+    # --- write ---------------------------------------------------------------------------------------------------
+
+    def writes(self, holder: str, lease: float, leased_at: int | None) -> list[Statement]:
+        """What was decided. The bytes of what is handed out are read by the last one, if there are any."""
+        found = end_waiting(self.transaction, self._over, self.now)
+        if self._off:
+            found.append(statement("claim: put off", {"rows": self._off}))
+        if self._attempts:
+            given = {"holder": holder, "now": self.now, "lease": int(lease * 1000), "leased_at": leased_at}
+            found.append(statement("claim: attempts", {"rows": self._attempts, **given}))
+            found.append(statement("claim: lease", {"rows": self._leases, "now": self.now}))
+        if self._carried:
+            found.append(statement("delivery_content: by seq", {"seqs": sorted(self._carried)}))
+        return found
+
+    def states(self) -> dict[str, tuple[bytes, int]]:
+        """Quotas that changed, and from when on each is idle."""
+        if self.quotas is None:
+            return {}
+        return {bucket: (takes.pack(), takes.idle_after) for bucket, takes in self.quotas.changed()}
+
+    def result(self, contents: Rows) -> Claimed:
+        """What is handed out, once it is committed."""
+        for seq, pieces in contents_of(contents if self._carried else []).items():
+            place = self._carried[seq]
+            self.claimed[place] = replace(self.claimed[place], content=pieces)
+        held = tuple(self.quotas.holds.values()) if self.quotas is not None else ()
+        return Claimed(self.claimed, held, self.cut or self.ends == 0)
+
+
+def _keys(per: Per, keys: Sequence[str]) -> Sequence[str]:
+    """The addresses whose quotas are meant; one of the whole relay needs none."""
+    return ("",) if per is Per.RELAY else keys
+
+
+def _waits(want: Want, share: Share | None, held: Held | None, known: Iterable[int]) -> list[tuple[int, int, str]]:
+    """By place in the list of recipients: until when a relay can't carry it, and for which quota."""
+    if share is not None:
+        return [(each.index, each.until, f"{want.relay} {each.quota}") for each in share.refused]
+    assert held is not None
+    return [(index, held.until, f"{held.relay} {held.quota}") for index in known]

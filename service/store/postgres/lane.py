@@ -1,0 +1,251 @@
+"""A lane: one connection on which a process commits in groups, without timers.
+
+Operations queue up; a transaction begins at once when the lane is idle, and whoever arrives while it runs forms the next
+group. What a group does is `perform`'s: it says everything in a few statements for all. One operation that the database
+refuses does not fail the others: then each gets a transaction of its own.
+
+After a lost connection the group is refused, since its commit may have happened or not, and the lane goes on with a
+fresh connection once the server has proved itself.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from service.errors import PostroomError
+from service.store.postgres.database import TRIES, Database, pause_before
+from service.store.postgres.session import Judgement, Session, judge, sentence, unavailable
+from service.store.postgres.transaction import Transaction
+from service.telemetry import Log, get_logger
+
+log = get_logger()
+
+_MAX_OPERATIONS, _MAX_BYTES = 128, 2 * 1024 * 1024  # of one group; a larger operation is a group of its own
+_RECONNECT_WAIT = 0.2  # seconds
+
+
+@dataclass(slots=True)
+class _Operation:
+    work: Any
+    size: int
+    last: bool
+    future: "asyncio.Future[Any]"
+    repeated: int = 0  # times, on fresh connections
+
+
+Perform = Callable[[Transaction, Sequence[Any]], Awaitable[Sequence[Any]]]
+
+
+class Lane:
+    """See the module. `perform` commits, and answers a result or an Exception for each operation, in order.
+
+    `recover` runs on each fresh connection before anything else; `on_queued` after a commit that queued something.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        shard: int,
+        perform: Perform,
+        on_queued: Callable[[], None],
+        recover: Callable[[Transaction], Awaitable[None]] | None = None,
+    ) -> None:
+        self._database, self._shard, self._perform = database, shard, perform
+        self._on_queued, self._recover = on_queued, recover
+        self._session: Session | None = None
+        self._queue: deque[_Operation] = deque()
+        self._arrived = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._refreshing = False
+        self.groups = 0  # committed since the start
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it has a connection, or is about to get a fresh one at the first attempt."""
+        return self._session is not None or self._refreshing
+
+    async def start(self) -> None:
+        """Connect and begin to serve. Raises StorageUnavailable, ConfigurationError."""
+        self._session = await self._database.connect()
+        self._task = asyncio.create_task(self._serve())
+
+    async def stop(self) -> None:
+        """Commit what is queued; from now on everything else is refused."""
+        self._stopping = True
+        self._arrived.set()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._refuse(self._queue, "the store is closed")
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def submit(self, work: Any, size: int = 0, *, last: bool = False) -> "asyncio.Future[Any]":
+        """Perform `work` in the next group; done after the commit.
+
+        size: octets that it writes. last: nothing that arrives later joins its group.
+        """
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self._stopping or not self.healthy or not self._database.healthy:
+            future.set_exception(unavailable("the store is closing" if self._stopping else "it is being reopened"))
+            return future
+        self._queue.append(_Operation(work, size, last, future))
+        self._arrived.set()
+        return future
+
+    # --- groups --------------------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        while True:
+            if not (group := self._take()):
+                if self._stopping:
+                    return
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            try:
+                await self._settle(group)
+            except _Lost as lost:
+                await self._reconnect(group, lost)
+            except BaseException:
+                self._refuse([*group, *self._queue], "the lane was stopped")
+                raise
+
+    def _take(self) -> list[_Operation]:
+        group: list[_Operation] = []
+        size = 0
+        while self._queue and len(group) < _MAX_OPERATIONS:
+            if group and size + self._queue[0].size > _MAX_BYTES:
+                break
+            operation = self._queue.popleft()
+            if operation.future.cancelled():
+                continue
+            group.append(operation)
+            size += operation.size
+            if operation.last:
+                break
+        return group
+
+    async def _settle(self, group: list[_Operation]) -> None:
+        """Commit a group, or its operations one by one. Raises _Lost."""
+        assert self._session is not None
+        for tries in range(TRIES):
+            transaction = Transaction(self._session, self._database.bounds, self._shard)
+            try:
+                results = await self._perform(transaction, [each.work for each in group])
+            except psycopg.Error as error:
+                judgement = judge(error)
+                if judgement is Judgement.LOST:
+                    raise _Lost(sentence(error), unknown=transaction.committing) from error
+                await self._undo(transaction)
+                if judgement is Judgement.AGAIN and tries + 1 < TRIES:
+                    await pause_before(tries)
+                    continue
+                own = error if judgement is Judgement.OWN else unavailable(sentence(error))
+                await self._apart(group, own)
+                return
+            except Exception as error:
+                await self._undo(transaction)
+                await self._apart(group, error)
+                return
+            self._answer(group, results, queued=transaction.queued)
+            return
+
+    async def _undo(self, transaction: Transaction) -> None:
+        try:
+            await transaction.rollback()
+        except psycopg.Error as error:
+            raise _Lost(sentence(error), unknown=False) from error
+
+    async def _apart(self, group: list[_Operation], error: Exception) -> None:
+        """The group failed by an error that is an operation's own: find out whose."""
+        if len(group) == 1:
+            _give(group[0], error)
+            return
+        for operation in group:
+            await self._settle([operation])
+
+    def _answer(self, group: list[_Operation], results: Sequence[Any], *, queued: bool) -> None:
+        self.groups += 1
+        self._database.answered()
+        for operation, result in zip(group, results, strict=True):
+            _give(operation, result)
+        if queued:
+            self._on_queued()
+
+    # --- trouble -------------------------------------------------------------------------------------------------
+
+    def _refuse(self, operations: Iterable[_Operation], why: str) -> None:
+        for operation in operations:
+            _give(operation, unavailable(why))
+
+    async def _reconnect(self, group: list[_Operation], lost: "_Lost") -> None:
+        """Get a fresh connection: at once if there is one, else when the server has proved itself.
+
+        A group whose commit may have happened is refused; another one is performed again, a few times, while there are
+        connections at once (a server that was restarted leaves dead ones behind, in a pooler too).
+        """
+        assert self._session is not None
+        self._session.close()
+        self._session = None
+        waiting = [each for each in group if not each.future.done()]
+        if lost.unknown or any(each.repeated + 1 >= TRIES for each in waiting):
+            self._refuse(waiting, str(lost))
+            waiting = []
+        self._refreshing = True
+        try:
+            self._session = await self._fresh()
+        except (psycopg.Error, PostroomError) as error:
+            self._refreshing = False
+            self._database.lost(sentence(error))
+            self._refuse([*waiting, *self._queue], str(lost))
+            self._queue.clear()
+            await self._wait_for_server()
+            return
+        self._refreshing = False
+        for each in reversed(waiting):
+            each.repeated += 1
+            self._queue.appendleft(each)
+
+    async def _wait_for_server(self) -> None:
+        while self._session is None and not self._stopping:
+            try:
+                async with asyncio.timeout(_RECONNECT_WAIT):
+                    await self._database.until_well()
+                self._session = await self._fresh()
+            except (TimeoutError, psycopg.Error, PostroomError) as error:
+                log.debug(Log.STORE_FAILED, during="reconnect", detail=sentence(error))
+                await asyncio.sleep(_RECONNECT_WAIT / 4)
+
+    async def _fresh(self) -> Session:
+        """A connection on which what the last one left unknown was put right."""
+        session = await self._database.connect()
+        try:
+            if self._recover is not None:
+                await self._recover(Transaction(session, self._database.bounds, self._shard))
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+
+class _Lost(Exception):
+    """The connection broke. `unknown`: the commit may have happened."""
+
+    def __init__(self, why: str, *, unknown: bool) -> None:
+        super().__init__(why)
+        self.unknown = unknown
+
+
+def _give(operation: _Operation, result: Any) -> None:
+    if operation.future.done():  # its caller gave up; what was committed stands
+        return
+    if isinstance(result, Exception):
+        operation.future.set_exception(result)
+    else:
+        operation.future.set_result(result)

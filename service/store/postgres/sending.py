@@ -1,0 +1,165 @@
+"""What a sender's groups do, in one transaction: settlements first, then marks, then at most one claim.
+
+Steps of the three share their round trips: (1) attempts are closed and marked, due messages are held; (2) recipients are
+moved, messages are read; (3) quotas of both are held, in one order; (4) everything is written and committed.
+
+A claim whose commit got no answer may have happened: nobody works on its attempts, and heartbeats would keep them alive.
+Their ids are known, so they are given back as soon as there is a connection again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from service.mail.lifecycle import Event
+from service.store.port import Delivery, RecipientSettlement, Settlement, Want
+from service.store.postgres.claim import Claiming
+from service.store.postgres.limits import hold, states_of, write
+from service.store.postgres.session import Judgement, Rows, judge
+from service.store.postgres.settle import Closing, settle_all
+from service.store.postgres.statements import Statement, statement
+from service.store.postgres.transaction import Transaction
+from service.store.quotas import Quotas
+
+
+@dataclass(slots=True)
+class Mark:
+    """The content of a delivery is about to start."""
+
+    attempt: int
+    now: int
+
+
+@dataclass(slots=True)
+class Ask:
+    """A claim: both callables are asked when its transaction begins."""
+
+    wants: Callable[[], Sequence[Want]]
+    holder: str
+    now: Callable[[], int]
+    lease: float
+    _asked: tuple[Sequence[Want], int] | None = None
+
+    def asked(self) -> tuple[Sequence[Want], int]:
+        """Wants and time, asked once: what is wanted must not be wanted twice because a transaction is repeated."""
+        if self._asked is None:
+            self._asked = self.wants(), self.now()
+        return self._asked
+
+
+@dataclass(slots=True)
+class Sending:
+    """See the module. `lease_clock`: the moment from which a lease counts; None is the server's own clock."""
+
+    lease_clock: Callable[[int], int | None]
+    _unknown: list[tuple[Delivery, int]] = field(default_factory=list)  # claimed, perhaps; and when
+
+    async def perform(self, transaction: Transaction, works: Sequence[Any]) -> list[Any]:
+        """The result of each, committed. Raises psycopg.Error."""
+        closing = Closing(transaction, [each for each in works if isinstance(each, Settlement)])
+        marks = [each for each in works if isinstance(each, Mark)]
+        ask = next((each for each in works if isinstance(each, Ask)), None)
+        claiming = Claiming.of(transaction, *ask.asked()) if ask is not None else None
+        marked = await self._first(transaction, closing, marks, claiming)
+        states = await self._decide(transaction, closing, claiming)
+        claimed = await self._commit(transaction, closing, claiming, ask, states)
+        settled = iter(closing.results())
+        return [
+            next(settled) if isinstance(each, Settlement) else marked.pop(each.attempt, 0) if isinstance(each, Mark)
+            else claimed for each in works
+        ]  # fmt: skip
+
+    async def _first(
+        self, transaction: Transaction, closing: Closing, marks: Sequence[Mark], claiming: Claiming | None
+    ) -> dict[int, int]:
+        """Close and mark attempts, hold what is due; the marks that were made."""
+        asked = {"closing": closing.attempts(), "marks": _marks(marks), "claim": claiming.look() if claiming else []}
+        answers = await _run(transaction, asked)
+        if closing.settlements:
+            closing.learn_attempts(answers["closing"][1])
+        seqs = claiming.learn_lanes(answers["claim"][0]) if claiming and answers["claim"] else []
+        asked = {"closing": closing.recipients(), "claim": claiming.read(seqs) if claiming else []}
+        marked = {attempt: 1 for rows in answers["marks"] for (attempt,) in rows}
+        answers = await _run(transaction, asked)
+        if answers["closing"]:
+            closing.learn_recipients(answers["closing"][0])
+        if claiming and answers["claim"]:
+            messages, recipients, numbers = answers["claim"]
+            claiming.learn_messages(messages, recipients, numbers)
+        return marked
+
+    async def _decide(
+        self, transaction: Transaction, closing: Closing, claiming: Claiming | None
+    ) -> dict[str, tuple[bytes, int]]:
+        """Hold quotas, give back, claim; the states of quotas to write."""
+        held = hold(closing.buckets() | (claiming.buckets() if claiming else set()))
+        states = states_of((await transaction.run(*held))[1]) if held else {}
+        written = closing.give_back(states)
+        if claiming is None:
+            return written
+        claiming.quotas = Quotas(states.get, claiming.now)
+        while claiming.decide():
+            (rows,) = await transaction.run(*claiming.look())
+            if seqs := claiming.learn_lanes(rows):
+                messages, recipients, numbers = await transaction.run(*claiming.read(seqs))
+                claiming.learn_messages(messages, recipients, numbers)
+        return written | claiming.states()
+
+    async def _commit(
+        self, transaction: Transaction, closing: Closing, claiming: Claiming | None, ask: Ask | None,
+        states: dict[str, tuple[bytes, int]],
+    ) -> Any:  # fmt: skip
+        statements = [*write(states), *closing.rest()]
+        if claiming is None or ask is None:
+            await transaction.commit(*statements)
+            return None
+        now = claiming.now
+        statements += claiming.writes(ask.holder, ask.lease, self.lease_clock(now))
+        doubtful = [(each, now) for each in claiming.claimed]
+        self._unknown += doubtful
+        try:
+            rows = await transaction.commit(*statements)
+        except psycopg.Error as error:
+            if judge(error) is not Judgement.LOST:
+                self.forget(doubtful)
+            raise
+        self.forget(doubtful)
+        return claiming.result(rows[-1] if rows else [])
+
+    def forget(self, known: Sequence[tuple[Delivery, int]]) -> None:
+        """It is known what became of these claims."""
+        self._unknown = [each for each in self._unknown if each not in known]
+
+    async def recover(self, transaction: Transaction) -> None:
+        """Give back what was claimed by a commit without an answer; what was not claimed is not there."""
+        if doubtful := list(self._unknown):
+            await settle_all(transaction, [_given_back(each, now) for each, now in doubtful])
+            self.forget(doubtful)
+
+
+async def _run(transaction: Transaction, asked: dict[str, list[Statement]]) -> dict[str, list[Rows]]:
+    """The rows of several lists of statements, in one round trip."""
+    flat = [each for statements in asked.values() for each in statements]
+    rows = iter(await transaction.run(*flat) if flat else [])
+    return {name: [next(rows) for _ in statements] for name, statements in asked.items()}
+
+
+def _marks(marks: Sequence[Mark]) -> list[Statement]:
+    times = {each.attempt: each.now for each in marks}
+    if not times:
+        return []
+    ids = sorted(times)
+    return [statement("start_content: mark", {"ids": ids, "times": [times[each] for each in ids]})]
+
+
+def _given_back(delivery: Delivery, now: int) -> Settlement:
+    results = [
+        RecipientSettlement(each.n, Event.NOT_STARTED, "not-started", "claim", False, now,
+                            text="the database did not say whether it was claimed")
+        for each in delivery.recipients
+    ]  # fmt: skip
+    return Settlement(
+        delivery.attempt, delivery.id, delivery.account, now, "not_started", results, detail="lost claim", unspent=True
+    )

