@@ -94,12 +94,15 @@ class Standing:
 
     def proven(self, mark: str, now: int) -> bool:
         """Whether a login with this secret needs no right."""
+        return now < self.proven_until(mark, now)
+
+    def proven_until(self, mark: str, now: int) -> int:
+        """Until when (ms) it needs none, as far as is known now; 0: it needs one."""
         login = self.login
-        return (
-            login.mark == mark
-            and now - PROVEN_FOR < login.proven_at <= now + PROVEN_FOR  # a clock far ahead must not prove for ever
-            and not any(each.probe for each in self.of(mark))
-        )
+        far_ahead = login.proven_at > now + PROVEN_FOR  # such a clock must not prove for ever
+        if login.mark != mark or far_ahead or any(each.probe for each in self.of(mark)):
+            return 0
+        return login.proven_at + PROVEN_FOR
 
     # --- troubles ------------------------------------------------------------------------------------------------
 

@@ -62,6 +62,8 @@ class Condition:
         self._closed = False
         self.health, self.reason = Health.OPEN, ""
         self.until: int | None = None  # ms
+        self._troubles: Sequence[Trouble] = ()  # what the ledger says; it tells of each change, and is asked with each message
+        self._proven_until = 0  # ms
         self._see(clock.now())
         ledger.on_news(self._account, self._heard)
 
@@ -74,11 +76,11 @@ class Condition:
 
     def troubles(self) -> Sequence[Trouble]:
         """Those that stand, and those that are remembered."""
-        return self._ledger.standing(self._account).of(self.mark)
+        return self._troubles
 
     def proven(self) -> bool:
         """Whether any number of connections may log in."""
-        return self._ledger.standing(self._account).proven(self.mark, self._clock.now())
+        return self._clock.now() < self._proven_until
 
     def proven_at(self) -> int | None:
         """When the last login succeeded (ms), if none was refused since."""
@@ -109,7 +111,7 @@ class Condition:
 
     def succeeded(self) -> None:
         """A message was accepted: what is over long enough is forgotten, step by step."""
-        for trouble in self.troubles():
+        for trouble in self._troubles:
             better = self._backoff.better(trouble, self._clock.now())
             if better is None:
                 self._ledger.forgive_trouble(self._account, trouble)
@@ -242,7 +244,10 @@ class Condition:
 
     def _see(self, now: int) -> None:
         """Make health of the troubles."""
-        troubles = [each for each in self.troubles() if each.stands(now)]
+        standing = self._ledger.standing(self._account)
+        self._troubles = standing.of(self.mark)
+        self._proven_until = standing.proven_until(self.mark, now)
+        troubles = [each for each in self._troubles if each.stands(now)]
         worst = first_of(troubles, now)
         if worst is None:
             self.health, self.reason, self.until = Health.OPEN, "", None

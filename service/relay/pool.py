@@ -59,6 +59,7 @@ class Pool:
         self.offer: Offer | None = None
         self._offered_to_us = False
         self._clock, self._ehlo_name = clock, settings.ehlo_name
+        self.monotonic = clock.monotonic  # seconds
         self._context = context or tls_context(config)
         self._slots: list[Slot] = []
         self._idle: list[Slot] = []
@@ -193,10 +194,6 @@ class Pool:
         self._capacity.append(callback)
 
     # --- what a slot asks ----------------------------------------------------------------------------------------
-
-    def monotonic(self) -> float:
-        """Seconds."""
-        return self._clock.monotonic()
 
     async def connect(self) -> Session:
         """See slot.Owner: when it is our turn to log in."""

@@ -10,6 +10,7 @@ import contextlib
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -274,7 +275,7 @@ class Database:
 def _refuse(group: Sequence[_Question], error: Exception) -> None:
     for question in group:
         if not question.answer.done():
-            question.answer.set_exception(error)
+            question.answer.set_exception(copy(error))  # each has a traceback of its own
 
 
 async def _soon(session: Session, statements: list[Statement]) -> None:

@@ -177,6 +177,16 @@ async def test_one_that_the_database_refuses_does_not_fail_the_others_of_its_gro
     assert await store.find_answer("acme", IdempotencyKey("k", b"f")) is None
 
 
+async def test_reads_that_share_a_round_trip_fail_each_for_itself(store: PostgresStore) -> None:
+    good, bad = Statement("good", "SELECT 1", ()), Statement("bad", "SELECT 1 / 0", ())
+    database = store._database
+    asked = [database.read(bad if number % 5 == 0 else good) for number in range(40)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    failed = [number for number, answer in enumerate(answers) if isinstance(answer, psycopg.errors.DivisionByZero)]
+    assert failed == list(range(0, 40, 5))
+    assert answers[1:5] == [[[(1,)]]] * 4
+
+
 async def test_a_key_whose_first_claimant_was_refused_goes_to_the_next_of_the_same_group(store: PostgresStore) -> None:
     await store.accept(accept_of(new_message(1), takes=[take_of("t", 1, 60)]))
     refused = store.accept(accept_of(new_message(2), key="k", print_=b"first", takes=[take_of("t", 1, 60)]))
