@@ -28,6 +28,7 @@ class Cause(StrEnum):
     CERTIFICATE_ISSUER = "certificate-issuer"
     CERTIFICATE_OTHER = "certificate-other"
     NO_MECHANISM = "no-mechanism"
+    NO_SECRET = "no-secret"  # noqa: S105 - this process was given none
     TOKEN_COMMAND = "token-command"  # noqa: S105 - the name of a cause
     TOKEN_FILE = "token-file"  # noqa: S105
     TOKEN_REFUSED = "token-refused"  # noqa: S105 - by the OAuth2 server

@@ -84,6 +84,10 @@ _BY_CAUSE = {
         "The relay offers no login in the way that is configured: see `auth`, and that TLS is used. "
         "服务器不支持所配置的登录方式：请检查 auth 和 TLS。"
     ),
+    Cause.NO_SECRET: (
+        "This process was given no secret for the relay, as is right for one that only takes requests: check where mail is sent from. "
+        "此进程未配置该中继的密钥（仅接收请求的进程本应如此）：请在发信进程中检查。"
+    ),
     Cause.TOKEN_COMMAND: (
         "No token: run `token_command` by hand as the service's user. 未取得令牌：请以服务用户手工运行 token_command。"
     ),

@@ -247,6 +247,9 @@ class _Opening:
         with self._step(Phase.AUTH):
             self._mechanism = self._choose()
             secret = config.secret.get_secret_value()
+            if not secret and config.tokens is None:  # providers count a login that can only be refused
+                detail = "no secret is configured here; no login was tried"
+                raise SessionFailure(Phase.AUTH, failure=Failure.CAPABILITY, detail=detail, cause=Cause.NO_SECRET)
             if config.tokens is not None:
                 self.token = await config.tokens.current()
                 secret = self.token.value

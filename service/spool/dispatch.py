@@ -322,6 +322,9 @@ class Dispatcher:
                 self._metrics.replies.labels(delivery.relay, str(each.code)).inc()
         if settlement.result == "in_doubt":
             self._metrics.in_doubt.labels(delivery.relay).inc()
+        if settlement.result in ("sent", "partly_sent"):
+            waited = (settlement.now - delivery.dated_at) / 1000
+            self._metrics.delivery_seconds.labels(str(delivery.priority)).observe(max(waited, 0.0))
         if total := report.timings.get("total"):
             self._metrics.attempt_seconds.labels(delivery.relay).observe(total / 1000)
         log.debug(Log.ATTEMPT, id=delivery.id, relay=delivery.relay, result=settlement.result, session=report.session)

@@ -143,4 +143,4 @@ def test_every_metric_that_the_service_sets_is_on_the_board_or_in_an_alert() -> 
         for each in selectors(expression)
     }
     unasked = {attribute for attribute, _ in exported().values()} - asked
-    assert unasked <= {"relay_health", "relays_reloads", "delivery_seconds"}
+    assert unasked <= {"relay_health", "relays_reloads"}

@@ -4,9 +4,11 @@ import asyncio
 import base64
 import hashlib
 import hmac
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from service.mail.outcome import Failure, Phase
 from service.relay.failure import Cause, SessionFailure
@@ -174,6 +176,21 @@ async def test_without_a_mechanism_in_common_nothing_is_said() -> None:
     assert (failure.failure, failure.cause) == (Failure.CAPABILITY, Cause.NO_MECHANISM)
     assert "offers AUTH GSSAPI NTLM, wanted PLAIN LOGIN CRAM-MD5" in failure.detail
     assert got == b""
+
+
+async def test_without_a_secret_no_login_is_tried() -> None:
+    """A process that only takes requests has none, and may still be asked for a check."""
+
+    @offering(b"AUTH PLAIN LOGIN")
+    async def script(peer: Peer) -> None:
+        pass
+
+    async with ScriptedServer(script) as server:
+        config = replace(relay(server.port), secret=SecretStr(""))
+        failure = await refused(config)
+        await server.ended()
+    assert (failure.phase, failure.cause) == (Phase.AUTH, Cause.NO_SECRET)
+    assert b"AUTH" not in server.peers[0].got
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------

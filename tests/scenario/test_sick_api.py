@@ -45,6 +45,16 @@ async def test_a_refused_login_is_shown_with_its_trouble_and_what_happened(tmp_p
     await sink.stop()
 
 
+async def test_how_long_mail_took_is_counted_by_priority(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, _):
+        for priority in ("high", "normal", "normal"):
+            answer = await client.post("/send", json={**MAIL, "priority": priority}, headers={"Prefer": "wait=10"})
+            assert answer.json()["status"] == "sent"
+        text = (await client.get("/metrics")).text
+    assert 'postroom_accept_to_sent_seconds_count{priority="0"} 1.0' in text
+    assert 'postroom_accept_to_sent_seconds_count{priority="1"} 2.0' in text
+
+
 async def test_a_check_that_succeeds_opens_a_broken_relay(tmp_path: Path) -> None:
     sink = await Sink(password="another").start()
     async with running(tmp_path, capture=False, relay_url=url_of(sink)) as (client, _):

@@ -33,11 +33,13 @@ class Hints:
         self._callbacks: list[Callable[[], None]] = []
         self._queued = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._tried = asyncio.Event()
         self.working = asyncio.Event()
 
-    def start(self) -> None:
-        """Begin to tell and to hear, in the background."""
+    async def start(self) -> None:
+        """Begin to tell and to hear, in the background; returns when this process listens, or can't yet."""
         self._tasks = [asyncio.create_task(self._tell_for_ever()), asyncio.create_task(self._hear_for_ever())]
+        await self._tried.wait()
 
     async def close(self) -> None:
         """Stop."""
@@ -78,6 +80,7 @@ class Hints:
                 log.debug(Log.STORE_FAILED, during="hints", detail=sentence(error))
             finally:
                 self.working.clear()
+                self._tried.set()
             await asyncio.sleep(wait)
 
     async def _hear(self) -> None:
@@ -86,6 +89,7 @@ class Hints:
         ears: _Ears | None = None
         try:
             await session.run([statement("on_hint: listen")])
+            self._tried.set()
             ears = _Ears(session, self._heard)
             self._queued.set()
             async with asyncio.timeout(_HEARD_WITHIN):

@@ -77,11 +77,15 @@ class PostgresStore(Keeping, TellingStore):
     async def open(self) -> None:
         """See port. Raises also ConfigurationError: a server or schema that does not fit."""
         await asyncio.to_thread(migrate_database, self._url, self._bounds.connect_timeout)
-        await self._database.open()
-        await self._database.write(self._enter)
-        for lane in self._lanes:
-            await lane.start()
-        self._hints.start()
+        try:
+            await self._database.open()
+            await self._database.write(self._enter)
+            for lane in self._lanes:
+                await lane.start()
+            await self._hints.start()
+        except BaseException:
+            await self.close()
+            raise
 
     async def _enter(self, transaction: Transaction) -> None:
         await transaction.run(statement("open: holder", {"holder": self._holder}))
