@@ -10,20 +10,21 @@ order; where recipients have quotas of their own there is only that round, and `
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from service.mail.lifecycle import Event, State, apply
 from service.mail.quota import Per
 from service.mail.retry import History
-from service.store.port import Claimed, Delivery, DueRecipient, Held, Want
+from service.store.choosing import Asked, Due, PutOff, choose
+from service.store.port import Claimed, Delivery, DueRecipient, Want
 from service.store.postgres.contents import contents_of
 from service.store.postgres.session import Rows
 from service.store.postgres.settle import end_waiting
 from service.store.postgres.statements import Statement, statement
 from service.store.postgres.transaction import Transaction
-from service.store.quotas import Quotas, Share
+from service.store.quotas import Quotas
 from service.store.views import SPAN, dsn_of
 
 PRIORITIES = (0, 1, 2)
@@ -32,20 +33,6 @@ _CONTENT_WITH_CLAIM = 4 * 1024 * 1024  # octets of all deliveries together
 _ENDED_WITH_CLAIM = 200  # messages that end or are put off instead of being handed out
 _MORE = 4  # times as many rows of a lane are read in each further round
 _MOST_ROWS = 2000
-_LOOK_AGAIN = 5000  # ms: after which a recipient is offered again to relays that were not asked this time
-
-
-@dataclass(slots=True)
-class _Asked:
-    """A want, and what is left of its limit."""
-
-    want: Want
-    left: int
-
-    @property
-    def narrow(self) -> bool:
-        """Whether recipients or domains have quotas of their own there."""
-        return any(quota.per is not Per.RELAY for quota in self.want.quotas)
 
 
 @dataclass(slots=True)
@@ -60,21 +47,11 @@ class _Lane:
 
 
 @dataclass(slots=True)
-class _Due:
-    """A recipient that could be sent."""
-
-    recipient: DueRecipient
-    state: State
-    key: str
-    expires_at: int
-
-
-@dataclass(slots=True)
 class _Message:
     """What was read of a message: its row, whom it could go to, and whose waiting ends."""
 
     row: tuple[Any, ...]
-    due: list[_Due] = field(default_factory=list)
+    due: list[Due] = field(default_factory=list)
     ends: list[tuple[int, State, Event, str]] = field(default_factory=list)
 
 
@@ -83,7 +60,7 @@ class Claiming:
     """One claim under way, and what is left of its bounds."""
 
     transaction: Transaction
-    asked: Sequence[_Asked]
+    asked: Sequence[Asked]
     now: int
     slots: dict[str, int]  # free slots by relay; what is claimed beyond them is ahead
     octets: int = _CONTENT_WITH_CLAIM
@@ -105,7 +82,7 @@ class Claiming:
     @classmethod
     def of(cls, transaction: Transaction, wants: Sequence[Want], now: int) -> "Claiming":
         """A claim of these wants."""
-        asked = [_Asked(want, want.limit) for want in wants if want.limit > 0]
+        asked = [Asked(want, want.limit) for want in wants if want.limit > 0]
         claiming = cls(transaction, asked, now, {want.relay: want.slots for want in wants})
         for priority in PRIORITIES:
             for each in asked:
@@ -172,7 +149,7 @@ class Claiming:
         else:
             history = History(counted, count, reconnected_at)
             recipient = DueRecipient(rid % SPAN, email, attempts, in_doubt, history)
-            message.due.append(_Due(recipient, State(state), key, expires_at))
+            message.due.append(Due(recipient, State(state), key, expires_at))
 
     def buckets(self) -> set[str]:
         """All quotas that could be asked about what was read."""
@@ -197,7 +174,7 @@ class Claiming:
                         return True
         return False
 
-    def _decide_lane(self, asked: _Asked, lane: _Lane) -> bool:
+    def _decide_lane(self, asked: Asked, lane: _Lane) -> bool:
         """False: it has run dry, though more of it was wanted and there may be more."""
         while asked.left > 0 and self.ends > 0 and not self._held(asked.want.relay, lane.priority):
             if not lane.waiting:
@@ -217,7 +194,7 @@ class Claiming:
     def _held(self, relay: str, priority: int) -> bool:
         return self.quotas is not None and self.quotas.held(relay, priority) is not None
 
-    def _message(self, seq: int, asked: _Asked, priority: int) -> None:
+    def _message(self, seq: int, asked: Asked, priority: int) -> None:
         """Lease one message's due recipients, or let it end or wait."""
         message = self._messages[seq]
         self._over += message.ends
@@ -226,13 +203,24 @@ class Claiming:
             return
         due, taken = message.due, None
         if asked.want.quotas:
-            if (chosen := self._choose(seq, due, asked, priority)) is None:
+            assert self.quotas is not None
+            if (choice := choose(self.quotas, self.asked, asked, priority, due)) is None:
                 return
-            asked, due, taken = chosen
+            self._put_off(seq, choice.off)
+            if choice.asked is None:
+                self.ends -= 1
+                return
+            self.cut |= choice.cut
+            asked, due, taken = choice.asked, choice.due, choice.taken
         asked.left -= 1
         self._hand_out(message, asked.want, priority, due, taken)
 
-    def _hand_out(self, message: _Message, want: Want, priority: int, due: list[_Due], taken: str | None) -> None:
+    def _put_off(self, seq: int, off: Sequence[PutOff]) -> None:
+        for each in off:
+            rid = seq * SPAN + each.due.recipient.n
+            self._off.append({"rid": rid, "due_at": each.until, "held_by": each.by})
+
+    def _hand_out(self, message: _Message, want: Want, priority: int, due: list[Due], taken: str | None) -> None:
         (seq, id, account, message_id, delivery, created_at, dated_at, expires_at, from_email, envelope_from, smtputf8,
          size, dsn, sealed_as) = message.row  # fmt: skip
         ahead = self.slots[want.relay] <= 0
@@ -265,7 +253,7 @@ class Claiming:
         )
         self.claimed.append(handed)
 
-    def _open_attempt(self, seq: int, want: Want, due: Sequence[_Due], ahead: bool, taken: str | None) -> int:
+    def _open_attempt(self, seq: int, want: Want, due: Sequence[Due], ahead: bool, taken: str | None) -> int:
         attempt = self._numbers.pop(0)
         row = {"id": attempt, "message": seq, "relay": want.relay, "sealed_as": want.sealed_as or None}
         self._attempts.append(row | {"ahead": ahead, "taken": taken})
@@ -275,46 +263,6 @@ class Claiming:
             rid = seq * SPAN + each.recipient.n
             self._leases.append({"rid": rid, "state": leased.value, "attempt": attempt, "relay": want.relay})
         return attempt
-
-    # --- quotas --------------------------------------------------------------------------------------------------
-
-    def _choose(
-        self, seq: int, due: Sequence[_Due], asked: _Asked, priority: int
-    ) -> tuple[_Asked, list[_Due], str | None] | None:
-        """Who may carry the message now, to whom, and what that takes of quotas. None: it waits."""
-        quotas = self.quotas
-        assert quotas is not None
-        keys = [each.key for each in due]
-        off: dict[int, tuple[int, str]] = {}
-        for option in self._options(asked, priority):
-            share = quotas.share(option.want, priority, keys)
-            if share is None and option is asked:
-                return None
-            for index, until, by in _waits(option.want, share, quotas.held(option.want.relay, priority), off):
-                if index not in off or until < off[index][0]:
-                    off[index] = until, by
-            if share is not None and share.allowed:
-                self._put_off(seq, due, {each.index: off[each.index] for each in share.refused}, asked.want)
-                self.cut |= len(share.allowed) + len(share.refused) < len(due)
-                return option, [due[index] for index in share.allowed], quotas.take(share)
-        self._put_off(seq, due, off, asked.want)
-        self.ends -= 1
-        return None
-
-    def _options(self, asked: _Asked, priority: int) -> Iterator[_Asked]:
-        """The want itself, then others of this claim for the same route that have something left."""
-        yield asked
-        for each in self.asked:
-            same = each.want.route == asked.want.route and each is not asked
-            if same and each.left > 0 and priority <= each.want.least:
-                yield each
-
-    def _put_off(self, seq: int, due: Sequence[_Due], off: Mapping[int, tuple[int, str]], want: Want) -> None:
-        for index, (until, by) in off.items():
-            each = due[index]
-            latest = self.now + _LOOK_AGAIN if want.elsewhere else until
-            at = min(until, latest, each.expires_at)
-            self._off.append({"rid": seq * SPAN + each.recipient.n, "due_at": at, "held_by": by})
 
     # --- write ---------------------------------------------------------------------------------------------------
 
@@ -349,11 +297,3 @@ class Claiming:
 def _keys(per: Per, keys: Sequence[str]) -> Sequence[str]:
     """The addresses whose quotas are meant; one of the whole relay needs none."""
     return ("",) if per is Per.RELAY else keys
-
-
-def _waits(want: Want, share: Share | None, held: Held | None, known: Iterable[int]) -> list[tuple[int, int, str]]:
-    """By place in the list of recipients: until when a relay can't carry it, and for which quota."""
-    if share is not None:
-        return [(each.index, each.until, f"{want.relay} {each.quota}") for each in share.refused]
-    assert held is not None
-    return [(index, held.until, f"{held.relay} {held.quota}") for index in known]

@@ -258,7 +258,8 @@ class Database:
                 else:
                     await self._prove(session)
             except (psycopg.Error, PostroomError, TimeoutError) as error:
-                self.lost(sentence(error))
+                if not isinstance(error, TimeoutError) or loop.time() - self._answered > _SILENT_AFTER:
+                    self.lost(sentence(error))  # else it is slow, but somebody had an answer meanwhile
                 if session is not None:
                     session.close()
                     session = None

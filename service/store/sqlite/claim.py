@@ -9,13 +9,14 @@ Quotas (store/quotas.py) decide with each message. A relay that has used one up 
 those below; a recipient that a quota of its own holds is put off, so that it stands in nobody's way.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from service.mail.lifecycle import Event, State, apply
 from service.mail.retry import History
-from service.store.port import Claimed, Delivery, DueRecipient, Held, Want
-from service.store.quotas import Quotas, Share
+from service.store.choosing import Asked, Due, PutOff, choose
+from service.store.port import Claimed, Delivery, DueRecipient, Want
+from service.store.quotas import Quotas
 from service.store.sqlite.contents import content_of
 from service.store.sqlite.quotas import quotas_of, write_quotas
 from service.store.sqlite.settle import close, end_waiting
@@ -27,32 +28,13 @@ _CONTENT_WITH_DELIVERY = 1024 * 1024  # octets
 _CONTENT_WITH_CLAIM = 4 * 1024 * 1024  # octets of all deliveries together
 _LOOKAHEAD = 4  # rows read for each delivery wanted; most messages have one recipient
 _ENDED_WITH_CLAIM = 200  # messages that end or are put off instead of being handed out
-_LOOK_AGAIN = 5000  # ms: after which a recipient is offered again to relays that were not asked this time
-
-
-@dataclass(slots=True)
-class _Asked:
-    """A want, and what is left of its limit."""
-
-    want: Want
-    left: int
-
-
-@dataclass(slots=True)
-class _Due:
-    """A recipient that could be sent."""
-
-    recipient: DueRecipient
-    state: State
-    key: str
-    expires_at: int
 
 
 def claim(
     transaction: Transaction, wants: Sequence[Want], holder: str, now: Callable[[], int], lease: float
 ) -> Claimed:
     """See Store.claim."""
-    asked = [_Asked(want, want.limit) for want in wants]
+    asked = [Asked(want, want.limit) for want in wants]
     claiming = _Claiming(transaction, asked, holder, now(), lease, {want.relay: want.slots for want in wants})
     claimed: list[Delivery] = []
     for priority in PRIORITIES:
@@ -70,7 +52,7 @@ class _Claiming:
     """One claim under way, and what is left of its bounds."""
 
     transaction: Transaction
-    asked: Sequence[_Asked]
+    asked: Sequence[Asked]
     holder: str
     now: int
     lease: float  # seconds
@@ -80,7 +62,7 @@ class _Claiming:
     quotas: Quotas | None = None  # of relays that have any
     cut: bool = False  # some due recipients of a message were left for another delivery
 
-    def lane(self, asked: _Asked, priority: int) -> list[Delivery]:
+    def lane(self, asked: Asked, priority: int) -> list[Delivery]:
         """Deliveries of one lane, up to what is left of the limit."""
         claimed: list[Delivery] = []
         want = asked.want
@@ -99,7 +81,7 @@ class _Claiming:
     def _held(self, relay: str, priority: int) -> bool:
         return self.quotas is not None and self.quotas.held(relay, priority) is not None
 
-    def _message(self, seq: int, asked: _Asked, priority: int) -> Delivery | None:
+    def _message(self, seq: int, asked: Asked, priority: int) -> Delivery | None:
         """Lease one message's due recipients; None when all of them ended instead (expired, suppressed) or must wait."""
         message = self.transaction.one("claim: message", (seq,))
         *message, category = message
@@ -112,9 +94,15 @@ class _Claiming:
             return None
         taken = None
         if asked.want.quotas:
-            if (chosen := self._choose(seq, due, asked, priority)) is None:
+            quotas = self.quotas = self.quotas or quotas_of(self.transaction, self.now)
+            if (choice := choose(quotas, self.asked, asked, priority, due)) is None:
                 return None
-            asked, due, taken = chosen
+            self._put_off(seq, choice.off)
+            if choice.asked is None:
+                self.ends -= 1
+                return None
+            self.cut |= choice.cut
+            asked, due, taken = choice.asked, choice.due, choice.taken
         asked.left -= 1
         want = asked.want
         ahead = self.slots[want.relay] <= 0
@@ -142,47 +130,14 @@ class _Claiming:
             content=self._content(seq, size),
         )
 
-    def _choose(
-        self, seq: int, due: Sequence[_Due], asked: _Asked, priority: int
-    ) -> tuple[_Asked, list[_Due], str | None] | None:
-        """Who may carry the message now, to whom, and what that takes of quotas. None: it waits."""
-        quotas = self.quotas = self.quotas or quotas_of(self.transaction, self.now)
-        keys = [each.key for each in due]
-        off: dict[int, tuple[int, str]] = {}
-        for option in self._options(asked, priority):
-            share = quotas.share(option.want, priority, keys)
-            if share is None and option is asked:
-                return None
-            for index, until, by in _waits(option.want, share, quotas.held(option.want.relay, priority), off):
-                if index not in off or until < off[index][0]:
-                    off[index] = until, by
-            if share is not None and share.allowed:
-                self._put_off(seq, due, {each.index: off[each.index] for each in share.refused}, asked.want)
-                self.cut |= len(share.allowed) + len(share.refused) < len(due)
-                return option, [due[index] for index in share.allowed], quotas.take(share)
-        self._put_off(seq, due, off, asked.want)
-        self.ends -= 1
-        return None
+    def _put_off(self, seq: int, off: Sequence[PutOff]) -> None:
+        for each in off:
+            self.transaction.run("claim: put off", (each.until, each.by, seq * SPAN + each.due.recipient.n))
 
-    def _options(self, asked: _Asked, priority: int) -> Iterator[_Asked]:
-        """The want itself, then others of this claim for the same route that have something left."""
-        yield asked
-        for each in self.asked:
-            same = each.want.route == asked.want.route and each is not asked
-            if same and each.left > 0 and priority <= each.want.least:
-                yield each
-
-    def _put_off(self, seq: int, due: Sequence[_Due], off: Mapping[int, tuple[int, str]], want: Want) -> None:
-        for index, (until, by) in off.items():
-            each = due[index]
-            latest = self.now + _LOOK_AGAIN if want.elsewhere else until
-            at = min(until, latest, each.expires_at)
-            self.transaction.run("claim: put off", (at, by, seq * SPAN + each.recipient.n))
-
-    def _sendable(self, seq: int, whose: dict[str, str], route: str) -> list[_Due]:
+    def _sendable(self, seq: int, whose: dict[str, str], route: str) -> list[Due]:
         """Due recipients; those that must not be sent any more end here."""
         transaction, now = self.transaction, self.now
-        due: list[_Due] = []
+        due: list[Due] = []
         rows = transaction.run("claim: recipients", {"first": seq * SPAN, "now": now, "route": route}).fetchall()
         for rid, email, key, attempts, in_doubt, expires_at, state, *history in rows:
             if expires_at <= now:
@@ -191,10 +146,10 @@ class _Claiming:
                 end_waiting(transaction, rid, State(state), Event.SUPPRESS, row[0], now)
             else:
                 recipient = DueRecipient(rid % SPAN, email, attempts, in_doubt, History(*history))
-                due.append(_Due(recipient, State(state), key, expires_at))
+                due.append(Due(recipient, State(state), key, expires_at))
         return due
 
-    def _open_attempt(self, seq: int, want: Want, due: Sequence[_Due], ahead: bool, taken: str | None) -> int:
+    def _open_attempt(self, seq: int, want: Want, due: Sequence[Due], ahead: bool, taken: str | None) -> int:
         transaction, now, relay = self.transaction, self.now, want.relay
         until = now + int(self.lease * 1000)
         sealed_as = want.sealed_as or None
@@ -206,7 +161,7 @@ class _Claiming:
             transaction.move(each.state, leased)
         return attempt
 
-    def _sealed_as(self, seq: int, due: Sequence[_Due]) -> str | None:
+    def _sealed_as(self, seq: int, due: Sequence[Due]) -> str | None:
         if not any(each.recipient.in_doubt for each in due):
             return None
         row = self.transaction.one("claim: sealed as", (seq,))
@@ -217,11 +172,3 @@ class _Claiming:
             return None
         self.octets -= size
         return content_of(self.transaction, seq)
-
-
-def _waits(want: Want, share: Share | None, held: Held | None, known: Iterable[int]) -> list[tuple[int, int, str]]:
-    """By place in the list of recipients: until when a relay can't carry it, and for which quota."""
-    if share is not None:
-        return [(each.index, each.until, f"{want.relay} {each.quota}") for each in share.refused]
-    assert held is not None
-    return [(index, held.until, f"{held.relay} {held.quota}") for index in known]

@@ -1,9 +1,7 @@
 """The Store on SQLite: one file, one writing connection with group commit, short reads beside it."""
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import apsw
 
@@ -39,6 +37,7 @@ from service.store.sqlite.quotas import use_of
 from service.store.sqlite.reads import Reader, Readers
 from service.store.sqlite.telling import TellingStore
 from service.store.sqlite.writer import Transaction, Writer
+from service.store.views import key_of, key_row
 
 
 class SQLiteStore(TellingStore):
@@ -324,7 +323,7 @@ class SQLiteStore(TellingStore):
     async def find_key(self, prefix: str) -> ApiKey | None:
         """See port."""
         row = self._read(lambda reader: reader.one("find_key: by prefix", (prefix,)))
-        return _key(row) if row else None
+        return key_of(row) if row else None
 
     async def add_key(self, key: ApiKey, *, only_if_none: bool = False) -> bool:
         """See port."""
@@ -332,7 +331,7 @@ class SQLiteStore(TellingStore):
         def work(transaction: Transaction) -> bool:
             if only_if_none and transaction.one("add_key: any") is not None:
                 return False
-            transaction.run("add_key: insert", _key_row(key))
+            transaction.run("add_key: insert", key_row(key))
             return True
 
         return await self._write(work)
@@ -340,7 +339,7 @@ class SQLiteStore(TellingStore):
     async def list_keys(self, account: str | None) -> Sequence[ApiKey]:
         """See port."""
         rows = self._read(lambda reader: reader.run("list_keys: all", {"account": account}).fetchall())
-        return [_key(row) for row in rows]
+        return [key_of(row) for row in rows]
 
     async def revoke_key(self, account: str | None, id: str, now: int) -> bool:
         """See port."""
@@ -375,24 +374,3 @@ class SQLiteStore(TellingStore):
             if lane.due_at <= now:
                 oldest[lane.priority] = min(lane.due_at, oldest.get(lane.priority, lane.due_at))
         return QueueStats({State(state): count for state, count in counts}, oldest)
-
-
-def _key(row: tuple[Any, ...]) -> ApiKey:
-    id, prefix, digest, account, name, scopes, from_allowed, *rest = row
-    return ApiKey(id, prefix, digest, account, name, tuple(json.loads(scopes)), tuple(json.loads(from_allowed)), *rest)
-
-
-def _key_row(key: ApiKey) -> tuple[Any, ...]:
-    return (
-        key.id,
-        key.prefix,
-        key.digest,
-        key.account,
-        key.name,
-        json.dumps(key.scopes),
-        json.dumps(key.from_allowed),
-        key.rate,
-        key.created_at,
-        key.expires_at,
-        key.revoked_at,
-    )

@@ -221,20 +221,60 @@ async def test_twins_at_two_replicas_make_one_message(store: PostgresStore, open
     assert sum(isinstance(each, Replayed) for each in answers) == 30
 
 
+async def until_waiting(url: str, count: int) -> None:
+    """Until so many transactions wait for a lock."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        for _ in range(2000):
+            if await (await connection.execute(query)).fetchone() == (count,):
+                return
+            await asyncio.sleep(0.01)
+    pytest.fail("they do not wait for each other")
+
+
 async def test_replicas_that_need_the_same_limiters_in_any_order_never_lock_each_other_up(
     store: PostgresStore, opened: Opener, url: str
 ) -> None:
     other = await opened("other")
     takes = [take_of(f"bucket {n}", 1000, 60) for n in range(8)]
-    asked = [
-        each.accept(accept_of(new_message(2 * n + i), key=f"k{n * (1 - 2 * i) % 40}", takes=takes[:: 1 - 2 * i]))
-        for n in range(1, 41)
-        for i, each in enumerate((store, other))
-    ]
-    assert all(isinstance(each, Accepted | Replayed) for each in await asyncio.gather(*asked))
+    await store.accept(accept_of(new_message(1), takes=takes))
+    async with await psycopg.AsyncConnection.connect(url) as blocker:
+        await blocker.execute("SELECT 1 FROM limits WHERE bucket = 'bucket 4' FOR UPDATE")
+        one = asyncio.ensure_future(store.accept(accept_of(new_message(2), takes=takes)))
+        await until_waiting(url, 1)
+        two = asyncio.ensure_future(other.accept(accept_of(new_message(3), takes=takes[::-1])))
+        await until_waiting(url, 2)
+    assert [await one, await two] == [Accepted(), Accepted()]
     with psycopg.connect(url) as connection:
         row = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()
     assert row == (0,)
+
+
+async def test_of_two_replicas_that_end_a_message_together_one_closes_it(
+    store: PostgresStore, opened: Opener, url: str
+) -> None:
+    """Each has sent to one of its two recipients, and neither sees the other's result before it is committed."""
+    other = await opened("other")
+    for first in range(1, 30, 10):
+        numbers = range(first, first + 10)
+        await store.accept(accept_of(*(new_message(n, ("a@x.example", "b@x.example")) for n in numbers)))
+        shares = []
+        for each, holder in ((store, "me"), (other, "other")):
+            limit = quota("1000/h", guard=0, headroom=0, account=holder)  # or the quota would make one wait
+            wants = [Want(ROUTE, "r", 10, quotas=(limit,), max_recipients=1)]
+            claimed = await each.claim(lambda wants=wants: wants, holder, lambda: EPOCH + HOUR, 60)
+            shares.append((each, claimed.deliveries))
+        async with await psycopg.AsyncConnection.connect(url) as blocker:
+            await blocker.execute("LOCK TABLE events IN SHARE MODE")
+            settling = [
+                asyncio.ensure_future(each.settle(settlement_of(delivery, Event.ACCEPTED)))
+                for each, deliveries in shares
+                for delivery in deliveries
+            ]
+            await until_waiting(url, 2)
+        assert await asyncio.gather(*settling) == [1] * 20
+        views = [await store.get_message("acme", new_message(n).id) for n in numbers]
+        assert all(view is not None and view.closed_at == EPOCH + HOUR for view in views)
 
 
 async def test_a_shared_piece_is_never_taken_away_from_one_who_is_about_to_need_it(

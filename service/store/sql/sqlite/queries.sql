@@ -515,7 +515,7 @@ SELECT 1 FROM api_keys LIMIT 1;
 -- add_key: insert --
 -- A new key. Append.
 INSERT INTO api_keys (id, prefix, digest, account, name, scopes, from_allowed, rate, created_at, expires_at, revoked_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (:id, :prefix, :digest, :account, :name, :scopes, :from_allowed, :rate, :created_at, :expires_at, :revoked_at);
 
 -- list_keys: all --
 -- All keys, of one account or of all. Primary key.
