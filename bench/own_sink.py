@@ -1,6 +1,6 @@
-"""A sink on uvloop that offers AUTH and CHUNKING, with TLS from the start if asked: `python -m bench.own_sink [CERTIFICATE_AND_KEY]`.
+"""A sink on uvloop that offers AUTH: `python -m bench.own_sink [--step-by-step] [CERTIFICATE_AND_KEY]`.
 
-Prints its port.
+With a certificate it speaks TLS from the start; `--step-by-step` offers neither PIPELINING nor CHUNKING. Prints its port.
 """
 
 import asyncio
@@ -10,7 +10,9 @@ from typing import Any
 
 import uvloop
 
-EHLO = b"250-sink\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-8BITMIME\r\n250-AUTH PLAIN LOGIN\r\n250 SIZE 50000000\r\n"
+STEP_BY_STEP = "--step-by-step" in sys.argv
+GROUPS = b"" if STEP_BY_STEP else b"250-PIPELINING\r\n250-CHUNKING\r\n"
+EHLO = b"250-sink\r\n" + GROUPS + b"250-8BITMIME\r\n250-AUTH PLAIN LOGIN\r\n250 SIZE 50000000\r\n"
 
 
 class _Sink(asyncio.Protocol):
@@ -82,4 +84,4 @@ async def _main(chain: str | None) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_main(sys.argv[1] if len(sys.argv) > 1 else None))
+    uvloop.run(_main(next((each for each in sys.argv[1:] if not each.startswith("--")), None)))

@@ -124,6 +124,15 @@ def run(sink_port: int, what: str, *, quick: bool) -> None:
         with _printing_its_port("bench.delay", str(sink_port), "15") as port:
             late = dict.fromkeys(ways, 150 if quick else 600)
             _table("On the wire, 15 ms each way", ways, port, late, rounds)
+        own = ("bench.own_sink", "--step-by-step")
+        with _printing_its_port(*own) as sink, _printing_its_port("bench.delay", str(sink), "15") as port:
+            _table(
+                "On the wire, 15 ms each way, into a sink of our own that offers no PIPELINING",
+                ways,
+                port,
+                late,
+                rounds,
+            )
         with _printing_its_port("bench.own_sink") as sink, _printing_its_port("bench.delay", str(sink), "15") as port:
             _alone(file, port, 40 if quick else 100)
         authority = TestAuthority(folder)
