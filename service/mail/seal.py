@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from service.errors import FieldProblem, SenderNotAccepted
 from service.mail.address import email_key
@@ -35,8 +36,12 @@ class SenderRule:
     @property
     def id(self) -> str:
         """The same for rules that put the same sender on a message; the attempt keeps it. Most keep the one asked for."""
-        text = repr(self.login if self.must_equal_login and self.rewrite_from else None)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return _id_of(self.login if self.must_equal_login and self.rewrite_from else None)
+
+
+@cache
+def _id_of(sender: str | None) -> str:
+    return hashlib.sha256(repr(sender).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
