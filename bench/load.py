@@ -1,7 +1,8 @@
 """A load generator that costs little: prebuilt requests over keep-alive connections, one process, uvloop.
 
 `python -m bench.load HOST PORT PATH CLIENTS COUNT TOKEN KIND` prints one JSON line: rate, percentiles, statuses.
-KIND: `template` posts a templated mail with its own recipient and Idempotency-Key each; `empty` posts a small JSON body.
+KIND: `template` posts a templated mail with its own recipient and Idempotency-Key each, `low` the same in
+priority low (the template's own is high); `empty` posts a small JSON body.
 """
 
 import asyncio
@@ -14,20 +15,23 @@ from typing import Any
 import uvloop
 
 VARIABLES = {"product": "Lantern", "name": "Ada", "code": "481 920", "minutes": 10, "support": "help@lantern.example"}
+TEMPLATED = ("template", "low")
 
 
 def request(path: str, host: str, token: str, kind: str, number: int, run: str) -> bytes:
     """One HTTP/1.1 request."""
     body: dict[str, Any] = {"n": number}
-    if kind == "template":
+    if kind in TEMPLATED:
         body = {
             "from": "Lantern <hello@lantern.example>",
             "to": f"user{number}@example.org",
             "template": {"name": "verify-email", "variables": VARIABLES},
         }
+    if kind == "low":
+        body["priority"] = "low"
     text = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n"
-    if kind == "template":
+    if kind in TEMPLATED:
         head += f"Idempotency-Key: {run}-{number}\r\n"
     if token:
         head += f"Authorization: Bearer {token}\r\n"
