@@ -264,7 +264,9 @@ def parse_token(raw: bytes, where: str) -> Fetched:
         lifetime = float(members["expires_in"]) if members.get("expires_in") is not None else None
     except (TypeError, ValueError):
         lifetime = None
-    return Fetched(token, lifetime if lifetime is not None and 0 < lifetime < float("inf") else None)
+    if lifetime is not None and not 0 < lifetime < float("inf"):
+        lifetime = 0.0 if lifetime <= 0 else None  # one that is over already is not kept
+    return Fetched(token, lifetime)
 
 
 def _members(raw: bytes) -> dict[str, Any]:

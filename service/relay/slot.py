@@ -261,7 +261,9 @@ class Slot:
         report.served, report.renew = session.served, session.renew
         if session.served == 1:
             report.timings = {**session.timings, **report.timings}
-        if opened.transaction.whole and any(map(_not_by_chunk, report.results)):
+        if opened.transaction.whole and any(
+            map(_not_by_chunk if session.served == 1 else _no_more_chunks, report.results)
+        ):
             self._owner.unchunked()
         elif any(map(_out_of_step, report.results)):
             self._owner.desynced()
@@ -328,6 +330,11 @@ def _out_of_step(result: RecipientResult) -> bool:
     if result.reply is not None:
         return result.reply.code in _BROKEN_DIALOGUE and result.phase is not Phase.DOT
     return result.failure is Failure.PROTOCOL
+
+
+def _no_more_chunks(result: RecipientResult) -> bool:
+    """Or the relay ends sessions that carried something without a word: what went whole by such a one is in doubt."""
+    return _not_by_chunk(result) or (result.phase is Phase.DOT and result.failure is Failure.LOST)
 
 
 def _not_by_chunk(result: RecipientResult) -> bool:

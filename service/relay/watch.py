@@ -57,7 +57,7 @@ class Watch:
             if seen is not None and seen.settled and seen.stamp == stamp:
                 return seen.digest
             digest = hashlib.sha256(file.read_bytes()).digest()
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a NUL in the path
             self._seen.pop(file, None)
             return b""
         written = max(found.st_mtime_ns, found.st_ctime_ns) // 1_000_000

@@ -36,6 +36,7 @@ class StoreLedger(ProcessLedger):
         self._on_its_way: Counter[str] = Counter()  # by account
         self._changes: Counter[str] = Counter()  # by account: ours, since the start
         self._backlog: deque[tuple[str, Work]] = deque()  # what the store did not take while it was away, in order
+        self._catching_up = asyncio.Lock()  # each of the backlog is told once, by one who asks
         self._tasks: set[asyncio.Future[None]] = set()
         self._new: set[str] = set()  # accounts with a listener who was told nothing yet
         self._alerted: dict[tuple[str, str], int] = {}  # ms, by relay and kind
@@ -72,11 +73,17 @@ class StoreLedger(ProcessLedger):
                 self._tell(account)
 
     async def _catch_up(self) -> None:
-        while self._backlog:
-            account, work = self._backlog[0]
-            await work()
-            self._backlog.popleft()
-            self._arrived(account)
+        async with self._catching_up:
+            while self._backlog:
+                account, work = self._backlog[0]
+                try:
+                    await work()
+                except PostroomError:
+                    raise  # the store is away still
+                except Exception as error:  # our own fault must not stand before all that follows
+                    log.critical(Log.LOOP_FAILED, during="ledger", exc_info=error)
+                self._backlog.popleft()
+                self._arrived(account)
 
     # --- what we tell --------------------------------------------------------------------------------------------
 

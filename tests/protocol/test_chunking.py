@@ -138,6 +138,24 @@ async def test_a_relay_that_offers_bdat_and_does_not_know_it_gets_data_from_then
         await pool.close(0)
 
 
+async def test_a_relay_that_ends_used_sessions_without_a_word_gets_no_more_chunks() -> None:
+    """What went whole by such a session is in doubt, where DATA's envelope would have cost nothing."""
+
+    async def script(peer: Peer) -> None:
+        await peer.hello(*OFFERED)
+        await peer.expect(whole())
+        await peer.say(*TAKEN)
+        await peer.expect(whole())
+        peer.drop()
+
+    async with ScriptedServer(script) as server:
+        pool = pool_for(server.port)
+        assert codes(await send(pool, outgoing())) == [(Phase.DOT, 250, None)]
+        assert codes(await send(pool, outgoing())) == [(Phase.DOT, None, Failure.LOST)]
+        assert not pool.chunking
+        await pool.close(0)
+
+
 async def _nothing() -> None:
     pass
 

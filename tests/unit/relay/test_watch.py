@@ -128,3 +128,10 @@ def test_a_relay_by_url_has_files_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[relays", "\x00", "smtps://[", "[relays.a]\nurl = 5\nsecret_file = 6\n"])
 def test_what_is_no_relays_file_names_nothing(text: str) -> None:
     assert list(named_in(text)) == []
+
+
+def test_a_path_that_no_file_can_have_ends_nothing(settings: Settings, tmp_path: Path) -> None:
+    watch = looked_at(settings)
+    (tmp_path / "relays.toml").write_text('[relays.a]\nurl = "smtps://h.example"\nca_file = "a\\u0000b"\n')
+    assert watch.look()
+    assert not watch.look()
