@@ -7,6 +7,7 @@ from typing import Any
 from service.errors import StorageUnavailable
 from service.mail.trouble import OPERATOR, Answer, Standing, Trouble
 from service.spool.ledger import StoreLedger
+from tests.support.waiting import until
 
 ACCOUNTS = "ABCD"
 TROUBLE = Trouble("network", 1, 10**15, "x", probe=True)
@@ -48,9 +49,7 @@ async def ledger_with_backlog() -> tuple[AwayStore, StoreLedger]:
     ledger = StoreLedger(store, "p1", metrics)
     for account in ACCOUNTS:
         ledger.record_trouble(account, TROUBLE, None)
-    async with asyncio.timeout(5):
-        while len(ledger._backlog) < len(ACCOUNTS):
-            await asyncio.sleep(0)
+    await until(lambda: len(ledger._backlog) == len(ACCOUNTS), 5)
     store.away = False
     return store, ledger
 
