@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.process import ServiceProcess
+from tests.support.process import ServiceProcess, every_message
 from tests.support.running import ARTICLE
 from tests.support.sink_process import SinkProcess
 
@@ -77,25 +77,15 @@ def test_kills_under_load_lose_nothing_and_bound_the_copies(tmp_path: Path) -> N
                 assert time.monotonic() - began < 5
                 assert wait_for(lambda: set(accepted) <= set(sink.copies()), 60), "nothing accepted is lost"
                 doubts = sum(
-                    recipient["attempts_in_doubt"] for message in pages(client) for recipient in message["recipients"]
+                    recipient["attempts_in_doubt"]
+                    for message in every_message(client)
+                    for recipient in message["recipients"]
                 )
     assert len(accepted) > 50
     copies = sink.copies()
     extra = sum(count - 1 for count in copies.values())
     assert doubts <= kills * CONNECTIONS, "in doubt are at most the open connections of each kill"
     assert extra <= doubts, "a second copy only where an attempt was in doubt"
-
-
-def pages(client: httpx.Client) -> list[dict[str, object]]:
-    """All messages."""
-    found: list[dict[str, object]] = []
-    after = None
-    while True:
-        page = client.get("/messages", params={"limit": 200, **({"after": after} if after else {})}).json()
-        found += page["data"]
-        after = page["next"]
-        if after is None:
-            return found
 
 
 def test_a_stop_under_load_loses_and_doubles_nothing(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.process import ServiceProcess
+from tests.support.process import ServiceProcess, every_message
 from tests.support.relay_process import Happened, Manner, RelayProcess, relays_file
 from tests.support.running import ARTICLE
 
@@ -79,18 +79,6 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None
         time.sleep(0.1)
 
 
-def everything(client: httpx.Client) -> list[dict[str, Any]]:
-    """All messages."""
-    found: list[dict[str, Any]] = []
-    after = None
-    while True:
-        page = client.get("/messages", params={"limit": 200, **({"after": after} if after else {})}).json()
-        found += page["data"]
-        after = page["next"]
-        if after is None:
-            return found
-
-
 @pytest.mark.timeout(300)
 def test_two_healthy_relays_beside_five_sick_ones_send_as_fast_as_alone(tmp_path: Path) -> None:
     healthy: dict[str, Manner] = {name: {} for name in HEALTHY}
@@ -106,7 +94,7 @@ def test_two_healthy_relays_beside_five_sick_ones_send_as_fast_as_alone(tmp_path
             ):
                 among = rates(relays, since)
                 until(lambda client=client: all_sent(client, "any", *HEALTHY), "what a healthy relay may take has gone")
-                messages = everything(client)
+                messages = every_message(client)
                 suppressed = client.get("/suppressions").json()["data"]
             assert_harmless(relays, since, messages)
             assert suppressed == []

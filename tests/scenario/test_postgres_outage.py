@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.scenario.test_crash import Load, pages, wait_for
+from tests.scenario.test_crash import Load, wait_for
 from tests.support.postgres import PostgresServer, shared_server
-from tests.support.process import ServiceProcess
+from tests.support.process import ServiceProcess, every_message
 from tests.support.running import ARTICLE
 from tests.support.sink_process import SinkProcess
 
@@ -59,7 +59,7 @@ def test_a_crash_of_the_server_under_load_makes_no_false_202_and_needs_no_restar
                 accepted += load.accepted
         assert wait_for(lambda: set(accepted) <= set(sink.copies()), 60), "whatever had a 202 is sent"
         assert wait_for(lambda: not client.get("/messages", params={"status": "sending"}).json()["data"], 30)
-        doubts = sum(each["attempts_in_doubt"] for message in pages(client) for each in message["recipients"])
+        doubts = sum(each["attempts_in_doubt"] for message in every_message(client) for each in message["recipients"])
     extra = sum(count - 1 for count in sink.copies().values())
     assert extra <= doubts, "a second copy only where an attempt was in doubt"
 

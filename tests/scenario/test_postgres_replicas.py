@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.scenario.test_crash import CONNECTIONS, Load, pages, wait_for
+from tests.scenario.test_crash import CONNECTIONS, Load, wait_for
 from tests.support.postgres import shared_server
-from tests.support.process import ServiceProcess
+from tests.support.process import ServiceProcess, every_message
 from tests.support.running import ARTICLE
 from tests.support.sink_process import SinkProcess
 
@@ -88,7 +88,9 @@ def test_a_sender_that_is_killed_loses_nothing_and_its_mail_is_sent_by_the_other
                 load.stop()
             accepted = [each for load in loads for each in load.accepted]
             assert wait_for(lambda: set(accepted) <= set(sink.copies()), 60), "nothing accepted is lost"
-            doubts = sum(each["attempts_in_doubt"] for message in pages(client) for each in message["recipients"])
+            doubts = sum(
+                each["attempts_in_doubt"] for message in every_message(client) for each in message["recipients"]
+            )
     extra = sum(count - 1 for count in sink.copies().values())
     assert doubts <= CONNECTIONS, "in doubt are at most the open connections of the one that was killed"
     assert extra <= doubts, "a second copy only where an attempt was in doubt"

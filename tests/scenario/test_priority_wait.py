@@ -24,7 +24,7 @@ BACKLOG = 10_000
 URGENT = 100  # in a round
 ALLOWED = 0.050  # seconds
 ONE_WAY_MS = 15
-ROUNDS = 5
+ROUNDS = 3
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """What a provider does not take: another relay carries it, from the acceptance to the delivery, or the request learns why."""
 
-import asyncio
 import base64
 import itertools
 import json
@@ -12,6 +11,7 @@ import httpx
 
 from tests.support.running import ARTICLE, running
 from tests.support.sink import Sink
+from tests.support.waiting import until_sent
 
 EXE = [{"filename": "setup.exe", "content": base64.b64encode(b"MZ").decode()}]
 
@@ -121,14 +121,6 @@ async def test_a_relay_that_is_added_while_mail_waits_gets_only_what_it_takes(tm
     assert (len(first.received), len(second.received)) == (2, 1)
     await first.stop()
     await second.stop()
-
-
-async def until_sent(client: httpx.AsyncClient, id: str) -> None:
-    async with asyncio.timeout(20):
-        for _ in itertools.count():
-            if (await client.get(f"/messages/{id}")).json()["status"] == "sent":
-                return
-            await asyncio.sleep(0.01)
 
 
 async def test_more_recipients_than_a_transaction_takes_go_in_several_each_once(tmp_path: Path) -> None:

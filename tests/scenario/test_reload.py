@@ -17,7 +17,7 @@ from tests.support.running import ARTICLE, running
 from tests.support.sink import Sink
 from tests.support.sink_process import SinkProcess
 from tests.support.tls import TestAuthority
-from tests.support.waiting import until
+from tests.support.waiting import until, until_sent
 
 FROM = "zouchengzhuo%40163.com"
 LOOKING = {"relays_refresh": 0.1}
@@ -184,14 +184,6 @@ async def test_a_relay_that_is_added_takes_mail_that_waits(tmp_path: Path) -> No
     assert sink.received == []
     await sink.stop()
     await second.stop()
-
-
-async def until_sent(client: httpx.AsyncClient, id: str) -> None:
-    async with asyncio.timeout(20):
-        for _ in itertools.count():
-            if (await client.get(f"/messages/{id}")).json()["status"] == "sent":
-                return
-            await asyncio.sleep(0.01)
 
 
 async def test_a_bad_file_changes_nothing_and_is_told_until_it_is_mended(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+import httpx
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -96,3 +98,15 @@ class ServiceProcess:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def every_message(client: httpx.Client) -> list[dict[str, Any]]:
+    """All messages of the account, page by page."""
+    found: list[dict[str, Any]] = []
+    after = None
+    while True:
+        page = client.get("/messages", params={"limit": 200, **({"after": after} if after else {})}).json()
+        found += page["data"]
+        after = page["next"]
+        if after is None:
+            return found
