@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 LOCK := $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup run demo test lint types contracts openapi docs screenshots bench mutants ci lock clean
+.PHONY: help setup run demo test lint types contracts openapi docs screenshots bench mutants soak ci lock clean
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -17,9 +17,9 @@ $(VENV)/run.stamp: requirements/run.txt requirements/build.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt requirements/otel.txt
 	@echo "installing what tests and lint need ..."
-	@$(PIP) -r requirements/dev.txt
+	@$(PIP) -r requirements/dev.txt -r requirements/otel.txt
 	@touch $@
 
 # Parsers and a rival from npm, locked by hash: tests/oracles. Without npm the tests that need them skip and say so.
@@ -63,6 +63,9 @@ screenshots: $(VENV)/dev.stamp ## take the pictures of the starter templates ane
 mutants: $(VENV)/dev.stamp $(ORACLES) ## break the guards one by one; a test must notice each
 	@$(BIN)/python -m tests.mutants $(MUTANTS)
 
+soak: $(VENV)/dev.stamp ## kills, pauses and crashes for SOAK_SECONDS (600), drawn from SEED; 1 if a promise is broken
+	@$(BIN)/python -m tests.soak
+
 bench: $(VENV)/dev.stamp $(ORACLES) ## the benchmarks: rates and ratios in one run
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
@@ -73,6 +76,7 @@ lock: ## resolve the requirements anew (needs uv)
 	@$(LOCK) requirements/build.in -o requirements/build.txt
 	@$(LOCK) pyproject.toml -o requirements/run.txt
 	@$(LOCK) pyproject.toml requirements/dev.in -c requirements/run.txt -c requirements/build.txt -o requirements/dev.txt
+	@$(LOCK) requirements/otel.in -c requirements/run.txt -c requirements/dev.txt -o requirements/otel.txt
 
 clean: ## remove the environment, caches and embedded data
 	@rm -rf $(VENV) tests/oracles/node_modules var .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from service.clock import SYSTEM, Clock, rfc3339
 from service.errors import ConfigurationError, PostroomError
 from service.relay import open_relays
 from service.relay.router import Router
-from service.settings import Settings
+from service.settings import Settings, standard_otel_endpoint
 from service.settings import unknown as unknown_settings
 from service.spool.dispatch import Dispatcher
 from service.spool.health import Readiness
@@ -46,9 +47,11 @@ from service.spool.templates import TemplateLibrary
 from service.store import bounds_of, open_store
 from service.store.port import Store
 from service.telemetry import Log, Metrics, get_logger
+from service.tracing import OFF, Tracing, open_tracing
 
 log = get_logger()
 
+_LAST_SPANS = 3.0  # seconds in which a collector may take what is left when the process ends
 _HERE = Path(__file__).parent
 _STARTER_TEMPLATES = (_HERE.parent / "templates", _HERE / "starter_templates")  # a checkout, or an installed package
 
@@ -91,7 +94,10 @@ class Service:
         holder: str,
         ledger: StoreLedger,
         metrics: Metrics,
+        tracing: Tracing = OFF,
     ) -> None:
+        self.tracing = tracing
+        metrics.storage_healthy.set_function(store.healthy)
         self.settings, self.clock, self.store, self.relays = settings, clock, store, relays
         self.templates, self.signing, self.capture = templates, signing, capture
         self.ledger, self.metrics = ledger, metrics
@@ -99,13 +105,17 @@ class Service:
         self.signals = Signals()
         self.readiness = Readiness(store, settings.role)
         self.readiness.held = settings.hold
-        preparer = Preparer(settings, clock, store, templates, relays, signing)
+        preparer = Preparer(settings, clock, store, templates, relays, signing, tracing)
         self.readiness.guard = preparer.guard.active
         self.keys = Keys(clock, store)
         self.messages = Messages(settings, clock, store, relays, self.signals)
-        self.submitter = Submitter(settings, clock, store, preparer, self.readiness, self.signals, self.metrics)
+        self.submitter = Submitter(
+            settings, clock, store, preparer, self.readiness, self.signals, self.metrics, tracing
+        )
         self.dispatcher = (
-            Dispatcher(settings, clock, store, relays, self.signals, self.readiness, self.metrics, signing, holder)
+            Dispatcher(
+                settings, clock, store, relays, self.signals, self.readiness, self.metrics, signing, holder, tracing
+            )
             if settings.role != "api"
             else None
         )
@@ -119,15 +129,18 @@ class Service:
         self._reloads: set[asyncio.Future[None]] = set()
 
     @classmethod
-    async def start(cls, settings: Settings, *, capture: bool = False, clock: Clock = SYSTEM) -> Self:
+    async def start(
+        cls, settings: Settings, *, capture: bool = False, clock: Clock = SYSTEM, tracing: Tracing | None = None
+    ) -> Self:
         """Open the store, load templates and relays, start the loops.
 
         Raises ConfigurationError with a sentence that names what to set, StorageUnavailable.
         """
+        tracing = _start_tracing(settings) if tracing is None else tracing
         captured = await _start_capture(clock) if capture else None
         holder = clock.new_id(f"{socket.gethostname()}-{os.getpid()}-")
-        store = open_store(settings.database_url, clock, holder=holder, bounds=bounds_of(settings))
         metrics = Metrics()
+        store = open_store(settings.database_url, clock, holder=holder, bounds=bounds_of(settings), metrics=metrics)
         ledger = StoreLedger(store, holder, metrics)
         relays = open_relays(settings, clock, captured.relay.url if captured else None, ledger)
         templates = TemplateLibrary.load(
@@ -140,7 +153,8 @@ class Service:
         signing = Signing(settings.dkim_file)
         await store.open()
         await templates.number()
-        service = cls(settings, clock, store, relays, templates, signing, captured, holder, ledger, metrics)
+        service = cls(settings, clock, store, relays, templates, signing, captured, holder, ledger, metrics, tracing)
+        await service._hold_a_copy()
         for name, meant in unknown_settings().items():
             log.warning(Log.UNKNOWN_SETTING, name=name, did_you_mean=meant)
         service._warn_of_gaps()
@@ -151,6 +165,12 @@ class Service:
         keys = [key.label for key in signing.ring.keys]
         log.info(Log.STARTED, role=settings.role, relays=relays.names(), guard=service.readiness.guard, dkim=keys)
         return service
+
+    async def _hold_a_copy(self) -> None:
+        """What waits in a restored backup was perhaps sent since it was taken: its owner looks first."""
+        if (at := await self.store.copied_at()) is not None:
+            self.readiness.held = True
+            log.warning(Log.STORE_IS_A_COPY, taken_at=rfc3339(at), remedy="`postroom queue`, `postroom queue release`")
 
     def _warn_of_gaps(self) -> None:
         """Domains that are meant to be signed and, from some moment on, are not."""
@@ -198,6 +218,7 @@ class Service:
                 readiness=self.readiness,
                 metrics=self.metrics,
                 watch=self.watch,
+                tracing=self.tracing,
             )
         )
         if self.capture is not None:
@@ -254,7 +275,33 @@ class Service:
         await self.store.close()
         if self.capture is not None:
             await self.capture.relay.stop()
+        await _close_tracing(self.tracing)
         log.info(Log.STOPPED)
+
+
+def _start_tracing(settings: Settings) -> Tracing:
+    """OFF unless there is an endpoint. Raises ConfigurationError."""
+    endpoint = settings.otel_endpoint or standard_otel_endpoint()
+    if endpoint is None:
+        return OFF
+    try:
+        tracing = open_tracing(endpoint, role=settings.role)
+    except ImportError:
+        remedy = "install postroom[otel]: OpenTelemetry is not here"
+        if settings.otel_endpoint:
+            raise ConfigurationError(f"POSTROOM_OTEL_ENDPOINT: {remedy}") from None
+        log.warning(Log.TRACING_MISSING, remedy=f"OTEL_EXPORTER_OTLP_ENDPOINT is set, but {remedy}")
+        return OFF
+    log.info(Log.TRACING, endpoint=endpoint)
+    return tracing
+
+
+async def _close_tracing(tracing: Tracing) -> None:
+    """Hand over the last spans, in a thread that holds up no exit."""
+    if tracing.on:
+        closing = threading.Thread(target=tracing.close, args=(_LAST_SPANS,), daemon=True)
+        closing.start()
+        await asyncio.to_thread(closing.join, _LAST_SPANS)
 
 
 def _nothing() -> None:

@@ -3,6 +3,9 @@
 postroom dev        everything on this machine: var/dev.db, capture relay, /inbox, /docs, no key needed
 postroom serve      the service, configured by POSTROOM_* (see docs/settings.md)
 postroom migrate    bring the store's schema up to date
+postroom backup     copy a SQLite store while it runs
+postroom move       take all mail from a SQLite file to PostgreSQL, or back
+postroom queue      show what waits, cancel or release what a restored copy holds
 postroom keys       create, list and revoke API keys
 postroom relay      list, show and check relays; what is known of providers
 postroom dkim       make DKIM keys, show their DNS records
@@ -22,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from service import dkim_commands, relay_commands, template_commands
+from service import dkim_commands, failpoints, queue_commands, relay_commands, store_commands, template_commands
 from service import settings as configuration
 from service.clock import SYSTEM, rfc3339
 from service.errors import PostroomError
@@ -67,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--role", choices=("all", "api", "sender"), help="what this process does")
     serve.add_argument("--hold", action="store_true", default=None, help="start with sending held")
     add("migrate", _migrate, "Bring the store's schema up to date.")
+    store_commands.register_backup(add("backup", _usage, "Copy a SQLite store while it runs."))
+    store_commands.register_move(add("move", _usage, "Take all mail from a SQLite file to PostgreSQL, or back."))
+    queue_commands.register(
+        add("queue", _usage, "Show what waits; cancel or release what a restored copy holds."), _run, _store
+    )
     openapi = add("openapi", _openapi, "Write the OpenAPI document.")
     openapi.add_argument("--output", type=Path, help="file to write; default: standard output")
     add("demo", _demo, "Start a service, send every template over real SMTP, print each timeline.")
@@ -135,7 +143,7 @@ def _dev(chosen: argparse.Namespace) -> int | None:
     settings = _open_on_loopback(settings)
     if not chosen.relays:
         settings = _captured(settings)
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings.log_level, settings.log_format, addresses=settings.log_addresses)
     return _run(_dev_main(settings))
 
 
@@ -180,7 +188,8 @@ def _serve(chosen: argparse.Namespace) -> int | None:
     from service.app import serve
 
     settings = configuration.load(**_overrides(role=chosen.role, hold=chosen.hold))
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings.log_level, settings.log_format, addresses=settings.log_addresses)
+    failpoints.arm(settings.failpoints, allowed=settings.failpoints_allowed)
     return _run(serve(settings))
 
 

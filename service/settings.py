@@ -144,6 +144,15 @@ class Settings(BaseSettings):
 
     log_format: Literal["json", "console"] = Field("json", description="Log lines for machines or for people.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    failpoints: str = Field("", description="For tests: places in the code that kill or stop this process on purpose.")
+    failpoints_allowed: bool = Field(False, description="This is a test: POSTROOM_FAILPOINTS is not refused.")
+    log_addresses: bool = Field(False, description="Log whole addresses; otherwise only their domains.")
+    otel_endpoint: str | None = Field(
+        None,
+        repr=False,  # it may hold a password
+        description="Traces go to this OTLP endpoint over HTTP; needs `postroom[otel]`."
+        " Default: OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
 
     @field_validator("database_url")
     @classmethod
@@ -168,6 +177,13 @@ class Settings(BaseSettings):
     def raw_body_limit(self) -> int:
         """Octets of a request's body: base64 is 4/3 of what it holds, and 1 MiB for the rest."""
         return self.max_message_bytes * 4 // 3 + MEBIBYTE
+
+
+def standard_otel_endpoint() -> str | None:
+    """The endpoint that OpenTelemetry's own variables name for all programs of a host; None where they turn it off."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return None
+    return os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip() or None
 
 
 def unknown() -> dict[str, str | None]:

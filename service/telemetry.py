@@ -1,22 +1,23 @@
 """The catalogue of log events and metrics: every name is declared here once.
 
-Logs are JSON lines on stderr (structlog), with the request id and message id bound where there are any; no line holds
-a secret, a body or a variable. Metrics are Prometheus'; one registry for each process, `render()` is what /metrics
-answers.
+Logs are JSON lines on stderr (structlog), with `request_id` and the message's `id` on every line that concerns one. No
+code here logs a secret, a body or a variable, and service/redaction.py is the net under that. Metrics are Prometheus';
+one registry for each process, `render()` is what /metrics answers.
 """
 
 import contextlib
 import logging
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from service.redaction import REDACTED, is_secret_name, redact
 
-_SECRET_NAMES = ("password", "secret", "token", "authorization", "api_key")
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Log(StrEnum):
@@ -40,6 +41,7 @@ class Log(StrEnum):
     STORE_FAILED = "store.failed"
     STORE_RECOVERED = "store.recovered"
     HINTS_OFF = "store.hints_off"
+    STORE_IS_A_COPY = "store.is_a_copy"
     LOOP_FAILED = "loop.failed"
     TEMPLATES_RELOADED = "templates.reloaded"
     TEMPLATES_REFUSED = "templates.refused"
@@ -52,68 +54,98 @@ class Log(StrEnum):
     PURGED = "janitor.purged"
     BOOTSTRAP_KEY = "keys.bootstrap"
     NO_KEYS = "keys.none"
+    TRACING = "tracing.on"
+    TRACING_MISSING = "tracing.missing"
     UNKNOWN_SETTING = "settings.unknown"
 
 
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
+_GROUP = (1, 2, 4, 8, 16, 32, 64, 128)  # operations; a group has 128 at most
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def method_label(method: str) -> str:
+    """A method of HTTP as a label: what a client makes up is `other`, so that it makes no new series."""
+    return method if method in _METHODS else "other"
+
+
 class Metrics:
-    """All metrics of one process."""
+    """All metrics of one process. No label holds what a client can make up: no id, no address, no text of a reply."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        seconds = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
-        self.requests = Counter(
-            "postroom_http_requests_total", "HTTP requests.", ("method", "route", "status"), registry=registry
+        self.registry = CollectorRegistry()
+        self._of_requests()
+        self._of_delivery()
+        self._of_the_queue()
+        self._of_relays()
+        self._of_storage()
+
+    def _counter(self, name: str, help: str, *labels: str) -> Counter:
+        return Counter(f"postroom_{name}", help, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help: str, *labels: str) -> Gauge:
+        return Gauge(f"postroom_{name}", help, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help: str, *labels: str, buckets: Sequence[float] = _SECONDS) -> Histogram:
+        return Histogram(f"postroom_{name}", help, labels, buckets=buckets, registry=self.registry)
+
+    def _of_requests(self) -> None:
+        self.requests = self._counter("http_requests_total", "HTTP requests answered.", "method", "route", "status")
+        self.request_seconds = self._histogram(
+            "http_request_seconds", "From the head of a request to the end of its answer.", "route"
         )
-        self.request_seconds = Histogram(
-            "postroom_http_request_seconds", "Time to answer.", ("route",), buckets=seconds, registry=registry
+        self.accepted = self._counter("messages_accepted_total", "Messages that got a 202 after a durable commit.")
+        self.replayed = self._counter(
+            "requests_replayed_total", "Requests answered with what their key was told before."
         )
-        self.accepted = Counter("postroom_messages_accepted_total", "Messages with a 202.", registry=registry)
-        self.replayed = Counter("postroom_requests_replayed_total", "Answers kept under a key.", registry=registry)
-        self.refused = Counter(
-            "postroom_submissions_refused_total", "Submissions refused, by code.", ("code",), registry=registry
+        self.refused = self._counter("submissions_refused_total", "Requests refused for what they asked.", "code")
+
+    def _of_delivery(self) -> None:
+        self.outcomes = self._counter(
+            "recipient_outcomes_total", "What attempts came to, for each recipient.", "relay", "event", "kind"
         )
-        self.outcomes = Counter(
-            "postroom_recipient_outcomes_total",
-            "Outcomes per recipient.",
-            ("relay", "event", "kind"),
-            registry=registry,
+        self.replies = self._counter(
+            "replies_total",
+            "Replies of relays for recipients, by class (2yz, 4yz, 5yz) and code.",
+            "relay",
+            "class",
+            "code",
         )
-        self.replies = Counter("postroom_replies_total", "Replies by code.", ("relay", "code"), registry=registry)
-        self.delivery_seconds = Histogram(
-            "postroom_accept_to_sent_seconds",
-            "From due time to 250.",
-            ("priority",),
-            buckets=seconds,
-            registry=registry,
+        self.delivery_seconds = self._histogram(
+            "accept_to_sent_seconds", "From the time a message was due (at once: accepted) to its 250.", "priority"
         )
-        self.attempt_seconds = Histogram(
-            "postroom_attempt_seconds", "One mail transaction.", ("relay",), buckets=seconds, registry=registry
+        self.attempt_seconds = self._histogram("attempt_seconds", "One mail transaction.", "relay")
+        self.claim_seconds = self._histogram("claim_seconds", "One claim: waiting for its commit included.")
+        self.leases_lost = self._counter("leases_lost_total", "Results refused because another sender had the lease.")
+        self.rescued = self._counter("attempts_rescued_total", "Attempts that a vanished process left open, closed.")
+        self.in_doubt = self._counter("attempts_in_doubt_total", "Attempts whose final reply was lost.", "relay")
+
+    def _of_the_queue(self) -> None:
+        self.queue = self._gauge("recipients", "Recipients by state, of the whole store.", "state")
+        self.queue_age = self._gauge(
+            "queue_age_seconds", "For how long the oldest recipient that is due has waited.", "priority"
         )
-        self.leases_lost = Counter("postroom_leases_lost_total", "Results refused by their fence.", registry=registry)
-        self.rescued = Counter("postroom_attempts_rescued_total", "Orphaned attempts closed.", registry=registry)
-        self.in_doubt = Counter("postroom_attempts_in_doubt_total", "Attempts in doubt.", ("relay",), registry=registry)
-        self.queue = Gauge("postroom_recipients", "Recipients by state.", ("state",), registry=registry)
-        self.queue_age = Gauge(
-            "postroom_queue_age_seconds", "Age of the oldest due recipient.", ("priority",), registry=registry
+
+    def _of_relays(self) -> None:
+        self.relay_up = self._gauge("relay_open", "1 while a relay takes mail.", "relay")
+        self.relay_connections = self._gauge("relay_connections", "Open sessions of this process.", "relay")
+        self.relay_health = self._gauge("relay_health", "1 for the health a relay has.", "relay", "health")
+        self.relay_quota_left = self._gauge(
+            "relay_quota_left", "How many more recipients priority high may send.", "relay", "quota"
         )
-        self.relay_up = Gauge("postroom_relay_open", "1 while a relay takes mail.", ("relay",), registry=registry)
-        self.relay_connections = Gauge("postroom_relay_connections", "Open sessions.", ("relay",), registry=registry)
-        self.relay_health = Gauge(
-            "postroom_relay_health", "1 for the health a relay has.", ("relay", "health"), registry=registry
+        self.relay_alerts = self._counter("relay_alerts_total", "Times that somebody must look.", "relay", "kind")
+        self.relays_reloads = self._counter("relays_reloads_total", "Relays configured anew, by result.", "result")
+        self.relays_current = self._gauge("relays_current", "0 while a fault in the relays' files keeps them from use.")
+
+    def _of_storage(self) -> None:
+        self.storage_healthy = self._gauge("storage_healthy", "1 while commits succeed, asked at the scrape.")
+        self.storage_failures = self._counter("storage_failures_total", "Times that the store stopped taking writes.")
+        self.commit_seconds = self._histogram(
+            "commit_seconds", "One group commit, from its first statement to the disk.", "lane"
         )
-        self.relay_quota_left = Gauge(
-            "postroom_relay_quota_left", "What priority high may still send.", ("relay", "quota"), registry=registry
+        self.commit_operations = self._histogram(
+            "commit_operations", "Operations that shared one commit.", "lane", buckets=_GROUP
         )
-        self.relay_alerts = Counter(
-            "postroom_relay_alerts_total", "Times that somebody must look.", ("relay", "kind"), registry=registry
-        )
-        self.relays_reloads = Counter(
-            "postroom_relays_reloads_total", "Relays configured anew, by result.", ("result",), registry=registry
-        )
-        self.relays_current = Gauge(
-            "postroom_relays_current", "0 while a fault in the relays' files keeps them from use.", registry=registry
-        )
-        self.storage_healthy = Gauge("postroom_storage_healthy", "1 while commits succeed.", registry=registry)
 
     def forget_relay(self, name: str) -> None:
         """A relay that is gone is neither open nor shut."""
@@ -126,28 +158,40 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-def _redact(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    for name in event:
-        if any(word in name.lower() for word in _SECRET_NAMES):
-            event[name] = "[redacted]"
-    return event
+def _redactor(addresses: bool) -> structlog.typing.Processor:
+    """Runs after traces have become text, so that what an exception quotes is seen too."""
+
+    def redacted(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        for name, value in event.items():
+            if not name.startswith("_"):  # those are of the standard library's records, and are taken out
+                event[name] = REDACTED if is_secret_name(name) else redact(value, addresses=addresses)
+        return event
+
+    return redacted
 
 
-def configure_logging(level: str = "info", form: str = "json") -> None:
-    """Log lines on stderr from here on, also those of the standard library's loggers (warnings and up)."""
+def configure_logging(level: str = "info", form: str = "json", *, addresses: bool = False) -> None:
+    """Log lines on stderr from here on, also those of the standard library's loggers (warnings and up).
+
+    addresses: whether whole addresses are written; otherwise their local parts are taken out.
+    """
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        # a plain traceback: a pretty one shows the values of variables
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _redact,
+        structlog.processors.format_exc_info,
+        _redactor(addresses),
     ]
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -157,6 +201,11 @@ def configure_logging(level: str = "info", form: str = "json") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(logging.WARNING, getattr(logging, level.upper())))
+
+
+def bind_message(id: str) -> None:
+    """From here on the lines of this request name the message that they concern, as `id`."""
+    structlog.contextvars.bind_contextvars(id=id)
 
 
 def get_logger() -> Any:

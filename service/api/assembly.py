@@ -18,9 +18,10 @@ from service.api.operations import Call, Operation
 from service.api.problems import problem_response
 from service.api.table import OPERATIONS
 from service.errors import InternalError, MethodNotAllowed, NotFound, PostroomError, RequestError
-from service.telemetry import Log, get_logger
+from service.telemetry import Log, bind_message, get_logger
 
 log = get_logger()
+_LONGEST_ID = 40  # characters of what may be no id at all
 
 
 def build_app(context: Context) -> FastAPI:
@@ -47,6 +48,8 @@ def _endpoint(operation: Operation, context: Context) -> Callable[[Request], Awa
     async def endpoint(request: Request) -> Response:
         request.state.route = operation.path
         request_id: str = request.state.request_id
+        if operation.path.startswith("/messages/{id}") and request.path_params["id"].startswith("msg_"):
+            bind_message(request.path_params["id"][:_LONGEST_ID])
         try:
             caller = ANYBODY if operation.scope is None else await authorise(request, context, operation.scope)
             return await operation.handler(Call(request, context, caller, request_id))

@@ -13,6 +13,7 @@ from service.spool.submit import Submitter
 from service.spool.templates import TemplateLibrary
 from service.store.port import Store
 from service.telemetry import Metrics
+from service.tracing import OFF, Tracing
 
 
 @dataclass(slots=True)
@@ -30,4 +31,5 @@ class Context:
     readiness: Readiness
     metrics: Metrics
     watch: RelayWatch
+    tracing: Tracing = OFF
     inflight_bytes: int = 0  # bodies being read or worked on

@@ -1,4 +1,7 @@
-"""Around every request: an id, a metric, a log line for what went wrong, and the staging guard's header."""
+"""Around every request: an id, a span, a metric, a log line, and the staging guard's header.
+
+What went wrong is logged at info, or error; what went well at debug, because the metrics count it.
+"""
 
 import re
 from typing import Any
@@ -7,9 +10,10 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.context import Context
-from service.telemetry import Log, get_logger
+from service.telemetry import Log, get_logger, method_label
 
 log = get_logger()
+_LONGEST_PATH = 200  # characters in a log line
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 
 
@@ -43,14 +47,20 @@ class Around:
                     headers.append((b"x-postroom-guard", context.readiness.guard.encode("ascii", "replace")))
             await send(message)
 
-        await self._app(scope, receive, answer)
+        if not context.tracing.on:
+            await self._app(scope, receive, answer)
+        else:
+            parent = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
+            with context.tracing.request(method_label(scope["method"]), parent.decode("latin-1")) as span:
+                await self._app(scope, receive, answer)
+                context.tracing.answered(span, scope["state"].get("route", "other"), status)
         self._count(scope, status, context.clock.monotonic() - began)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route: Any = scope.get("state", {}).get("route", "other")
         metrics = self._context.metrics
-        metrics.requests.labels(scope["method"], route, str(status)).inc()
+        metrics.requests.labels(method_label(scope["method"]), route, str(status)).inc()
         metrics.request_seconds.labels(route).observe(seconds)
-        if status >= 400:
-            say = log.error if status >= 500 else log.info
-            say(Log.REQUEST, method=scope["method"], route=route, status=status, milliseconds=round(seconds * 1000, 1))
+        say = log.error if status >= 500 else log.info if status >= 400 else log.debug
+        path, milliseconds = scope["path"][:_LONGEST_PATH], round(seconds * 1000, 1)
+        say(Log.REQUEST, method=scope["method"], route=route, path=path, status=status, milliseconds=milliseconds)

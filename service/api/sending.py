@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from service import failpoints
 from service.api import views
 from service.api.body import fingerprint, json_body
 from service.api.convert import submission, validate
@@ -58,6 +59,7 @@ def _answered(answer: Answer, id: str | None) -> Response:
     headers = {"Idempotent-Replayed": "true"} if answer.replayed else {}
     if id is not None:
         headers["Location"] = f"/messages/{id}"
+    failpoints.passed("answer.before_202")
     return Response(answer.body, 202, headers=headers, media_type="application/json")
 
 

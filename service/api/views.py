@@ -18,6 +18,7 @@ from service.spool.templates import Listed, Loaded
 from service.spool.values import PRIORITIES, ItemResult, Prepared, Preview
 from service.spool.waiting import HeldBy, Look
 from service.store.port import ApiKey, EventView, MessageView, QuotaUse, RecipientView, Suppression, TemplateVersion
+from service.tracing import trace_id
 
 _PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
 _TIMES = {"next_attempt_at", "relay_paused_until", "scheduled_at"}  # members of an event's data that are moments
@@ -163,6 +164,8 @@ def event(view: EventView) -> dict[str, Any]:
     data = {
         name: rfc3339(value) if name in _TIMES and value is not None else value for name, value in view.data.items()
     }
+    if (traceparent := data.get("traceparent")) is not None:
+        data["trace_id"] = trace_id(traceparent)
     return {
         "id": view.seq,
         "at": rfc3339(view.at),

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+from service import failpoints
 from service.mail.outcome import Failure, Phase
 from service.mail.reply import Reply
 from service.relay.commands import DATA, mail_command, rcpt_commands, whole_content
@@ -75,6 +76,7 @@ class Transaction:
         self._began = self._monotonic()
         envelope = self._mail_command() + b"".join(self._rcpt_commands())
         self._conversation.write(envelope + whole_content(self.outgoing.content))
+        failpoints.passed("dot.written")
 
     def opening(self) -> bytes:
         """What `begin` writes, for the caller to write; from here on the transaction is under way."""
@@ -85,6 +87,7 @@ class Transaction:
         return self._mail_command() + b"".join(self._rcpt_commands()) + DATA
 
     def _mail_command(self) -> bytes:
+        failpoints.passed("mail.before")
         return mail_command(self.outgoing.envelope, self._capabilities)
 
     def _rcpt_commands(self) -> Iterator[bytes]:
@@ -255,6 +258,7 @@ class Transaction:
         self._phase = Phase.CONTENT
         if outgoing.on_content is not None:
             await outgoing.on_content()
+        failpoints.passed("content.before")
         self._check_lease()
         *blocks, last = wire_blocks(outgoing.content)
         for block in blocks:
@@ -267,6 +271,7 @@ class Transaction:
         self.content_started = True
         self._phase = Phase.DOT
         self._conversation.write(last + following())
+        failpoints.passed("dot.written")
         reply = await self._conversation.reply(self._within(self._timeouts.dot))
         self._reply_for_rest(Phase.DOT, reply)
         if reply.code == 421:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from service import failpoints
 from service.clock import Clock
 from service.errors import PostroomError, RelayNotFound, SenderNotAccepted
 from service.mail.envelope import Envelope
@@ -25,11 +26,13 @@ from service.spool.avoided import Avoided
 from service.spool.due import DueLanes, share
 from service.spool.health import Readiness
 from service.spool.holds import Holds
+from service.spool.leases import Leases
 from service.spool.settling import AT_MOST_ONCE, Settler, judge_all
 from service.spool.signals import Signals
 from service.spool.signing import Signing
 from service.store.port import Claimed, Delivery, Settlement, Store, Want
 from service.telemetry import Log, Metrics, get_logger
+from service.tracing import OFF, Tracing
 
 _THREAD_FROM = 512 * 1024  # octets of a message; sealing more than that would hold up the loop for milliseconds
 
@@ -50,15 +53,16 @@ class Dispatcher:
         metrics: Metrics,
         signing: Signing,
         holder: str,
+        tracing: Tracing = OFF,
     ) -> None:
         self._settings, self._clock, self._store, self._relays = settings, clock, store, relays
-        self._signing = signing
+        self._signing, self._tracing = signing, tracing
         self._signals, self._readiness, self._metrics, self._holder = signals, readiness, metrics, holder
         self._settler = Settler(settings, clock)
         self._lanes = DueLanes()
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._lease_until = 0.0  # monotonic seconds: the last heartbeat's lease
+        self._leases = Leases(settings.lease)
         self._asked: Sequence[Want] = ()  # in the claim under way
         self._taken: dict[str, dict[int, int]] = {}  # and the lanes of their routes
         self._holds, self._avoided = Holds(), Avoided()
@@ -96,12 +100,14 @@ class Dispatcher:
         if self._readiness.held or not self._store.healthy() or not self._wants(peek=True):
             await self._sleep(self._until_due())
             return
+        asked = self._clock.monotonic()
         claimed = await self._store.claim(self._wants, self._holder, self._clock.now, self._settings.lease)
-        at = self._clock.monotonic()
+        failpoints.passed("claim.after_commit")
+        self._metrics.claim_seconds.observe(self._clock.monotonic() - asked)
         self._holds.learn(claimed.held)
         self._return_lanes(claimed)
         for delivery in claimed.deliveries:
-            self._start(delivery, at)
+            self._start(delivery, asked)  # the lease counts from within the claim: not from when we hear of it
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -244,6 +250,7 @@ class Dispatcher:
 
         # a claim ahead is no sign that it began: after a kill only what is marked is in doubt
         async def commit_content_started() -> None:
+            failpoints.passed("content.before_mark")
             if not await self._store.start_content(delivery.attempt, self._clock.now()):
                 raise LeaseLost
 
@@ -261,12 +268,13 @@ class Dispatcher:
                 priority=delivery.priority,
                 at_most_once=at_most_once,
                 on_content=commit_content_started if at_most_once or delivery.ahead else None,
-                may_proceed=lambda: self._clock.monotonic() < max(claimed + self._settings.lease, self._lease_until),
+                may_proceed=lambda: self._leases.hold(claimed, self._clock.monotonic()),
             ),
             lambda report: self._done(relay, delivery, sealed, report),
         )
 
     def _done(self, relay: Relay, delivery: Delivery, sealed: Sealed, report: Report) -> None:
+        failpoints.passed("settle.before")
         left_out = len(delivery.recipients) - len(report.results)
         results = [*report.results, *[_LEFT_OUT] * left_out]
         verdicts = judge_all(relay.policy, delivery, results, self._clock.now())
@@ -276,6 +284,26 @@ class Dispatcher:
         settlement = self._settler.settle(delivery, replace(report, results=results), sealed, verdicts, until)
         self._count(delivery, settlement, report)
         self._spawn(self._commit(delivery, settlement, self._store.settle(settlement)))
+        if self._tracing.on:
+            self._spawn(self._trace(delivery, settlement))
+
+    async def _trace(self, delivery: Delivery, settlement: Settlement) -> None:
+        """Make the attempt a part of the trace that its message was accepted in."""
+        with contextlib.suppress(PostroomError):  # a trace is worth no second try
+            lines = await self._store.list_events(delivery.account, delivery.id)
+            traceparent = next((line.data["traceparent"] for line in lines if "traceparent" in line.data), None)
+            told: dict[str, str | int | bool] = {
+                "postroom.id": delivery.id,
+                "postroom.attempt": delivery.attempt,
+                "postroom.relay": delivery.relay,
+                "postroom.result": settlement.result,
+                "postroom.recipients": len(settlement.recipients),
+            }
+            if codes := sorted({each.code for each in settlement.recipients if each.code is not None}):
+                told["smtp.response.status_code"] = codes[-1]
+            began = settlement.now - int(settlement.timings.get("total", 0))
+            failed = "" if settlement.result in ("sent", "not_started") else settlement.result
+            self._tracing.attempt(traceparent, began, settlement.now, told, failed)
 
     def _blame(self, relay: Relay, delivery: Delivery, verdicts: Sequence[Verdict], report: Report) -> int | None:
         """What the verdicts say of the relay and the connection is done to them; answers until when the relay rests."""
@@ -305,6 +333,7 @@ class Dispatcher:
                 # a result that can't be recorded is never dropped silently: the rescuer closes it as in doubt if we die
                 queued = None
                 await asyncio.sleep(self._settings.poll_interval)
+        failpoints.passed("settle.after")
         if settlement.unspent:
             self._holds.forget(delivery.relay)
         if rows == 0:
@@ -319,7 +348,7 @@ class Dispatcher:
         for each in settlement.recipients:
             self._metrics.outcomes.labels(delivery.relay, each.event.value, each.kind).inc()
             if each.code is not None:
-                self._metrics.replies.labels(delivery.relay, str(each.code)).inc()
+                self._metrics.replies.labels(delivery.relay, f"{each.code // 100}yz", str(each.code)).inc()
         if settlement.result == "in_doubt":
             self._metrics.in_doubt.labels(delivery.relay).inc()
         if settlement.result in ("sent", "partly_sent"):
@@ -335,9 +364,10 @@ class Dispatcher:
         """Renew our leases, for ever. A lease that could not be renewed stops content from being started."""
         while True:
             asked = self._clock.monotonic()
+            failpoints.passed("heartbeat.before")
             with contextlib.suppress(PostroomError):
                 await self._store.heartbeat(self._holder, self._clock.now(), self._settings.lease)
-                self._lease_until = asked + self._settings.lease
+                self._leases.renewed(asked, self._clock.monotonic())
             await asyncio.sleep(self._settings.lease / 3)
 
     def stop_claiming(self) -> None:

@@ -88,7 +88,6 @@ class Janitor:
             status = self._relays.get(name).status(now)
             self._metrics.relay_up.labels(name).set(status.health is Health.OPEN)
             self._metrics.relay_connections.labels(name).set(status.connections)
-        self._metrics.storage_healthy.set(self._store.healthy())
 
     async def exchange_offers(self) -> None:
         """Tell the store what our sessions learnt of relays, and the relays what other processes' sessions did."""

@@ -36,6 +36,7 @@ from service.spool.templates import TemplateLibrary
 from service.spool.values import PRIORITIES, Caller, Prepared, Preview, Submission
 from service.store.port import NewMessage, NewRecipient, Store
 from service.telemetry import Log, get_logger
+from service.tracing import OFF, Tracing
 
 _THREAD_FROM = 512 * 1024  # octets of attachments; encoding more than that would hold up the loop for over 5 ms
 _WORDS_WEIGH = 16  # a character of html or text is read and encoded in about the time of so many octets of a file
@@ -63,14 +64,16 @@ class Preparer:
         templates: TemplateLibrary,
         relays: Relays,
         signing: Signing,
+        tracing: Tracing = OFF,
     ) -> None:
-        self._settings, self._clock, self._store = settings, clock, store
+        self._settings, self._clock, self._store, self._tracing = settings, clock, store, tracing
         self._templates, self._relays, self._signing = templates, relays, signing
         self.guard = StagingGuard(settings.redirect_all_to, settings.recipients_allowed)
 
     async def prepare(self, submission: Submission, caller: Caller) -> Prepared:
         """All steps. Raises any RequestError that the submission deserves."""
-        return (await self._make(submission, caller)).prepared
+        with self._tracing.step("prepare"):
+            return (await self._make(submission, caller)).prepared
 
     async def preview(self, submission: Submission, caller: Caller) -> Preview:
         """The same, with everything that was made on the way, and what the lint says of it."""
@@ -103,7 +106,8 @@ class Preparer:
         draft = _draft(submission, content, id, date, envelope, self._settings.max_attachments)
         notices += _doubts(draft, content)
         try:
-            composed = await _compose(draft)
+            with self._tracing.step("compose"):
+                composed = await _compose(draft)
         except ValidationFailed as fault:
             raise _of_template(fault, submission) from None
         self._inspect(composed, id)
@@ -135,7 +139,8 @@ class Preparer:
             return _Content(submission.subject or "", submission.html, submission.text)
         loaded = await self._templates.get(use.name)
         check_variables(loaded.template, use.variables, "/template/variables")
-        rendered = self.render(loaded.template, use.variables, use.locale)
+        with self._tracing.step("render", {"postroom.template": loaded.label}):
+            rendered = self.render(loaded.template, use.variables, use.locale)
         return _Content(
             submission.subject if submission.subject is not None else rendered.subject,
             rendered.html,

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from service import failpoints
 from service.clock import Clock
 from service.durations import Rate, parse_rate
 from service.errors import (
@@ -44,7 +45,8 @@ from service.store.port import (
     Store,
     Take,
 )
-from service.telemetry import Metrics
+from service.telemetry import Metrics, bind_message
+from service.tracing import OFF, Tracing
 
 TWIN_WAIT = 2.0  # seconds a repeat waits for the request in flight with the same key
 _MOST_TOLD = 500  # faults of a batch
@@ -63,8 +65,9 @@ class Submitter:
         readiness: Readiness,
         signals: Signals,
         metrics: Metrics,
+        tracing: Tracing = OFF,
     ) -> None:
-        self._settings, self._clock, self._store = settings, clock, store
+        self._settings, self._clock, self._store, self._tracing = settings, clock, store, tracing
         self._preparer, self._readiness, self._signals, self._metrics = preparer, readiness, signals, metrics
         self._in_flight: dict[tuple[str, str], asyncio.Event] = {}
         off = settings.recipient_limit.strip().lower() in {"off", "none", ""}
@@ -90,6 +93,7 @@ class Submitter:
 
         async def work() -> Answer:
             prepared = await self._preparer.prepare(submission, caller)
+            bind_message(prepared.message.id)
             return await self._store_all([prepared], shape(prepared), caller, key)
 
         return await self._once(caller.account, key, work)
@@ -201,16 +205,20 @@ class Submitter:
         if not prepared:
             return Answer(answer)
         now = self._clock.now()
+        trace = self._tracing.traceparent()
         accept = Accept(
             account=caller.account,
-            messages=[each.message for each in prepared],
+            messages=[replace(each.message, traceparent=trace) if trace else each.message for each in prepared],
             now=now,
             answer=answer,
             key=key,
             key_expires_at=now + int(self._settings.idempotency_retention * 1000),
             takes=self._takes(prepared, caller),
         )
-        match await self._store.accept(accept):
+        with self._tracing.step("commit", {"postroom.messages": len(prepared)}):
+            result = await self._store.accept(accept)
+        failpoints.passed("accept.after_commit")
+        match result:
             case Accepted():
                 self._hint(prepared)
                 return Answer(answer)

@@ -19,7 +19,7 @@ from service.clock import Clock
 from service.errors import ConfigurationError, FieldProblem, TemplateManagedByFiles, TemplateNotFound, TemplateRefused
 from service.mail.draft import Attachment
 from service.mail.render import Template, TemplateFault, load_template
-from service.mail.template import NAME, TemplateSource, check_files, needed_files, parse_files
+from service.mail.template import LAYOUTS, NAME, TemplateSource, check_files, needed_files, parse_files
 from service.spool.check import fault_problem
 from service.spool.folder import Folder, read_layouts
 from service.spool.recent import Recent
@@ -83,6 +83,7 @@ class TemplateLibrary:
         self._names: tuple[float, Collection[str]] = (0.0, ())  # believed until; those that are published
         self._versions: Recent[tuple[str, int], Loaded] = Recent(_MOST_COMPILED)
         self._listed: Recent[tuple[str, int], Listed] = Recent(_MOST_LISTED)
+        self._faults: Sequence[TemplateFault] = ()  # of the last reading
         self._reading = asyncio.Lock()
 
     @classmethod
@@ -118,6 +119,7 @@ class TemplateLibrary:
         async with self._reading:
             faults = await asyncio.to_thread(self._folder.read)  # many templates would hold up the loop
             await self.number()
+        self._faults = faults
         for fault in faults:
             log.error(Log.TEMPLATES_REFUSED, detail=str(fault))
         log.info(Log.TEMPLATES_RELOADED, templates=len(self._folder.templates), refused=len(faults))
@@ -157,7 +159,10 @@ class TemplateLibrary:
         return self._listed.put(key, Listed(replace(source, locales=locales, layouts={}, files={}), version.number))
 
     async def get(self, use: str) -> Loaded:
-        """`name`, or `name@3`, or `name@` and the beginning of a digest. Raises TemplateNotFound."""
+        """`name`, or `name@3`, or `name@` and the beginning of a digest. Raises TemplateNotFound, TemplateRefused.
+
+        Where the folder is watched, somebody works on it: a template that has no good form yet is told with its faults.
+        """
         if self._watch:
             await self._look()
         name, at, version = use.partition("@")
@@ -172,8 +177,18 @@ class TemplateLibrary:
                 return found
             if current is not None:
                 raise _not_found(f"{name} has no version {version[:64]!r}; the current one is {current.label}")
+        if self._watch:
+            self._tell_faults(name)
         near = get_close_matches(name, await self._comparable(name), 1)
         raise _not_found(f"there is no template {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
+
+    def _tell_faults(self, name: str) -> None:
+        """Raises TemplateRefused with the faults of a template or of layouts, if that is why it is not there."""
+        is_there = (self._folder.path / name).is_dir() if NAME.fullmatch(name) else False
+        concerned = [fault for fault in self._faults if is_there and fault.file.startswith((f"{name}/", LAYOUTS))]
+        if concerned:
+            problems = [FieldProblem("#/template/name", TemplateRefused.code, str(fault)) for fault in concerned]
+            raise TemplateRefused(errors=problems)
 
     async def _look(self) -> None:
         if self._watch and self._folder.changed():

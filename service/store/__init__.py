@@ -5,7 +5,9 @@ from service.errors import ConfigurationError
 from service.settings import Settings
 from service.store.bounds import Bounds
 from service.store.port import Store
+from service.telemetry import Metrics
 
+SQLITE = "sqlite:///"
 POSTGRES = ("postgresql://", "postgres://")
 
 
@@ -21,19 +23,22 @@ def bounds_of(settings: Settings) -> Bounds:
     )
 
 
-def open_store(database_url: str, clock: Clock, *, holder: str, bounds: Bounds | None = None) -> Store:
-    """A store, not yet opened. `holder` names this process in its leases; `bounds` limits its use of a server.
+def open_store(
+    database_url: str, clock: Clock, *, holder: str, bounds: Bounds | None = None, metrics: Metrics | None = None
+) -> Store:
+    """A store, not yet opened. `holder` names this process in its leases; `bounds` limits its use of a server; its
+    commits are counted in `metrics`.
 
     Raises ConfigurationError.
     """
-    if database_url.startswith("sqlite:///"):
+    if database_url.startswith(SQLITE):
         from service.store.sqlite.store import SQLiteStore
 
-        return SQLiteStore(database_url.removeprefix("sqlite:///"), clock, holder)
+        return SQLiteStore(database_url.removeprefix(SQLITE), clock, holder, metrics)
     if database_url.startswith(POSTGRES):
         from service.store.postgres.store import PostgresStore
 
-        return PostgresStore(database_url, clock, holder, bounds or Bounds())
+        return PostgresStore(database_url, clock, holder, bounds or Bounds(), metrics)
     raise ConfigurationError(
         "POSTROOM_DATABASE_URL: must be `sqlite:///path/to/file.db` or `postgresql://user@host/database`"
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from service.errors import ConfigurationError
+from service.store.marks import COPIED, MOVED, moved_sentence
 from service.store.queries import Migration
 
 
@@ -18,8 +19,13 @@ class SchemaStore(Protocol):
 
 
 def migrate(schema: SchemaStore, steps: Sequence[Migration], notice: Callable[[str], None] = lambda _: None) -> None:
-    """Apply what is missing. Raises ConfigurationError when the schema is newer than this version, or was changed."""
+    """Apply what is missing. Raises ConfigurationError when the schema is newer than this version, or was changed, or
+    when the store's mail was moved elsewhere.
+    """
     applied = schema.applied()
+    if MOVED in applied:
+        raise ConfigurationError(moved_sentence(applied[MOVED]))
+    applied.pop(COPIED, None)  # such a store is opened; its owner holds its mail
     known = {step.number: step for step in steps}
     if newer := sorted(set(applied) - set(known)):
         raise ConfigurationError(

@@ -69,6 +69,7 @@ class NewMessage:
     item: ItemKey | None = None
     category: str = ""  # of the template: who unsubscribed from it gets none
     dsn: Dsn | None = None  # without its id, which is the message's
+    traceparent: str | None = None  # of the request that accepted it; kept in the first line of its log
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,6 +411,45 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingLane:
+    """Recipients of one route, priority and state that wait. Times are ms."""
+
+    route: str
+    priority: int
+    state: State
+    count: int
+    due: int  # of them now
+    in_doubt: int  # of them, had an attempt in doubt
+    perhaps_sent: int  # of them, due now and accepted before the copy was taken
+    oldest: int  # when its first message was accepted
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRecipient:
+    """A recipient that waits, as an operator is shown it. Times are ms."""
+
+    id: str
+    account: str
+    email: str
+    route: str
+    priority: int
+    state: State
+    due_at: int
+    in_doubt: int
+    created_at: int
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What would be sent. `open_attempts`: of processes that have ended, or that send just now."""
+
+    lanes: Sequence[WaitingLane]
+    first: Sequence[WaitingRecipient]  # in the order of priority and due time
+    open_attempts: int
+
+
+@dataclass(frozen=True, slots=True)
 class QueueStats:
     """For metrics and readiness. `oldest_due` is by priority, ms, only recipients that are due now."""
 
@@ -622,3 +662,13 @@ class Store(Protocol):
         """Delete events of relays older than that, and at once all that is stale; answers how many events."""
 
     async def stats(self, now: int) -> QueueStats: ...
+
+    # after a backup was restored
+    async def copied_at(self) -> int | None:
+        """When the copy that this store is was taken, ms; None: it is no copy, or was released."""
+
+    async def release_copy(self) -> bool:
+        """From the next start on, this store's mail is sent. False: it was no copy."""
+
+    async def waiting(self, now: int, limit: int) -> Waiting:
+        """All that waits, and the first `limit` of it. Costs a look at each waiting recipient: for operators."""

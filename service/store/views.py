@@ -39,6 +39,11 @@ def event_view(row: Sequence[Any]) -> EventView:
     return EventView(seq, at, type, email, attempt, json.loads(data) if data else {})
 
 
+def accepted_data(message: NewMessage) -> str | None:
+    """What the first line of a message's log holds beside its time."""
+    return json.dumps({"traceparent": message.traceparent}) if message.traceparent else None
+
+
 def dsn_text(message: NewMessage) -> str | None:
     """What a message asks of delivery status notifications, as it is kept."""
     return json.dumps([message.dsn.notify, message.dsn.whole]) if message.dsn else None

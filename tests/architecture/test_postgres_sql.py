@@ -58,6 +58,9 @@ WHOLE = {
     "purge_relays: views",
     "purge_relays: troubles",
     "purge_keys: holders",
+    "waiting: lanes",  # asked by an operator: every waiting recipient
+    "waiting: first",
+    "waiting: attempts",
 }
 # An index is read from one end: for its first row, or because it is partial and holds only what is open.
 WALKED = {"due_routes: lanes", "rescue: orphans"}
@@ -68,7 +71,7 @@ SORTED = {
     "suppressed: by address", "claim: recipients", "rescue: recipients", "rescue: kill", "cancel: waiting",
     "get_message: recipients by seq", "settle: messages", "cancel_where: messages", "erase: lock blobs", "stats: counters",
     "expire: still due", "list_messages: provider_message_id", "list_messages: message_id", "get_suppressions: by address",
-    "delivery_content: by seq", "purge_log: states", "published_templates: all",
+    "delivery_content: by seq", "purge_log: states", "published_templates: all", "waiting: lanes", "waiting: first",
 }  # fmt: skip
 
 pytestmark = pytest.mark.skipif(

@@ -19,6 +19,9 @@ COLD = {
     "add_key: any",
     "published_templates: all",
     "stats: counters",
+    "waiting: lanes",  # asked by an operator: every waiting recipient
+    "waiting: first",
+    "waiting: attempts",
     "offers: all",
     "relay_accounts: troubles",  # a few rows for each account of a relay, and so are these
     "relay_accounts: logins",

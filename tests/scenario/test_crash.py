@@ -13,6 +13,7 @@ import pytest
 from tests.support.process import ServiceProcess, every_message
 from tests.support.running import ARTICLE
 from tests.support.sink_process import SinkProcess
+from tests.support.waiting import wait_for
 
 CONNECTIONS = 8
 
@@ -40,15 +41,6 @@ class Load(threading.Thread):
     def stop(self) -> None:
         self._stopped.set()
         self.join(10)
-
-
-def wait_for(condition: object, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():  # type: ignore[operator]
-            return True
-        time.sleep(0.02)
-    return False
 
 
 @pytest.mark.timeout(180)

@@ -46,6 +46,9 @@ class ServiceProcess:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        self._begun()
+
+    def _begun(self) -> None:
         assert self._listening.wait(30), self.lines
         assert self.port, self.lines
 
@@ -110,3 +113,14 @@ def every_message(client: httpx.Client) -> list[dict[str, Any]]:
         after = page["next"]
         if after is None:
             return found
+
+
+class DoomedProcess(ServiceProcess):
+    """One that kills itself, perhaps before it listens: `port` may stay 0."""
+
+    def _begun(self) -> None:
+        self._listening.wait(30)
+
+    def died(self) -> bool:
+        """Whether it has ended by SIGKILL."""
+        return self.process.poll() == -signal.SIGKILL

@@ -10,11 +10,12 @@ import httpx
 from service import settings as configuration
 from service.app import Service
 from service.clock import SYSTEM, Clock
+from service.tracing import Tracing
 
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, *, capture: bool = True, clock: Clock = SYSTEM, **settings: Any
+    folder: Path, *, capture: bool = True, clock: Clock = SYSTEM, tracing: Tracing | None = None, **settings: Any
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Service]]:
     """The service on a database in `folder`, without keys unless told otherwise."""
     given = {
@@ -24,7 +25,7 @@ async def running(
         "drain_delay": 0.0,
         **settings,
     }
-    service = await Service.start(configuration.load(**given), capture=capture, clock=clock)
+    service = await Service.start(configuration.load(**given), capture=capture, clock=clock, tracing=tracing)
     transport = httpx.ASGITransport(service.http())  # type: ignore[arg-type]
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://postroom.test") as client:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable
 
 import httpx
@@ -21,3 +22,13 @@ async def until_sent(client: httpx.AsyncClient, id: str) -> None:
             if (await client.get(f"/messages/{id}")).json()["status"] == "sent":
                 return
             await asyncio.sleep(0.01)
+
+
+def wait_for(holds: Callable[[], bool], seconds: float) -> bool:
+    """The same for threads and processes: whether it holds in the end."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

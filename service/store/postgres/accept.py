@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from service import failpoints
 from service.errors import ConcurrentIdempotentRequests
 from service.mail.address import email_key
 from service.mail.lifecycle import State
@@ -30,7 +31,7 @@ from service.store.postgres.contents import keep_blobs, keep_contents
 from service.store.postgres.limits import hold, states_of, write
 from service.store.postgres.statements import Statement, statement
 from service.store.postgres.transaction import Transaction
-from service.store.views import SPAN, dsn_text
+from service.store.views import SPAN, accepted_data, dsn_text
 
 _CHUNK_MESSAGES, _CHUNK_BYTES = 64, 2 * 1024 * 1024  # of one round trip; others may run between two
 _LARGE = 512 * 1024  # octets: the digest of more holds up the loop for too long
@@ -65,6 +66,7 @@ async def accept_all(transaction: Transaction, asked: Sequence[Accept]) -> list[
     rows = [await _lay_out(row) for row in _number(stored, known, numbers)]
     transaction.queued = bool(rows)
     last = await _insert(transaction, rows)
+    failpoints.passed("accept.before_commit")
     await transaction.commit(*_keys(known, rows), *last, *write(known.written))
     return results
 
@@ -301,4 +303,11 @@ def _label(row: _Row, name: str, value: str) -> dict[str, Any]:
 
 def _event(row: _Row) -> dict[str, Any]:
     at = row.message.created_at
-    return {"message": row.seq, "n": None, "at": at, "type": "accepted", "attempt": None, "data": None}
+    return {
+        "message": row.seq,
+        "n": None,
+        "at": at,
+        "type": "accepted",
+        "attempt": None,
+        "data": accepted_data(row.message),
+    }

@@ -5,6 +5,7 @@ Each is a transaction that holds the messages first, so that no sender and no ot
 
 from collections.abc import Sequence
 
+from service import failpoints
 from service.errors import ContentPurged
 from service.mail.lifecycle import Event, State, apply
 from service.store.layout import lay_out
@@ -114,6 +115,7 @@ async def purge_content(transaction: Transaction, now: int, older_than: int, lim
     if not (seqs := [seq for (seq,) in await transaction.ask("purge_content: closed", given)]):
         return 0
     await forget_contents(transaction, seqs)
+    failpoints.passed("purge.within")
     await transaction.commit(statement("purge_content: mark", {"now": now, "seqs": seqs}))
     return len(seqs)
 

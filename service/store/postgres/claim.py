@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from service import failpoints
 from service.mail.lifecycle import Event, State, apply
 from service.mail.quota import Per
 from service.mail.retry import History
@@ -254,6 +255,8 @@ class Claiming:
         self.claimed.append(handed)
 
     def _open_attempt(self, seq: int, want: Want, due: Sequence[Due], ahead: bool, taken: str | None) -> int:
+        if taken is not None:
+            failpoints.passed("claim.quota_taken")
         attempt = self._numbers.pop(0)
         row = {"id": attempt, "message": seq, "relay": want.relay, "sealed_as": want.sealed_as or None}
         self._attempts.append(row | {"ahead": ahead, "taken": taken})

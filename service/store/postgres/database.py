@@ -46,9 +46,10 @@ class _Question:
 
 
 class Database:
-    """See the module. `shard`: whose counters of states its writes go to."""
+    """See the module. `shard`: whose counters of states its writes go to. `on_lost`: when it is no longer relied on."""
 
-    def __init__(self, url: str, bounds: Bounds, shard: int) -> None:
+    def __init__(self, url: str, bounds: Bounds, shard: int, on_lost: Callable[[], None]) -> None:
+        self._on_lost = on_lost
         self._url, self.bounds, self._shard = url, bounds, shard
         self._idle: list[Session] = []
         self._free = asyncio.Semaphore(bounds.connections)
@@ -98,6 +99,7 @@ class Database:
         """No connection can be had: nothing is promised until the server proves itself again."""
         if self.healthy:
             self._well.clear()
+            self._on_lost()
             log.error(Log.STORE_FAILED, detail=why)
         self._drop_idle()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from service import failpoints
 from service.mail.address import email_key
 from service.mail.envelope import Offer
 from service.store.port import ApiKey, Suppression, TemplateVersion
@@ -80,6 +81,7 @@ class Keeping:
             rows = known or await transaction.ask("publish_template: version", given)
             number = int(rows[0][0])
             if current:
+                failpoints.passed("template.publish")
                 await transaction.ask("publish_template: current", {"name": name, "number": number, "now": now})
             return number
 

@@ -9,6 +9,7 @@ fresh connection once the server has proved itself.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -43,7 +44,8 @@ Perform = Callable[[Transaction, Sequence[Any]], Awaitable[Sequence[Any]]]
 class Lane:
     """See the module. `perform` commits, and answers a result or an Exception for each operation, in order.
 
-    `recover` runs on each fresh connection before anything else; `on_queued` after a commit that queued something.
+    `recover` runs on each fresh connection before anything else; `on_queued` after a commit that queued something,
+    `on_commit` after each, with how many operations shared it and the seconds that it took.
     """
 
     def __init__(
@@ -52,10 +54,11 @@ class Lane:
         shard: int,
         perform: Perform,
         on_queued: Callable[[], None],
+        on_commit: Callable[[int, float], None],
         recover: Callable[[Transaction], Awaitable[None]] | None = None,
     ) -> None:
         self._database, self._shard, self._perform = database, shard, perform
-        self._on_queued, self._recover = on_queued, recover
+        self._on_queued, self._on_commit, self._recover = on_queued, on_commit, recover
         self._session: Session | None = None
         self._queue: deque[_Operation] = deque()
         self._arrived = asyncio.Event()
@@ -135,6 +138,7 @@ class Lane:
         """Commit a group, or its operations one by one. Raises _Lost."""
         assert self._session is not None
         for tries in range(TRIES):
+            began = time.perf_counter()
             transaction = Transaction(self._session, self._database.bounds, self._shard)
             try:
                 results = await self._perform(transaction, [each.work for each in group])
@@ -153,6 +157,7 @@ class Lane:
                 await self._undo(transaction)
                 await self._apart(group, error)
                 return
+            self._on_commit(len(group), time.perf_counter() - began)
             self._answer(group, results, queued=transaction.queued)
             return
 

@@ -3,6 +3,7 @@
 Safe in several processes at once: what one holds, the others pass over.
 """
 
+from service import failpoints
 from service.mail.lifecycle import Event, State
 from service.store.orphans import Orphan, settle_orphan
 from service.store.port import RescuePolicy
@@ -23,6 +24,7 @@ async def rescue(transaction: Transaction, now: int, leased_at: int | None, poli
         statement("rescue: recipients", {"messages": messages, "attempts": attempts}),
         statement("rescue: kill", {"seqs": messages}),
     )
+    failpoints.passed("rescue.within")
     of: dict[int, list[tuple[int, int]]] = {}
     for rid, attempt, in_doubt in held:
         of.setdefault(attempt, []).append((rid % SPAN, in_doubt))

@@ -82,7 +82,7 @@ class Session:
         session = cls(connection, deadline)
         try:
             ((row,),) = await session.run([statement("open: server")])
-            _check_server(*row)
+            check_server(*row)
         except psycopg.Error as error:
             session.close()
             raise unavailable(sentence(error)) from None
@@ -134,7 +134,7 @@ def _adapt(connection: "psycopg.AsyncConnection[Any]") -> None:
     connection.adapters.register_dumper(list, ListBinaryDumper)
 
 
-def _check_server(
+def check_server(
     version: int, fsync: str, full_page_writes: str, synchronous: str, isolation: str, standby: bool, encoding: str
 ) -> None:
     """Refuse a server that may lose what it has committed, or that would answer otherwise than is thought here."""

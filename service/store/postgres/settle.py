@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from service import failpoints
 from service.mail.lifecycle import OPEN, Event, State, apply, target
 from service.store.log import event_data, event_text, suppression_detail, timings_of
 from service.store.port import RecipientSettlement, Settlement
@@ -61,6 +62,8 @@ class Closing:
     def recipients(self) -> list[Statement]:
         """Move the recipients that are still held."""
         rows = [_recipient(settlement, each, self.closed[settlement.attempt][0]) for settlement, each in self._mine]
+        if rows:
+            failpoints.passed("settle.within")
         return [statement("settle: recipient", {"rows": rows})] if rows else []
 
     def learn_recipients(self, rows: Rows) -> None:

@@ -10,10 +10,12 @@ from functools import partial
 from zlib import crc32
 
 from service.clock import SYSTEM, Clock
-from service.errors import StorageUnavailable
+from service.errors import ConfigurationError, StorageUnavailable
 from service.mail.lifecycle import State
 from service.mail.quota import Quota
 from service.store.bounds import Bounds
+from service.store.counting import commits_of
+from service.store.marks import MOVED, moved_sentence
 from service.store.port import (
     Accept,
     AcceptResult,
@@ -40,31 +42,35 @@ from service.store.postgres.keeping import Keeping
 from service.store.postgres.lane import Lane
 from service.store.postgres.limits import states_of
 from service.store.postgres.migrations import migrate_database
+from service.store.postgres.restoring import Restoring
 from service.store.postgres.sending import Ask, Mark, Sending
 from service.store.postgres.statements import statement
 from service.store.postgres.telling import TellingStore
 from service.store.postgres.transaction import Transaction
 from service.store.quotas import use_of
+from service.telemetry import Metrics
 
 _SHARDS = 64  # processes beyond so many may wait for each other's counters for the length of a commit
 _LANES = 3  # that write counters: accepting, sending, and the rest
 
 
-class PostgresStore(Keeping, TellingStore):
+class PostgresStore(Keeping, TellingStore, Restoring):
     """Implements store/port.Store.
 
     Leases count on the server's clock. A clock other than the system's, as tests use, stands in for that one too.
     """
 
-    def __init__(self, url: str, clock: Clock, holder: str, bounds: Bounds) -> None:
+    def __init__(self, url: str, clock: Clock, holder: str, bounds: Bounds, metrics: Metrics | None = None) -> None:
+        metrics = metrics or Metrics()
         shard = crc32(holder.encode()) % _SHARDS * _LANES
         self._url, self._clock, self._holder, self._bounds = url, clock, holder, bounds
-        self._database = Database(url, bounds, shard)
+        self._database = Database(url, bounds, shard, metrics.storage_failures.inc)
         self._hints = Hints(self._database, holder)
         sending = Sending(self._leased_at)
-        self._accepting = Lane(self._database, shard + 1, accepting.accept_all, self._queued)
-        self._sending = Lane(self._database, shard + 2, sending.perform, self._queued, sending.recover)
-        self._telling = Lane(self._database, shard, tell_all, self._queued)
+        accepted, sent, told = (commits_of(metrics, lane) for lane in ("accept", "send", "tell"))
+        self._accepting = Lane(self._database, shard + 1, accepting.accept_all, self._queued, accepted)
+        self._sending = Lane(self._database, shard + 2, sending.perform, self._queued, sent, sending.recover)
+        self._telling = Lane(self._database, shard, tell_all, self._queued, told)
         self._lanes = (self._accepting, self._sending, self._telling)
         self._closing = False
 
@@ -88,7 +94,10 @@ class PostgresStore(Keeping, TellingStore):
             raise
 
     async def _enter(self, transaction: Transaction) -> None:
+        """First seen, then let in: who moves the mail away holds this table, and marks before it lets go."""
         await transaction.run(statement("open: holder", {"holder": self._holder}))
+        if moved := await transaction.ask("copied_at: mark", {"number": MOVED}):
+            raise ConfigurationError(moved_sentence(moved[0][0]))
 
     async def close(self) -> None:
         """See port."""

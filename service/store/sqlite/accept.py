@@ -2,6 +2,7 @@
 
 import json
 
+from service import failpoints
 from service.errors import ConcurrentIdempotentRequests
 from service.mail.address import email_key
 from service.mail.lifecycle import State
@@ -19,7 +20,7 @@ from service.store.port import (
 )
 from service.store.sqlite.contents import insert_content
 from service.store.sqlite.writer import Steps, Transaction
-from service.store.views import SPAN, dsn_text
+from service.store.views import SPAN, accepted_data, dsn_text
 
 
 class Refused(Exception):
@@ -44,6 +45,7 @@ def accept(transaction: Transaction, asked: Accept) -> Steps[AcceptResult]:
         if item is not None:
             transaction.run("accept: item of", (seq, item))
     transaction.queued = True
+    failpoints.passed("accept.before_commit")
     return Accepted()
 
 
@@ -130,7 +132,7 @@ def _insert(transaction: Transaction, message: NewMessage, request: int | None) 
         transaction.run("accept: tag", (message.account, name, value, seq))
     for name, value in message.metadata:
         transaction.run("accept: metadata", (message.account, name, value, seq))
-    transaction.run("accept: event", (seq, None, message.created_at, "accepted", None, None))
+    transaction.run("accept: event", (seq, None, message.created_at, "accepted", None, accepted_data(message)))
     return seq
 
 

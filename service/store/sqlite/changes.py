@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from service import failpoints
 from service.errors import ContentPurged
 from service.mail.lifecycle import Event, State, apply
 from service.store.sqlite.contents import forget_content, insert_content
@@ -81,6 +82,7 @@ def purge_content(transaction: Transaction, now: int, older_than: int, limit: in
     closed = transaction.run("purge_content: closed", (older_than, limit)).fetchall()
     for (seq,) in closed:
         forget_content(transaction, seq)
+        failpoints.passed("purge.within")
         transaction.run("purge_content: mark", (now, seq))
         yield
     return len(closed)

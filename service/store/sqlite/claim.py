@@ -12,6 +12,7 @@ those below; a recipient that a quota of its own holds is put off, so that it st
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from service import failpoints
 from service.mail.lifecycle import Event, State, apply
 from service.mail.retry import History
 from service.store.choosing import Asked, Due, PutOff, choose
@@ -43,6 +44,7 @@ def claim(
                 claimed += claiming.lane(each, priority)
     if claiming.quotas is not None:
         write_quotas(transaction, claiming.quotas)
+        failpoints.passed("claim.quota_taken")
     held = tuple(claiming.quotas.holds.values()) if claiming.quotas is not None else ()
     return Claimed(claimed, held, claiming.cut or claiming.ends == 0)
 

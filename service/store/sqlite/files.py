@@ -95,7 +95,7 @@ class Holders:
 
     def enter(self) -> None:
         """I live."""
-        self._folder.mkdir(exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         self._mine = os.open(self._folder / self._me, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -127,6 +127,13 @@ class Holders:
             return True
         finally:
             os.close(handle)
+
+
+def living(path: str) -> set[str]:
+    """The processes that have this file open."""
+    folder = Path(f"{path}.holders")
+    names = {each.name for each in folder.iterdir()} if folder.is_dir() else set()
+    return names - Holders(path, "").dead(sorted(names))
 
 
 class Hints:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from service import failpoints
 from service.mail.lifecycle import Event, State
 from service.store.orphans import Orphan, settle_orphan
 from service.store.port import RescuePolicy
@@ -28,6 +29,7 @@ def rescue(
 
 def _rescue_attempt(transaction: Transaction, orphan: Orphan, now: int, policy: RescuePolicy) -> None:
     transaction.run("rescue: kill", (orphan.message,))
+    failpoints.passed("rescue.within")
     rows = transaction.run("rescue: recipients", {"first": orphan.message * SPAN, "attempt": orphan.attempt}).fetchall()
     held = [(rid % SPAN, in_doubt) for rid, in_doubt, _ in rows]
     settle(transaction, settle_orphan(orphan, held, now, policy))

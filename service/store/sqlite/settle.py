@@ -7,6 +7,7 @@ zero rows is the answer. Target states come from mail/lifecycle alone.
 import json
 from typing import Any
 
+from service import failpoints
 from service.mail.lifecycle import OPEN, Event, State, apply, target
 from service.store.log import event_data, event_text, suppression_detail, timings_of
 from service.store.port import RecipientSettlement, Settlement
@@ -35,6 +36,7 @@ def settle(transaction: Transaction, settlement: Settlement) -> int:
     seq, relay, taken = row
     if taken is not None:
         close_taken(transaction, taken, settlement.now, spent=not settlement.unspent)
+    failpoints.passed("settle.within")
     rows = sum(_settle_recipient(transaction, settlement, seq, relay, each) for each in settlement.recipients)
     if any(target(each.event) not in OPEN for each in settlement.recipients):
         close(transaction, seq, settlement.now)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import apsw
 
+from service import failpoints
 from service.clock import Clock
 from service.errors import StorageUnavailable
 from service.mail.address import email_key
@@ -35,20 +36,22 @@ from service.store.sqlite import changes, claim, rescue, settle
 from service.store.sqlite.files import Hints, Holders, connect_reader, connect_writer, migrate_file
 from service.store.sqlite.quotas import use_of
 from service.store.sqlite.reads import Reader, Readers
+from service.store.sqlite.restoring import RestoringStore
 from service.store.sqlite.telling import TellingStore
 from service.store.sqlite.writer import Transaction, Writer
 from service.store.views import key_of, key_row
+from service.telemetry import Metrics
 
 
-class SQLiteStore(TellingStore):
+class SQLiteStore(TellingStore, RestoringStore):
     """Implements store/port.Store. Point reads run on the loop (microseconds), lists in a thread."""
 
-    def __init__(self, path: str, clock: Clock, holder: str) -> None:
+    def __init__(self, path: str, clock: Clock, holder: str, metrics: Metrics | None = None) -> None:
         self._path = str(Path(path).absolute())
         self._clock = clock
         self._holders = Holders(self._path, holder)
         self._hints = Hints(self._path, holder)
-        self._writer = Writer(lambda: connect_writer(self._path), f"{self._path}.lock", self._hints.send)
+        self._writer = Writer(lambda: connect_writer(self._path), f"{self._path}.lock", self._hints.send, metrics)
         self._reader: Reader | None = None
         self._lists = Readers(lambda: connect_reader(self._path), 2, "store-lists")
         self._contents = Readers(lambda: connect_reader(self._path), 1, "store-contents")
@@ -57,12 +60,17 @@ class SQLiteStore(TellingStore):
     async def open(self) -> None:
         """See port."""
         try:
-            migrate_file(self._path)
+            # first seen, then let in: who moves the file away holds its lock and looks for holders after that
             self._holders.enter()
+            migrate_file(self._path)
             await self._writer.start()
             self._reader = Reader(connect_reader(self._path))
         except (apsw.Error, OSError) as error:
+            self._holders.leave()
             raise StorageUnavailable(f"POSTROOM_DATABASE_URL: {self._path}: {error}") from error
+        except BaseException:
+            self._holders.leave()
+            raise
 
     async def close(self) -> None:
         """See port."""
@@ -284,6 +292,7 @@ class SQLiteStore(TellingStore):
                 version = {"name": name, "digest": digest, "files": files, "now": now}
                 row = transaction.one("publish_template: version", version)
             if current:
+                failpoints.passed("template.publish")
                 transaction.run("publish_template: current", (name, row[0], now))
             return int(row[0])
 

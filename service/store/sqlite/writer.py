@@ -8,7 +8,8 @@ Two things keep the loop free meanwhile. An operation over many rows is a genera
 others run, within the one transaction. An operation that carries large bytes runs in the thread.
 
 After a failed commit, or any fault that is not an operation's own, the handle is never used again: the group is
-refused, the file reopened in the background, and until that succeeds nothing is accepted.
+refused, the file reopened in the background, and until that succeeds nothing is accepted. A commit to a file that is no
+longer the one of its name has failed too, though SQLite does not notice: whoever opens the name next won't find it.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ import contextlib
 import fcntl
 import itertools
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +29,10 @@ import apsw
 
 from service.errors import StorageUnavailable
 from service.mail.lifecycle import State
+from service.store.counting import commits_of
 from service.store.queries import load_queries
-from service.telemetry import Log, get_logger
+from service.store.sqlite.place import Place
+from service.telemetry import Log, Metrics, get_logger
 
 T = TypeVar("T")
 log = get_logger()
@@ -38,6 +42,7 @@ _LARGE = 512 * 1024  # octets: copying more holds up the loop for too long, so s
 _PAUSE_EVERY = 32  # operations, or steps of a long one, between two chances for others to run: one or two milliseconds
 _REOPEN_WAITS = (0.05, 0.1, 0.25, 0.5, 1.0)  # seconds; the last repeats
 BUSY_TIMEOUT = 5000  # ms
+_ROOM = 1024 * 1024  # octets that must be free beside a group that found the disk full
 _BROKEN = (
     apsw.IOError,
     apsw.FullError,
@@ -105,8 +110,17 @@ class _Operation:
 class Writer:
     """See the module. `connect` opens a fresh, configured connection."""
 
-    def __init__(self, connect: Callable[[], apsw.Connection], lock_path: str, on_queued: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], apsw.Connection],
+        lock_path: str,
+        on_queued: Callable[[], None],
+        metrics: Metrics | None = None,
+    ) -> None:
         self._connect, self._lock_path, self._on_queued = connect, lock_path, on_queued
+        self._metrics = metrics = metrics or Metrics()
+        self._on_commit = commits_of(metrics, "all")
+        self._place = Place()
         self._connection: apsw.Connection | None = None
         self._thread = ThreadPoolExecutor(1, "store-writer")
         self._queue: deque[_Operation] = deque()
@@ -123,6 +137,7 @@ class Writer:
         self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._connection = self._connect()
         self._connection.set_busy_timeout(0)
+        self._place.learn(self._connection)
         self.healthy = True
         self._task = asyncio.create_task(self._serve())
 
@@ -197,14 +212,17 @@ class Writer:
 
     async def _commit_group(self, group: list[_Operation]) -> None:
         assert self._connection is not None
+        began = time.perf_counter()
         if not self._lock_now():
             await self._in_thread(fcntl.flock, self._lock, fcntl.LOCK_EX)
         try:
             queued = await self._run(self._connection, group)
             await self._in_thread(self._connection.execute, "COMMIT")
+            self._place.check()
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
         self.groups += 1
+        self._on_commit(len(group), time.perf_counter() - began)
         _answer(group)
         if queued:
             self._on_queued()
@@ -281,6 +299,8 @@ class Writer:
     async def _reopen(self, group: list[_Operation], error: Exception) -> None:
         """Refuse all, give the handle up, and open the file anew until a durable write succeeds."""
         self.healthy = False
+        self._metrics.storage_failures.inc()
+        room = sum(each.size for each in group) + _ROOM if isinstance(error, apsw.FullError) else 0
         why = f"{type(error).__name__}: {error}"
         log.error(Log.STORE_FAILED, detail=why)
         self._refuse([*group, *self._queue], why)
@@ -290,15 +310,19 @@ class Writer:
             if self._stopping:
                 return
             try:
-                await self._in_thread(self._prove)
+                await self._in_thread(self._prove, room)
             except (apsw.Error, OSError):
                 continue
             self.healthy = True
             log.info(Log.STORE_RECOVERED, tries=tries + 1)
             return
 
-    def _prove(self) -> None:
-        """Open, and commit something: only that shows that the disk takes writes again."""
+    def _prove(self, room: int) -> None:
+        """Open, and commit something: only that shows that the disk takes writes again.
+
+        room: octets that must be free, since a few would be found in the log that is there. Raises apsw.Error, OSError.
+        """
+        self._place.wait_for(room)
         if self._connection is not None:
             with contextlib.suppress(apsw.Error):
                 self._connection.close(True)
@@ -311,6 +335,7 @@ class Writer:
             self._connection.execute("COMMIT")
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
+        self._place.learn(self._connection)
         self._connection.set_busy_timeout(0)
 
 

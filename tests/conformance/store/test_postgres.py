@@ -349,11 +349,11 @@ GOOD = (180000, "on", "on", "on", "read committed", False, "UTF8")
     ],
 )
 def test_a_server_that_may_lose_what_it_committed_is_refused(place: int, value: Any, word: str) -> None:
-    sessions._check_server(*GOOD)
+    sessions.check_server(*GOOD)
     said = [*GOOD]
     said[place] = value
     with pytest.raises(ConfigurationError, match=word):
-        sessions._check_server(*said)
+        sessions.check_server(*said)
 
 
 async def test_a_database_without_synchronous_commits_is_refused_as_it_is(url: str) -> None:

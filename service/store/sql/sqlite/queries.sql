@@ -605,3 +605,29 @@ DELETE FROM relay_troubles WHERE until < ?;
 -- stats: counters --
 -- Recipients by state, kept by every transaction. Primary key.
 SELECT state, count FROM counters;
+
+-- copied_at: mark --
+-- Whether this store is a copy (store/marks). Primary key.
+SELECT checksum FROM schema_steps WHERE number = :number;
+
+-- release_copy: mark --
+-- It is a store like others from now on. Primary key.
+DELETE FROM schema_steps WHERE number = :number RETURNING number;
+
+-- waiting: lanes --
+-- What waits by route, priority and state, for operators: every waiting recipient, with its message by row number.
+-- recipients_waiting, messages primary key.
+SELECT r.route, r.priority, r.state, count(*), sum(r.due_at <= :now), sum(r.in_doubt > 0),
+    sum(r.due_at <= :now AND m.created_at <= :copied_at), min(m.created_at)
+FROM recipients r JOIN messages m ON m.seq = r.rid / 1000
+WHERE r.due_at IS NOT NULL GROUP BY r.route, r.priority, r.state ORDER BY r.route, r.priority, r.state;
+
+-- waiting: first --
+-- The waiting recipients that are due first, urgent ones before. recipients_waiting, messages primary key.
+SELECT m.id, m.account, r.email, r.route, r.priority, r.state, r.due_at, r.in_doubt, m.created_at, m.subject
+FROM recipients r JOIN messages m ON m.seq = r.rid / 1000
+WHERE r.due_at IS NOT NULL ORDER BY r.priority, r.due_at, r.rid LIMIT :limit;
+
+-- waiting: attempts --
+-- Attempts that were opened and not closed. attempts_open.
+SELECT count(*) FROM attempts WHERE closed_at IS NULL;
