@@ -333,10 +333,16 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(settings: Settings, *, capture: bool = False, ready: "asyncio.Future[int] | None" = None) -> int:
+async def serve(
+    settings: Settings,
+    *,
+    capture: bool = False,
+    ready: "asyncio.Future[int] | None" = None,
+    until_stdin_ends: bool = False,
+) -> int:
     """Run until SIGTERM or SIGINT, then drain; the exit status, 1 when one of our own loops failed.
 
-    ready: gets the port once requests are answered.
+    ready: gets the port once requests are answered. until_stdin_ends: who started us holds the other end.
     """
     service = await Service.start(settings, capture=capture)
     try:
@@ -357,8 +363,10 @@ async def serve(settings: Settings, *, capture: bool = False, ready: "asyncio.Fu
         server = _Server(config)
         gc.collect()
         gc.freeze()  # what was loaded stays: a collection that looks through it again holds up the loop for tens of ms
-        _on_signals(server, service, settings)
-        log.info(Log.LISTENING, host=settings.host, port=port)
+        drain = _on_signals(server, service, settings)
+        if until_stdin_ends:
+            _on_end_of_stdin(drain)
+        log.info(Log.LISTENING, host=settings.host, port=port, role=settings.role)
         if ready is not None:
             asyncio.get_running_loop().call_soon(ready.set_result, port)
         await server.serve([listener])
@@ -382,8 +390,10 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _on_signals(server: uvicorn.Server, service: Service, settings: Settings) -> None:
-    """First signal: not ready, still accepting for the drain delay, then exit. Second: exit now."""
+def _on_signals(server: uvicorn.Server, service: Service, settings: Settings) -> Callable[[], None]:
+    """First signal: not ready, still accepting for the drain delay, then exit. Second: exit now. Answers what a signal
+    does.
+    """
     loop = asyncio.get_running_loop()
 
     def exit_now() -> None:
@@ -401,3 +411,15 @@ def _on_signals(server: uvicorn.Server, service: Service, settings: Settings) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, drain)
     loop.add_signal_handler(signal.SIGHUP, service.reload)
+    return drain
+
+
+def _on_end_of_stdin(drain: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+
+    def look() -> None:
+        if not os.read(0, 1):
+            loop.remove_reader(0)
+            drain()
+
+    loop.add_reader(0, look)

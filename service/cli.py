@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from service import dkim_commands, failpoints, queue_commands, relay_commands, store_commands, template_commands
+from service import apart, dkim_commands, failpoints, queue_commands, relay_commands, store_commands, template_commands
 from service import settings as configuration
 from service.clock import SYSTEM, rfc3339
 from service.errors import PostroomError
@@ -67,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     dev.add_argument("--port", type=int, help="port to listen on (default 8000)")
     dev.add_argument("--relays", action="store_true", help="send by the configured relays instead of capturing")
     serve = add("serve", _serve, "Run the service as POSTROOM_* configures it.")
-    serve.add_argument("--role", choices=("all", "api", "sender"), help="what this process does")
+    serve.add_argument("--role", choices=("all", "api", "sender", "apart"), help="what this process does")
+    serve.add_argument("--until-stdin-ends", action="store_true", help=argparse.SUPPRESS)
     serve.add_argument("--hold", action="store_true", default=None, help="start with sending held")
     add("migrate", _migrate, "Bring the store's schema up to date.")
     store_commands.register_backup(add("backup", _usage, "Copy a SQLite store while it runs."))
@@ -189,8 +190,10 @@ def _serve(chosen: argparse.Namespace) -> int | None:
 
     settings = configuration.load(**_overrides(role=chosen.role, hold=chosen.hold))
     configure_logging(settings.log_level, settings.log_format, addresses=settings.log_addresses)
+    if settings.role == "apart":
+        return _run(apart.run(settings, ["--hold"] if chosen.hold else []))
     failpoints.arm(settings.failpoints, allowed=settings.failpoints_allowed)
-    return _run(serve(settings))
+    return _run(serve(settings, until_stdin_ends=chosen.until_stdin_ends))
 
 
 def _migrate(_: argparse.Namespace) -> int | None:

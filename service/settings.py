@@ -60,7 +60,12 @@ class Settings(BaseSettings):
     database_listen_url: SecretStr | None = Field(
         None, description="PostgreSQL: for LISTEN, past a pooler in transaction mode; default: POSTROOM_DATABASE_URL."
     )
-    role: Literal["all", "api", "sender"] = Field("all", description="What this process does.")
+    role: Literal["all", "api", "sender", "apart"] = Field(
+        "all", description="What this process does; `apart` starts an `api` and a `sender`, which use two cores."
+    )
+    sender_port: int | None = Field(
+        None, ge=0, le=65535, description="With role `apart`, the sender's port for probes and metrics. Default: PORT + 1."
+    )
     hold: bool = Field(False, description="Start with sending held (after restoring an old copy).")
 
     relay_url: SecretStr | None = Field(

@@ -193,7 +193,7 @@ def configure_logging(level: str = "info", form: str = "json", *, addresses: boo
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line in one piece: role `apart` has two writers
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -54,23 +54,27 @@ class _Held:
 
 @asynccontextmanager
 async def json_body(
-    request: Request, context: Context, limit: int, *, allowed: str = "", optional: bool = False
+    request: Request,
+    context: Context,
+    limit: int,
+    *,
+    allowed: Callable[[], str] = lambda: _FIXED,
+    optional: bool = False,
 ) -> AsyncIterator[Any]:
     """The parsed body; its bytes count as in flight until the block ends. Raises RequestError, QueueFull.
 
-    `allowed`: a sentence on the setting that `limit` follows from. `optional`: no body is as good as `{}`.
+    `allowed` makes a sentence on the setting that `limit` follows from. `optional`: no body is as good as `{}`.
     """
     declared = request.headers.get("content-length", "")
     if optional and declared in ("", "0") and "transfer-encoding" not in request.headers:
         yield {}
         return
     check_headers(request)
-    too_large = PayloadTooLarge(f"The body is larger than {limit} octets. {allowed or _FIXED}")
     if declared.isascii() and declared.isdigit() and int(declared) > limit:
-        raise too_large
+        raise _too_large(limit, allowed)
     held = _Held(context)
     try:
-        body = await _read(request, context.settings.body_timeout, limit, held, too_large)
+        body = await _read(request, context.settings.body_timeout, limit, held, allowed)
         depth = context.settings.max_json_depth
         yield parse(body, depth) if len(body) < _IN_THREAD else await asyncio.to_thread(parse, body, depth)
     finally:
@@ -80,14 +84,18 @@ async def json_body(
 _FIXED = "This operation takes no more; no setting changes that."
 
 
-async def _read(request: Request, timeout: float, limit: int, held: _Held, too_large: PayloadTooLarge) -> bytes:
+def _too_large(limit: int, allowed: Callable[[], str]) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is larger than {limit} octets. {allowed()}")
+
+
+async def _read(request: Request, timeout: float, limit: int, held: _Held, allowed: Callable[[], str]) -> bytes:
     chunks: list[bytes] = []
     try:
         async with asyncio.timeout(timeout):
             async for chunk in request.stream():
                 held.take(len(chunk))
                 if held.octets > limit:
-                    raise too_large
+                    raise _too_large(limit, allowed)
                 chunks.append(chunk)
     except TimeoutError:
         raise RequestTimeout from None

@@ -4,9 +4,11 @@ What went wrong is logged at info, or error; what went well at debug, because th
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.context import Context
@@ -20,8 +22,9 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 class Around:
     """Pure ASGI: no task, no copy of the body."""
 
-    def __init__(self, app: ASGIApp, context: Context) -> None:
-        self._app, self._context = app, context
+    def __init__(self, app: ASGIApp, context: Context, direct: Mapping[tuple[str, str], ASGIApp]) -> None:
+        self._app, self._context, self._direct = app, context, direct
+        self._counters: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -47,20 +50,25 @@ class Around:
                     headers.append((b"x-postroom-guard", context.readiness.guard.encode("ascii", "replace")))
             await send(message)
 
+        app = self._direct.get((scope["method"], scope["path"]), self._app)
         if not context.tracing.on:
-            await self._app(scope, receive, answer)
+            await app(scope, receive, answer)
         else:
             parent = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
             with context.tracing.request(method_label(scope["method"]), parent.decode("latin-1")) as span:
-                await self._app(scope, receive, answer)
+                await app(scope, receive, answer)
                 context.tracing.answered(span, scope["state"].get("route", "other"), status)
         self._count(scope, status, context.clock.monotonic() - began)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route: Any = scope.get("state", {}).get("route", "other")
-        metrics = self._context.metrics
-        metrics.requests.labels(method_label(scope["method"]), route, str(status)).inc()
-        metrics.request_seconds.labels(route).observe(seconds)
+        labels = method_label(scope["method"]), route, status
+        if (counters := self._counters.get(labels)) is None:
+            metrics = self._context.metrics
+            counters = metrics.requests.labels(*map(str, labels)), metrics.request_seconds.labels(route)
+            self._counters[labels] = counters
+        counters[0].inc()
+        counters[1].observe(seconds)
         say = log.error if status >= 500 else log.info if status >= 400 else log.debug
         path, milliseconds = scope["path"][:_LONGEST_PATH], round(seconds * 1000, 1)
         say(Log.REQUEST, method=scope["method"], route=route, path=path, status=status, milliseconds=milliseconds)

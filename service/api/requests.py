@@ -64,7 +64,8 @@ def idempotency_key(request: Request, value: Any) -> IdempotencyKey | None:
         key = key[1:-1]
     if _PRINTABLE.fullmatch(key) is None:
         raise InvalidIdempotencyKey
-    return IdempotencyKey(key, fingerprint(request.method, request.url.path, request.url.query, value))
+    query_string = request.scope["query_string"].decode("latin-1")
+    return IdempotencyKey(key, fingerprint(request.method, request.scope["path"], query_string, value))
 
 
 def prefer_wait(request: Request, longest: float) -> float | None:

@@ -28,14 +28,15 @@ _BATCH_ALLOWED = "POSTROOM_MAX_BATCH_BYTES allows {} octets of messages, which b
 async def send(call: Call) -> Response:
     """One message: 202, 200 after `Prefer: wait`, or the preview of a dry run."""
     request, context = call.request, call.context
-    if request.url.query:
+    asks_more = bool(request.scope["query_string"])
+    if asks_more:
         only_query(request, "dry_run")
     settings = context.settings
-    allowed = _MESSAGE_ALLOWED.format(settings.max_message_bytes)
+    allowed = partial(_MESSAGE_ALLOWED.format, settings.max_message_bytes)
     async with json_body(request, context, settings.raw_body_limit, allowed=allowed) as value:
         asked = validate(SendIn, value, settings, context.clock.now())
         one = submission(asked, settings)
-        if request.url.query and flag(request, "dry_run"):
+        if asks_more and flag(request, "dry_run"):
             return json_response(views.preview(await context.submitter.preview(one, call.caller)))
         key = idempotency_key(request, value)
         answer = await context.submitter.submit(one, call.caller, key, views.accepted_bytes)
@@ -81,7 +82,7 @@ async def send_batch(call: Call) -> Response:
     partial_ok = _on_error(request.query_params.get("on_error", "reject_all"))
     settings = context.settings
     limit = settings.max_batch_bytes * 4 // 3 + 1024 * 1024
-    allowed = _BATCH_ALLOWED.format(settings.max_batch_bytes)
+    allowed = partial(_BATCH_ALLOWED.format, settings.max_batch_bytes)
     async with json_body(request, context, limit, allowed=allowed) as value:
         batch = validate(BatchIn, value, settings, context.clock.now())
         if len(batch.messages) > settings.max_batch_messages:

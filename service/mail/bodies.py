@@ -4,6 +4,7 @@ import binascii
 import io
 import re
 import struct
+from functools import lru_cache
 from mimetypes import MimeTypes
 
 import pybase64
@@ -65,6 +66,11 @@ def _mostly_ascii(characters: int, octets: int) -> bool:
 
 def quoted_printable(raw: bytes) -> bytes:
     """RFC 2045 6.7, with CRLF line ends. `raw` has LF line ends."""
+    return b"\r\n".join([_line(each) if len(each) <= _KEPT else _encoded(each) for each in raw.split(b"\n")])
+
+
+def _encoded(raw: bytes) -> bytes:
+    """One line, broken where it is too long."""
     encoded = b"\n" + binascii.b2a_qp(raw, quotetabs=False, istext=True)
     # a line that begins with a dot or "From " is legal, but old relays damage it
     if b"\n." in encoded or b"\nFrom " in encoded:
@@ -74,6 +80,11 @@ def quoted_printable(raw: bytes) -> bytes:
     if max(map(len, lines)) > _LINE:
         lines = _rewrapped(lines)
     return b"\r\n".join(lines)
+
+
+# most lines of a template's mails are the same in each of them
+_KEPT = 400  # octets of a line that is kept
+_line = lru_cache(maxsize=4096)(_encoded)
 
 
 def _rewrapped(long: list[bytes]) -> list[bytes]:

@@ -152,7 +152,7 @@ def _check_bodies(draft: Draft) -> list[FieldProblem]:
     return [
         FieldProblem(f"#/{name}", "control_character", "holds NUL or a lone surrogate")
         for name, body in bodies.items()
-        if body and ("\0" in body or not _encodable(body))
+        if body and ("\0" in body or not (body.isascii() or _encodable(body)))
     ]
 
 

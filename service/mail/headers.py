@@ -8,6 +8,7 @@ import binascii
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from service.errors import FieldProblem, pointer_step
 from service.mail.address import FORBIDDEN, Mailbox
@@ -200,6 +201,9 @@ def fold(name: str, tokens: Sequence[str]) -> str:
     The first token stays on the first line, where most readers look for it, unless it is an encoded word that a
     long field name leaves no room for.
     """
+    line = " ".join((f"{name}:", *tokens))
+    if len(line) <= FOLD:
+        return line + "\r\n"
     line = f"{name}:"
     lines: list[str] = []
     for index, token in enumerate(tokens):
@@ -217,7 +221,12 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 def date(ms: int) -> str:
     """RFC 5322 3.3 date-time in UTC. Not strftime: its names follow the process's locale."""
-    at = datetime.fromtimestamp(ms // 1000, UTC)
+    return _date(ms // 1000)
+
+
+@lru_cache(maxsize=16)  # thousands of messages are made in one second
+def _date(seconds: int) -> str:
+    at = datetime.fromtimestamp(seconds, UTC)
     return f"{_DAYS[at.weekday()]}, {at.day:02d} {_MONTHS[at.month - 1]} {at.year} {at:%H:%M:%S} +0000"
 
 

@@ -31,6 +31,12 @@ class Meter:
         if size > self.max_bytes:
             raise TooMuch(f"the result is larger than {self.max_bytes} octets (POSTROOM_MAX_RENDERED_BYTES)")
 
+    def pass_chunk(self, size: int) -> None:
+        """`tick` and `fits` in one call, for what a rendering does most. Raises TooMuch."""
+        if size > self.max_bytes or self._monotonic() > self._deadline:
+            self.fits(size)
+            self.tick()
+
     def keep(self, size: int) -> None:
         """Count a text that is kept back rather than sent out. Raises TooMuch."""
         self._kept += size

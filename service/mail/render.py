@@ -144,8 +144,7 @@ def _bounded(chunks: Iterator[str], meter: Meter) -> str:
     for chunk in chunks:
         size += len(chunk)
         parts.append(chunk)
-        meter.fits(size)
-        meter.tick()
+        meter.pass_chunk(size)
     return "".join(parts)
 
 

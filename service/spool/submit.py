@@ -125,19 +125,28 @@ class Submitter:
         return await self._once(caller.account, key, work)
 
     async def _once(self, account: str, key: IdempotencyKey | None, work: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Run `work` unless the key has an answer; a twin in flight is waited for."""
+        """Run `work` unless the key has an answer; a twin in flight is waited for.
+
+        Few requests are repeats, and storing finds those out: the key is asked for before only where a twin was in
+        flight, and after where `work` finds a fault that the request did not have when it was answered.
+        """
         self._check_open()
         if key is None:
             return await work()
         slot = (account, key.key)
-        await self._wait_for_twin(slot)
-        if (kept := await self._kept(account, key)) is not None:
-            return kept
+        if slot in self._in_flight:
+            await self._wait_for_twin(slot)
+            if (kept := await self._kept(account, key)) is not None:
+                return kept
         if slot in self._in_flight:  # another repeat was woken before us
             raise ConcurrentIdempotentRequests(retry_after=RETRY_SOON)
         done = self._in_flight[slot] = asyncio.Event()
         try:
             return await work()
+        except PostroomError:
+            if (kept := await self._kept(account, key)) is not None:
+                return kept
+            raise
         finally:
             del self._in_flight[slot]
             done.set()
@@ -149,11 +158,9 @@ class Submitter:
             raise QueueFull(retry_after=10)
 
     async def _wait_for_twin(self, slot: tuple[str, str]) -> None:
-        if (twin := self._in_flight.get(slot)) is None:
-            return
         try:
             async with asyncio.timeout(TWIN_WAIT):
-                await twin.wait()
+                await self._in_flight[slot].wait()
         except TimeoutError:
             raise ConcurrentIdempotentRequests(retry_after=RETRY_SOON) from None
 
@@ -203,7 +210,8 @@ class Submitter:
         self, prepared: Sequence[Prepared], answer: bytes, caller: Caller, key: IdempotencyKey | None
     ) -> Answer:
         if not prepared:
-            return Answer(answer)
+            before = await self._kept(caller.account, key) if key is not None else None
+            return before or Answer(answer)
         now = self._clock.now()
         trace = self._tracing.traceparent()
         accept = Accept(

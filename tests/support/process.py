@@ -36,6 +36,8 @@ class ServiceProcess:
         self.lines: list[dict[str, Any]] = []
         self._listening = threading.Event()
         self.port = 0
+        self.ports: dict[str, int] = {}  # by role
+        self._answers = "api" if given.get("role") == "apart" else given.get("role", "all")
         self.process = subprocess.Popen(
             [*wrapper, sys.executable, "-m", "service", "serve"],
             env=environment,
@@ -61,8 +63,10 @@ class ServiceProcess:
                 entry = {"event": line.rstrip()}
             self.lines.append(entry)
             if entry.get("event") == "service.listening":
-                self.port = entry["port"]
-                self._listening.set()
+                self.ports[entry["role"]] = entry["port"]
+                if entry["role"] == self._answers:
+                    self.port = entry["port"]
+                    self._listening.set()
         self._listening.set()
 
     @property
