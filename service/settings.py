@@ -64,7 +64,10 @@ class Settings(BaseSettings):
         "all", description="What this process does; `apart` starts an `api` and a `sender`, which use two cores."
     )
     sender_port: int | None = Field(
-        None, ge=0, le=65535, description="With role `apart`, the sender's port for probes and metrics. Default: PORT + 1."
+        None,
+        ge=0,
+        le=65535,
+        description="With role `apart`, the sender's port for probes and metrics. Default: PORT + 1.",
     )
     hold: bool = Field(False, description="Start with sending held (after restoring an old copy).")
 

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.context import Context
-from service.telemetry import Log, get_logger, method_label
+from service.telemetry import Log, get_logger, labelled, method_label
 
 log = get_logger()
 _LONGEST_PATH = 200  # characters in a log line
@@ -24,7 +23,6 @@ class Around:
 
     def __init__(self, app: ASGIApp, context: Context, direct: Mapping[tuple[str, str], ASGIApp]) -> None:
         self._app, self._context, self._direct = app, context, direct
-        self._counters: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -62,13 +60,9 @@ class Around:
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route: Any = scope.get("state", {}).get("route", "other")
-        labels = method_label(scope["method"]), route, status
-        if (counters := self._counters.get(labels)) is None:
-            metrics = self._context.metrics
-            counters = metrics.requests.labels(*map(str, labels)), metrics.request_seconds.labels(route)
-            self._counters[labels] = counters
-        counters[0].inc()
-        counters[1].observe(seconds)
+        metrics = self._context.metrics
+        labelled(metrics.requests, method_label(scope["method"]), route, str(status)).inc()
+        labelled(metrics.request_seconds, route).observe(seconds)
         say = log.error if status >= 500 else log.info if status >= 400 else log.debug
         path, milliseconds = scope["path"][:_LONGEST_PATH], round(seconds * 1000, 1)
         say(Log.REQUEST, method=scope["method"], route=route, path=path, status=status, milliseconds=milliseconds)

@@ -31,7 +31,7 @@ from service.spool.settling import AT_MOST_ONCE, Settler, judge_all
 from service.spool.signals import Signals
 from service.spool.signing import Signing
 from service.store.port import Claimed, Delivery, Settlement, Store, Want
-from service.telemetry import Log, Metrics, get_logger
+from service.telemetry import Log, Metrics, get_logger, labelled
 from service.tracing import OFF, Tracing
 
 _THREAD_FROM = 512 * 1024  # octets of a message; sealing more than that would hold up the loop for milliseconds
@@ -345,17 +345,18 @@ class Dispatcher:
         self._signals.moved(settlement.id)
 
     def _count(self, delivery: Delivery, settlement: Settlement, report: Report) -> None:
+        metrics = self._metrics
         for each in settlement.recipients:
-            self._metrics.outcomes.labels(delivery.relay, each.event.value, each.kind).inc()
+            labelled(metrics.outcomes, delivery.relay, each.event.value, each.kind).inc()
             if each.code is not None:
-                self._metrics.replies.labels(delivery.relay, f"{each.code // 100}yz", str(each.code)).inc()
+                labelled(metrics.replies, delivery.relay, f"{each.code // 100}yz", str(each.code)).inc()
         if settlement.result == "in_doubt":
-            self._metrics.in_doubt.labels(delivery.relay).inc()
+            labelled(metrics.in_doubt, delivery.relay).inc()
         if settlement.result in ("sent", "partly_sent"):
             waited = (settlement.now - delivery.dated_at) / 1000
-            self._metrics.delivery_seconds.labels(str(delivery.priority)).observe(max(waited, 0.0))
+            labelled(metrics.delivery_seconds, str(delivery.priority)).observe(max(waited, 0.0))
         if total := report.timings.get("total"):
-            self._metrics.attempt_seconds.labels(delivery.relay).observe(total / 1000)
+            labelled(metrics.attempt_seconds, delivery.relay).observe(total / 1000)
         log.debug(Log.ATTEMPT, id=delivery.id, relay=delivery.relay, result=settlement.result, session=report.session)
 
     # --- beside the loop -----------------------------------------------------------------------------------------

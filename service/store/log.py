@@ -1,7 +1,8 @@
 """What the delivery log and the suppression list say of a settled recipient. Pure."""
 
-import json
 from typing import Any
+
+from pydantic_core import to_json
 
 from service.store.port import RecipientSettlement, Settlement
 
@@ -11,9 +12,14 @@ def timings_of(settlement: Settlement) -> dict[str, float]:
     return {phase: round(ms, 2) for phase, ms in settlement.timings.items()}
 
 
+def timings_text(settlement: Settlement) -> str:
+    """The same, as it is kept with the attempt."""
+    return to_json(timings_of(settlement)).decode()
+
+
 def event_text(data: Any) -> str | None:
     """The data of a line of the log, as it is kept."""
-    return json.dumps(data, ensure_ascii=False) if data else None
+    return to_json(data).decode() if data else None
 
 
 def event_data(settlement: Settlement, relay: str, each: RecipientSettlement) -> dict[str, Any]:

@@ -6,7 +6,6 @@ zero rows is the answer. Target states come from mail/lifecycle alone. Messages 
 at one message the last to end closes it.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import Any
 
 from service import failpoints
 from service.mail.lifecycle import OPEN, Event, State, apply, target
-from service.store.log import event_data, event_text, suppression_detail, timings_of
+from service.store.log import event_data, event_text, suppression_detail, timings_text
 from service.store.port import RecipientSettlement, Settlement
 from service.store.postgres.limits import buckets_of, close_taken, hold, idle_after, states_of, write
 from service.store.postgres.session import Rows
@@ -128,7 +127,7 @@ def _attempt(settlement: Settlement) -> dict[str, Any]:
         "closed_at": settlement.now,
         "result": settlement.result,
         "session": settlement.session,
-        "timings": json.dumps(timings_of(settlement)),
+        "timings": timings_text(settlement),
         "sealed_as": settlement.sealed_as,
         "signed_by": ", ".join(settlement.signed_by) or None,
         "detail": settlement.detail,

@@ -4,12 +4,11 @@ A write out of `sending` names state and fence in its WHERE; what it finds there
 zero rows is the answer. Target states come from mail/lifecycle alone.
 """
 
-import json
 from typing import Any
 
 from service import failpoints
 from service.mail.lifecycle import OPEN, Event, State, apply, target
-from service.store.log import event_data, event_text, suppression_detail, timings_of
+from service.store.log import event_data, event_text, suppression_detail, timings_text
 from service.store.port import RecipientSettlement, Settlement
 from service.store.sqlite.quotas import close_taken
 from service.store.sqlite.writer import Transaction
@@ -24,7 +23,7 @@ def settle(transaction: Transaction, settlement: Settlement) -> int:
             settlement.now,
             settlement.result,
             settlement.session,
-            json.dumps(timings_of(settlement)),
+            timings_text(settlement),
             settlement.sealed_as,
             ", ".join(settlement.signed_by) or None,
             settlement.detail,
