@@ -26,7 +26,9 @@ from service.clock import SYSTEM
 from service.mail.lifecycle import Event
 from service.spool.keys import Keys
 from service.store import open_store
-from service.store.port import MessageFilter, RescuePolicy, Store, Want
+from service.store.port import Store
+from service.store.shown import MessageFilter
+from service.store.values import RescuePolicy, Want
 from tests.support.postgres import PostgresServer
 from tests.support.process import ServiceProcess
 from tests.support.relay_process import relays_file

@@ -21,7 +21,8 @@ import psycopg
 from service.clock import Clock, ulid_floor
 from service.mail.lifecycle import Event
 from service.store import open_store
-from service.store.port import Accept, IdempotencyKey, NewMessage, Store, Want
+from service.store.port import Store
+from service.store.values import Accept, IdempotencyKey, NewMessage, Want
 from tests.support.postgres import PostgresServer
 from tests.support.store_data import new_message, settlement_of
 

@@ -71,6 +71,9 @@ class Client(asyncio.Protocol):
             return
         status = self._buffer[9:12].decode()
         self._buffer = b""
+        self._answered(status)
+
+    def _answered(self, status: str) -> None:
         self._statuses[status] = self._statuses.get(status, 0) + 1
         self._latencies.append(time.perf_counter() - self._began)
         self._next()

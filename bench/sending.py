@@ -25,7 +25,7 @@ async def postroom(port: int, count: int, connections: int, options: str, conten
     from service.relay.port import Outgoing, Report
     from service.settings import load
     from service.spool.settling import Settler, judge_all
-    from service.store.port import Delivery, DueRecipient, Settlement
+    from service.store.values import Delivery, DueRecipient, Settlement
 
     scheme, _, rest = options.partition(",")
     login = f"{FROM.replace('@', '%40')}:AUTHCODE@" if "login" in rest else ""

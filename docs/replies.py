@@ -30,6 +30,8 @@ def _done_about(table: Mapping[str, Any]) -> str:
     parts = [table["action"]]
     if "wait" in table:
         parts.append(f"after {table['wait']}")
+    if "told_wait" in table:
+        parts.append(f"as told, up to {table['told_wait']}")
     if "times" in table:
         parts.append(f"{table['times']} times, then {table['then']}")
     elif "then" in table:

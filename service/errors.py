@@ -8,6 +8,7 @@
     │   ├── NotFound 404                 MethodNotAllowed 405        RequestTimeout 408
     │   ├── ConcurrentIdempotentRequests 409
     │   ├── NotCancelable 409            NotRetryable 409            NotReschedulable 409
+    │   ├── CheckRunning 409             TemplateManagedByFiles 409
     │   ├── ContentPurged 410            PayloadTooLarge 413         UnsupportedMediaType 415
     │   ├── ValidationFailed 422         (errors: one FieldProblem for each fault, all at once)
     │   │   ├── TemplateNotFound         TemplateVariablesInvalid    TemplateRenderError
@@ -166,6 +167,13 @@ class NotReschedulable(RequestError):
     code = "not_reschedulable"
     title = "Not reschedulable"
     remedy = "Only a message that is still scheduled can be moved."
+
+
+class CheckRunning(RequestError):
+    status = 409
+    code = "check_running"
+    title = "Check running"
+    remedy = "Repeat when the check of this relay's account that is running now is done."
 
 
 class TemplateManagedByFiles(RequestError):

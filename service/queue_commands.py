@@ -16,7 +16,8 @@ from typing import Any
 from service.clock import SYSTEM, rfc3339
 from service.errors import ConfigurationError
 from service.mail.route import Route
-from service.store.port import MessageFilter, Store, Waiting, WaitingLane, WaitingRecipient
+from service.store.port import Store
+from service.store.shown import MessageFilter, Waiting, WaitingLane, WaitingRecipient
 
 Runner = Callable[[Coroutine[Any, Any, int | None]], int | None]
 Opener = Callable[[], AbstractAsyncContextManager[Store]]

@@ -1,31 +1,21 @@
 """`postroom relay list | show | presets | check`: what is configured, what is known of providers, and whether it works."""
 
 import argparse
-import json
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from service import settings as configuration
-from service.clock import SYSTEM
-from service.errors import ConfigurationError, RelayNotFound
-from service.relay.check import check
+from service.errors import ConfigurationError, PostroomError, RelayNotFound
+from service.mail.address import make_mailbox
 from service.relay.config import RelayConfig, load_relays, relay_tables
-from service.relay.port import CheckStep, StepState
 from service.relay.presets import load_presets
-from service.relay.session import Timeouts
 from service.relay.shown import shown_preset, shown_relay
+from service.relay_check_command import check_relays
 
 Runner = Callable[[Coroutine[Any, Any, int | None]], int | None]
 
-_MARKS = {
-    StepState.OK: "ok  ",
-    StepState.WARNING: "WARN",
-    StepState.FAILED: "FAIL",
-    StepState.NOT_RUN: "-   ",
-    StepState.SKIPPED: "    ",
-}
-_NO_TIME = "not run"
+_NEAR = 0.5  # how alike a name must be to be meant, of 1: names are short, and a wrong guess does no harm
 
 
 def register(parser: argparse.ArgumentParser, run: Runner) -> None:
@@ -46,6 +36,17 @@ def register(parser: argparse.ArgumentParser, run: Runner) -> None:
     )
     walk.add_argument("name", nargs="?", help="default: all relays")
     walk.add_argument("--json", action="store_true", help="for machines")
+    walk.add_argument("--from", dest="sender", type=_address, metavar="ADDRESS", help="for MAIL FROM")
+    walk.add_argument(
+        "--force", action="store_true", help="log in though the account rests after a refused login, once a minute"
+    )
+
+
+def _address(text: str) -> str:
+    try:
+        return make_mailbox(text, "", "from").email
+    except PostroomError as error:
+        raise argparse.ArgumentTypeError(error.errors[0].detail if error.errors else error.detail) from None
 
 
 def _list(_: argparse.Namespace) -> int:
@@ -110,50 +111,12 @@ def _show(chosen: argparse.Namespace) -> int:
 
 
 async def _check(chosen: argparse.Namespace) -> int:
-    settings, configs = configuration.load(), _configured()
+    configs = _configured()
     if chosen.name is not None:
         configs = [each for each in configs if each.name == chosen.name] or _missing(chosen.name, configs)
-    found: list[tuple[str, list[CheckStep]]] = []
-    for config in configs:
-        steps = await check(config, Timeouts.of(settings), settings.ehlo_name, SYSTEM)
-        found.append((config.name, steps))
-        if not chosen.json:
-            _print_steps(config.name, steps)
-    good = all(step.ok for _, steps in found for step in steps)
-    if chosen.json:
-        print(json.dumps({"ok": good, "relays": [_as_json(*each) for each in found]}, ensure_ascii=False, indent=2))
-    return 0 if good else 1
-
-
-def _print_steps(name: str, steps: Iterable[CheckStep]) -> None:
-    print(name)
-    for step in steps:
-        time = "" if step.milliseconds is None else f"{step.milliseconds:.1f} ms"
-        print(f"  {_MARKS[step.state]} {step.name:<8} {time:>11}  {step.detail or _word(step)}".rstrip())
-        if step.hint:
-            print(f"       {step.hint}")
-
-
-def _word(step: CheckStep) -> str:
-    return _NO_TIME if step.state is StepState.NOT_RUN else ""
-
-
-def _as_json(name: str, steps: Sequence[CheckStep]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "ok": all(step.ok for step in steps),
-        "steps": [
-            {
-                "name": step.name,
-                "ok": step.ok,
-                "state": step.state.value,
-                "milliseconds": None if step.milliseconds is None else round(step.milliseconds, 2),
-                "detail": step.detail,
-                "hint": step.hint or None,
-            }
-            for step in steps
-        ],
-    }
+    return await check_relays(
+        configs, configuration.load(), sender=chosen.sender or "", force=chosen.force, as_json=chosen.json
+    )
 
 
 def _configured() -> list[RelayConfig]:
@@ -169,6 +132,6 @@ def _missing(name: str, configs: Sequence[RelayConfig]) -> list[RelayConfig]:
 
 
 def _unknown(name: str, known: Sequence[str], what: str) -> RelayNotFound:
-    near = get_close_matches(name, known, 1)
-    meant = f"; did you mean {near[0]}?" if near else ""
+    near = get_close_matches(name, known, 1, _NEAR)
+    meant = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
     return RelayNotFound(f"There is no {what} {name!r}{meant}")

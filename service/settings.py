@@ -55,7 +55,12 @@ class Settings(BaseSettings):
         description="PostgreSQL: connections for reads and rare writes, beside five for groups, hints and watch.",
     )
     database_timeout: Seconds = Field(10, gt=0, description="PostgreSQL: one statement; the client waits 2 s longer.")
-    database_lock_timeout: Seconds = Field(5, gt=0, description="PostgreSQL: waiting for rows that others hold.")
+    database_lock_timeout: Seconds = Field(
+        5,
+        gt=0,
+        description="PostgreSQL: waiting for rows that others hold; never longer than 0.3 of POSTROOM_LEASE. A transaction"
+        " that stands still for 0.6 of it is ended.",
+    )
     database_connect_timeout: Seconds = Field(5, gt=0, description="PostgreSQL: a new connection.")
     database_listen_url: SecretStr | None = Field(
         None, description="PostgreSQL: for LISTEN, past a pooler in transaction mode; default: POSTROOM_DATABASE_URL."
@@ -91,7 +96,16 @@ class Settings(BaseSettings):
     transaction_timeout: Seconds = Field(900, description="One mail transaction in all.")
     idle_timeout: Seconds = Field(60, description="An idle session is closed with QUIT after this.")
     session_lifetime: Seconds = Field(600, description="No session is used longer.")
+    learnt_for: Seconds = Field(
+        3600,
+        gt=0,
+        description="What a relay was found to take less of (recipients, messages on a connection, pipelining, chunks) is"
+        " tried again after this; while that fails, after twice as long each time, at most 24 times this.",
+    )
     check_timeout: Seconds = Field(60, gt=0, description="One check of a relay, all its steps together.")
+    check_force_interval: Seconds = Field(
+        60, description="A forced check of an account that rests logs in no more often than this."
+    )
     token_timeout: Seconds = Field(30, gt=0, description="One access token from a command or an OAuth2 server.")
     token_margin: Seconds = Field(60, description="An access token is fetched anew so long before it expires.")
     token_lifetime: Seconds = Field(300, description="An access token that does not tell its expiry is kept so long.")

@@ -32,6 +32,8 @@ class Log(StrEnum):
     REQUEST_FAILED = "http.failed"
     ATTEMPT = "delivery.attempt"
     LEASE_LOST = "delivery.lease_lost"
+    ELSEWHERE = "delivery.elsewhere"
+    ATTEMPT_FAULT = "delivery.fault"
     RESCUED = "delivery.rescued"
     ALERT_SENDER_MISMATCH = "alert.sender_mismatch"
     ALERT_COMPOSE = "alert.compose_violation"
@@ -49,6 +51,7 @@ class Log(StrEnum):
     TEMPLATE_PUBLISHED = "templates.published"
     RELAYS_RELOADED = "relays.reloaded"
     RELAYS_REFUSED = "relays.refused"
+    REFRESH_TOKEN_NOT_KEPT = "relays.refresh_token_not_kept"  # noqa: S105 - the name of an event
     DKIM_RELOADED = "dkim.reloaded"
     DKIM_REFUSED = "dkim.refused"
     DKIM_GAP = "dkim.no_key"

@@ -14,7 +14,7 @@ from service.mail.envelope import Dsn
 from service.mail.headers import check_custom_headers
 from service.settings import Settings
 from service.spool.values import Submission, TemplateUse
-from service.store.port import MessageFilter
+from service.store.shown import MessageFilter
 
 M = TypeVar("M", bound=Strict)
 

@@ -224,6 +224,7 @@ RELAY = {
     "tls": "implicit",
     "preset": "163",
     "account": "name@163.com@smtp.163.com",
+    "same_account": ["newsletter"],
     "health": "broken",
     "reason": "auth-refused: 535 Error: authentication failed",
     "until": "2026-11-24T10:53:10.520Z",

@@ -11,14 +11,14 @@ from service.api.body import json_body
 from service.api.convert import validate
 from service.api.models import KeyIn, PauseIn, SuppressionIn
 from service.api.operations import Call
-from service.api.queries import ReasonQuery, SuppressionQuery
+from service.api.queries import CheckQuery, ReasonQuery, SuppressionQuery
 from service.api.requests import json_response, only_query, query
 from service.durations import parse_rate
 from service.errors import FieldProblem, NotFound, RelayNotFound, ValidationFailed
 from service.mail.address import make_mailbox, parse_domain
 from service.relay.port import Relay
 from service.spool.waiting import quotas_of
-from service.store.port import Suppression
+from service.store.shown import Suppression
 from service.telemetry import CONTENT_TYPE
 
 _SMALL = 1024 * 1024  # octets
@@ -101,8 +101,17 @@ async def _views(call: Call, relays: Sequence[Relay]) -> list[dict[str, Any]]:
     context, now = call.context, call.context.clock.now()
     used = await quotas_of(context.store, context.relays, now)
     seen = await context.watch.statuses()
+    alike: dict[str, list[str]] = {}
+    for name in context.relays.names():
+        alike.setdefault(context.relays.get(name).account, []).append(name)
     return [
-        views.relay(seen.get(each.name) or each.status(now), each.quotas, used.get(each.name, ())) for each in relays
+        views.relay(
+            seen.get(each.name) or each.status(now),
+            each.quotas,
+            used.get(each.name, ()),
+            [name for name in alike.get(each.account, ()) if name != each.name],
+        )
+        for each in relays
     ]
 
 
@@ -121,7 +130,9 @@ async def get_relay(call: Call) -> Response:
 
 async def check_relay(call: Call) -> Response:
     """POST /relays/{name}/check."""
-    steps = await _relay(call).check()
+    asked, relay = query(call, CheckQuery), _relay(call)
+    sender = make_mailbox(asked.from_, "", "#/from").email if asked.from_ is not None else ""
+    steps = await relay.check(sender, force=asked.force)
     return json_response({"ok": all(step.ok for step in steps), "steps": [views.check_step(step) for step in steps]})
 
 

@@ -12,7 +12,7 @@ from service.api.operations import Call
 from service.api.queries import ListQuery
 from service.api.requests import json_response, only_query, query
 from service.errors import FieldProblem, ValidationFailed
-from service.store.port import MessageFilter, MessageView
+from service.store.shown import MessageFilter, MessageView
 
 _SMALL = 64 * 1024  # octets of a body that holds no message
 

@@ -12,7 +12,7 @@ from service.api.convert import validate
 from service.api.models import Strict
 from service.api.operations import Call
 from service.errors import FieldProblem, InvalidIdempotencyKey, ValidationFailed
-from service.store.port import IdempotencyKey
+from service.store.values import IdempotencyKey
 
 M = TypeVar("M", bound=Strict)
 

@@ -16,7 +16,7 @@ from service.api.models import (
     SuppressionIn,
 )
 from service.api.operations import Operation, Success
-from service.api.queries import ListQuery, ReasonQuery, SuppressionQuery
+from service.api.queries import CheckQuery, ListQuery, ReasonQuery, SuppressionQuery
 
 _SUBMIT = (
     errors.FromNotAllowed,
@@ -440,11 +440,14 @@ OPERATIONS: tuple[Operation, ...] = (
         "Relays",
         "Check a relay",
         "DNS, TCP, TLS, EHLO, AUTH, MAIL FROM and QUIT on a connection of its own, each with its time and, where it fails, "
-        "a hint. No mail is sent.",
+        "a hint. No mail is sent. It asks for the right to log in as mail does, and a refused login counts for the account "
+        "like one of mail. While the account rests after a refused login, every step but AUTH is done, `auth` is `not_run`, and "
+        "its `detail` says when a login may be tried. One check of an account runs at a time in each process; another gets 409.",
         managing.check_relay,
         (Success(200, "The steps.", examples.CHECK, "Check"),),
         scope="admin",
-        errors=(errors.NotFound,),
+        query=CheckQuery,
+        errors=(errors.NotFound, errors.CheckRunning, errors.ValidationFailed),
         path_examples={"name": "default"},
     ),
     Operation(
@@ -453,7 +456,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "pause_relay",
         "Relays",
         "Hold a relay",
-        "No process sends by it, nor by another relay of its account, until it is resumed; what is in flight finishes.",
+        "No process sends by it, nor by the other relays of its account, which `same_account` names, until it is resumed; what "
+        "is in flight finishes.",
         managing.pause_relay,
         (Success(200, "The relay.", examples.RELAY, "Relay"),),
         scope="admin",
@@ -469,7 +473,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "resume_relay",
         "Relays",
         "Let a relay go on",
-        "Ends every pause and trouble of its account at once, in all processes.",
+        "Ends every pause and trouble of its account at once, in all processes; `same_account` names the other relays that have "
+        "it.",
         managing.resume_relay,
         (Success(200, "The relay.", examples.RELAY, "Relay"),),
         scope="admin",

@@ -17,7 +17,8 @@ from service.spool.messages import Messages
 from service.spool.templates import Listed, Loaded
 from service.spool.values import PRIORITIES, ItemResult, Prepared, Preview
 from service.spool.waiting import HeldBy, Look
-from service.store.port import ApiKey, EventView, MessageView, QuotaUse, RecipientView, Suppression, TemplateVersion
+from service.store.shown import ApiKey, EventView, MessageView, RecipientView, Suppression, TemplateVersion
+from service.store.values import QuotaUse
 from service.tracing import trace_id
 
 _PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
@@ -231,8 +232,10 @@ def suppression(each: Suppression) -> dict[str, Any]:
     }
 
 
-def relay(status: RelayStatus, quotas: Sequence[Quota], used: Sequence[QuotaUse]) -> dict[str, Any]:
-    """A relay as all processes see it, and how much is taken of the quotas of its account."""
+def relay(
+    status: RelayStatus, quotas: Sequence[Quota], used: Sequence[QuotaUse], same_account: Sequence[str]
+) -> dict[str, Any]:
+    """A relay as all processes see it, how much is taken of the quotas of its account, and who shares that account."""
     taken = {use.quota: use for use in used}
     return {
         "name": status.name,
@@ -242,6 +245,7 @@ def relay(status: RelayStatus, quotas: Sequence[Quota], used: Sequence[QuotaUse]
         "preset": status.preset or None,
         "health": status.health.value,
         "account": status.account,
+        "same_account": list(same_account),
         "reason": status.reason or None,
         "until": _moment(status.until),
         "connections": status.connections,

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from service.mail.lifecycle import Event
 from service.mail.reply import Reply
+from service.mail.reply_wait import told_wait
 
 
 class Phase(StrEnum):
@@ -72,6 +73,7 @@ class Action(StrEnum):
     CONFIG = "CONFIG"  # somebody must look; one connection probes
     QUOTA = "QUOTA"  # the relay rests until the provider's reset
     SPLIT = "SPLIT"  # fewer recipients in one transaction, at once
+    ELSEWHERE = "ELSEWHERE"  # this relay can't carry it: another one is asked at once, and when none is left `then`
     FAILED = "FAILED"  # ours to mend; nobody is bounced
     DOUBT = "DOUBT"  # as the message's `delivery` says
     BACK = "BACK"  # given back, nothing was done
@@ -100,7 +102,8 @@ class Verdict:
     charged: bool
     wait: float = 0.0  # seconds, at least
     times: int | None = None  # TEMP: as often, in a row, before `then`
-    then: Action | None = None  # PERM after TEMP, AUTH after RECONN
+    told_wait: float = 0.0  # seconds: a longer wait that the reply's words give counts, up to this
+    then: Action | None = None  # PERM after TEMP, AUTH after RECONN, PERM or FAILED after ELSEWHERE
     at_expiry: bool = False  # TEMP: refused when no further attempt fits before the expiry
     pauses: tuple[float, ...] = ()  # seconds the relay takes no mail: the first time, the second time, ...
     probe: bool = False  # the relay takes mail again only after a probe
@@ -147,15 +150,30 @@ class Policy:
 
 
 def _in_phase(rules: Iterable[Rule], phase: Phase) -> Iterable[Rule]:
-    """The rows that speak in a phase. Before MAIL no row can blame a message, a recipient or a used connection."""
+    """The rows that speak in a phase. Before MAIL no row can blame a message, a recipient or a used connection; after
+    it no row sends the message elsewhere.
+    """
     for rule in rules:
         if rule.phases and phase not in rule.phases:
             continue
         if phase not in BEFORE_MAIL:
-            yield rule
+            yield rule if phase is Phase.MAIL else replace(rule, verdict=no_relay_left(rule.verdict))
         elif rule.verdict.scope is Scope.RELAY:
             yield replace(rule, verdict=replace(rule.verdict, event=Event.NOT_STARTED))
 
+
+def no_relay_left(verdict: Verdict) -> Verdict:
+    """ELSEWHERE when no other relay is asked; any other verdict as it is."""
+    if verdict.action is not Action.ELSEWHERE or verdict.then is None:
+        return verdict
+    final = replace(verdict, action=verdict.then, charged=True, then=None)
+    if verdict.then is Action.PERM:
+        return replace(final, event=Event.REFUSED)
+    return replace(final, event=Event.FAULT, kind=NO_RELAY, alert=1)
+
+
+NO_RELAY = "no-relay"
+"""The class of a message that no relay can carry."""
 
 _BRACKETED = re.compile(r"<[^<>]*>")
 _READ = 500  # characters of a reply that are matched: what matters is said first, and a pattern may look at each twice
@@ -180,8 +198,15 @@ def judge_reply(policy: Policy, phase: Phase, reply: Reply) -> Verdict:
     # a positive reply that arrives here answers something else than what was asked
     rule = None if reply.positive or reply.intermediate else policy.rule_for(phase, reply)
     if rule is not None:
-        return rule.verdict
+        return _as_told(rule.verdict, reply)
     return _NO_SESSION if phase in BEFORE_MAIL else _UNEXPECTED
+
+
+def _as_told(verdict: Verdict, reply: Reply) -> Verdict:
+    """With the wait that the reply asks for, where its row listens to that."""
+    if not verdict.told_wait:
+        return verdict
+    return replace(verdict, wait=max(verdict.wait, min(told_wait(reply.text), verdict.told_wait)))
 
 
 def judge(policy: Policy, phase: Phase, reply: Reply | None, failure: Failure | None) -> Verdict:
@@ -208,7 +233,9 @@ _BY_FAILURE: dict[Failure, Verdict] = {
     Failure.TLS: replace(_NETWORK, kind="tls", pauses=doubling(60, 600), alert=1),
     Failure.TOKEN: replace(_NETWORK, kind="no-token", pauses=doubling(30, 600), alert=2),
     Failure.SHUTDOWN: Verdict(Event.NOT_STARTED, Scope.NONE, "shutdown", Action.BACK, charged=False),
-    Failure.CAPABILITY: Verdict(Event.FAULT, Scope.MESSAGE, "no-relay", Action.FAILED, charged=True, alert=1),
+    Failure.CAPABILITY: Verdict(
+        Event.NOT_STARTED, Scope.MESSAGE, "not-offered", Action.ELSEWHERE, charged=False, then=Action.FAILED
+    ),
     Failure.LEFT_OUT: Verdict(Event.DEFER, Scope.MESSAGE, "too-many-recipients", Action.SPLIT, charged=False),
     Failure.INTERNAL: Verdict(Event.DEFER, Scope.MESSAGE, "internal", Action.TEMP, charged=True, alert=1),
 }

@@ -84,6 +84,15 @@ def signers(ring: DkimRing, header_from: str, rule: SenderRule, at: int) -> tupl
     return ring.for_sender(header_from, at) if rule.dkim else ()
 
 
+def takes_sender(envelope_from: str, header_from: str, rule: SenderRule) -> bool:
+    """Whether a message of that sender can be sealed by the rule."""
+    try:
+        _must_rewrite(envelope_from, header_from, rule)
+    except SenderNotAccepted:
+        return False
+    return True
+
+
 def _must_rewrite(envelope_from: str, header_from: str, rule: SenderRule) -> bool:
     """Whether the login takes the sender's place. Raises SenderNotAccepted when the rule only refuses."""
     if not rule.must_equal_login:

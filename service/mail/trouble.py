@@ -19,6 +19,7 @@ PROVEN_FOR = 60_000
 """ms after a login that succeeded for which further ones with the same secret need no right."""
 
 _SLACK = 100  # ms by which clocks of processes may differ in what they call over
+_SKEW = 2_000  # ms by which a trouble may end later than its length from now on, since clocks differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Trouble:
     login: bool = False  # a login that succeeds disproves it; else its steps stay known
     step: int = 0
     times: int = 1  # in a row
-    length: float = 0.0  # seconds of the pause
+    length: float = 0.0  # seconds of the pause; 0: not known
     steps: tuple[float, ...] = ()  # seconds: the pauses that its class takes, one after the other
 
     def stands(self, now: int) -> bool:
@@ -44,6 +45,19 @@ class Trouble:
     def lasts(self, now: int) -> bool:
         """Whether not even a probe may be tried."""
         return self.until is None or self.until > now
+
+    def cut(self, now: int) -> "Trouble":
+        """Itself, unless it would last for longer than its length from now on: then as if it were told now.
+
+        Such a trouble was told by a clock that was ahead, or the clock that looks was set back.
+        """
+        if self.until is None or not self.length or self.until <= now + self._length + _SKEW:
+            return self
+        return replace(self, at=min(self.at, now), until=now + self._length)
+
+    @property
+    def _length(self) -> int:
+        return int(self.length * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +120,17 @@ class Standing:
 
     # --- troubles ------------------------------------------------------------------------------------------------
 
+    def cut(self, now: int) -> bool:
+        """Cut what lasts for too long (Trouble.cut). True: something did."""
+        before = self.troubles
+        self.troubles = {key: trouble.cut(now) for key, trouble in before.items()}
+        return self.troubles != before
+
     def record(self, trouble: Trouble) -> bool:
         """Keep a trouble unless the one that is known lasts longer. True: nobody had told of it yet."""
         key = (trouble.kind, trouble.mark)
         known = self.troubles.get(key)
+        known = known and known.cut(trouble.at)
         if known is not None and trouble.until is not None and (known.until is None or known.until > trouble.until):
             return False
         self.troubles[key] = trouble

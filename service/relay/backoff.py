@@ -32,6 +32,7 @@ class Backoff:
 
         mark: of the secret in use. stretch: by how much the pause is longer than the policy says, 1 or more.
         """
+        known = known and known.cut(now)
         if known is not None and (known.until is None or now < known.until - _SLACK):
             return known
         step = 0 if known is None else min(known.step + 1, len(verdict.pauses) - 1)
@@ -87,6 +88,7 @@ class Width:
 
     def succeeded(self, now: int) -> None:
         """A message was accepted."""
+        self._changed = min(self._changed, now)  # or a clock that was ahead for a moment would hold it for long
         if self.now_at_most < self._most and now >= self._changed + int(_WIDEN_AFTER * 1000):
             self.now_at_most += 1
             self._changed = now

@@ -2,18 +2,21 @@
 
 DNS, TCP, TLS, greeting, EHLO, AUTH, then MAIL FROM with the sender that the relay would carry, RSET and QUIT. No RCPT and
 no content: nothing is sent and nothing is counted. All steps are told, also those that a failure kept from running.
+Whether it may log in was decided before (relay/checking).
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from service.clock import Clock
+from service.mail.address import email_key
 from service.mail.outcome import Failure, Phase
 from service.mail.reply import Reply
 from service.relay.config import RelayConfig
 from service.relay.conversation import Lost
 from service.relay.failure import SessionFailure
-from service.relay.hints import hint_for
+from service.relay.hints import NO_SENDER, hint_for
 from service.relay.port import CheckStep, StepState
 from service.relay.session import Progress, Session, Timeouts, open_session
 from service.relay.tls import security_of, tls_context
@@ -27,16 +30,54 @@ _CHANGE_SOON = (
 _IMPLICIT = ("dns", "connect", "tls", "greeting", "ehlo", "auth")
 _STARTTLS = ("dns", "connect", "greeting", "tls", "ehlo", "auth")
 _AFTER = ("sender", "quit")
+_NOTHING_TO_TRY = "no address to try: the login is none, and `from` names neither an address nor a domain"
 
 
-async def check(config: RelayConfig, timeouts: Timeouts, ehlo_name: str, clock: Clock) -> list[CheckStep]:
-    """All steps, in order. Raises ConfigurationError for TLS keys that OpenSSL refuses."""
-    return await _Check(config, timeouts, ehlo_name, clock).run()
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """Why no login is tried, and what to do about it."""
+
+    words: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """All steps in order; why there was no session; whether a login was tried and accepted."""
+
+    steps: Sequence[CheckStep]
+    failure: SessionFailure | None
+    logged_in: bool
+
+
+async def check(
+    config: RelayConfig,
+    timeouts: Timeouts,
+    ehlo_name: str,
+    clock: Clock,
+    *,
+    sender: str = "",
+    withheld: Withheld | None = None,
+) -> Checked:
+    """Walk. sender: the address to ask with, "" for one that `sender_of` finds; withheld: with all but the login.
+
+    Raises ConfigurationError for TLS keys that OpenSSL refuses.
+    """
+    return await _Check(config, timeouts, ehlo_name, clock, sender, withheld).run()
 
 
 class _Check:
-    def __init__(self, config: RelayConfig, timeouts: Timeouts, ehlo_name: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: RelayConfig,
+        timeouts: Timeouts,
+        ehlo_name: str,
+        clock: Clock,
+        sender: str,
+        withheld: Withheld | None,
+    ) -> None:
         self._config, self._timeouts, self._ehlo_name, self._clock = config, timeouts, ehlo_name, clock
+        self._address, self._withheld = sender or sender_of(config), withheld
         # a context of its own: no ticket shortens the handshake, so the certificate is looked at
         self._context = tls_context(config)
         self._progress = Progress()
@@ -44,7 +85,7 @@ class _Check:
         self._ends = clock.monotonic() + timeouts.check
         self._later: list[CheckStep] = []
 
-    async def run(self) -> list[CheckStep]:
+    async def run(self) -> Checked:
         """See check."""
         session = await self._opened()
         try:
@@ -56,10 +97,12 @@ class _Check:
                 session.abort()
         done = {step.name for step in self._later}
         missing = [CheckStep(name, StepState.NOT_RUN, None, "") for name in _AFTER if name not in done]
-        return [*self._way(), *self._later, *missing]
+        logged_in = session is not None and bool(self._config.user) and self._withheld is None
+        return Checked([*self._way(), *self._later, *missing], self._failure, logged_in)
 
     async def _opened(self) -> Session | None:
-        config, seconds = self._config, self._timeouts.check
+        seconds = self._timeouts.check
+        config = self._config if self._withheld is None else replace(self._config, user="")  # which logs nobody in
         try:
             async with asyncio.timeout(seconds):
                 return await open_session(
@@ -91,6 +134,8 @@ class _Check:
                 )
             elif over or (failed is not None and milliseconds is None):
                 yield CheckStep(name, StepState.NOT_RUN, None, "")
+            elif key == "auth" and self._withheld is not None:
+                yield CheckStep(name, StepState.NOT_RUN, None, self._withheld.words, self._withheld.hint)
             elif key == "auth" and not self._config.user:
                 yield CheckStep(name, StepState.SKIPPED, None, "this relay has no login")
             elif key == "tls":
@@ -113,12 +158,13 @@ class _Check:
 
     async def _sender(self, session: Session) -> None:
         """Whether the relay takes the sender: MAIL FROM, then RSET."""
-        address = sender_of(self._config)
-        if not address.isascii() and "smtputf8" not in session.capabilities:
-            address = ""
-        if not address:
-            words = "no address to try: the login is none that the relay takes as it is, and `from` names none"
-            self._later.append(CheckStep("sender", StepState.SKIPPED, None, words))
+        address = self._address
+        if self._withheld is not None:
+            self._later.append(CheckStep("sender", StepState.NOT_RUN, None, "it needs the login"))
+            return
+        if not address or (not address.isascii() and "smtputf8" not in session.capabilities):
+            words = f"{address} needs SMTPUTF8, which is not offered" if address else _NOTHING_TO_TRY
+            self._later.append(CheckStep("sender", StepState.SKIPPED, None, words, NO_SENDER))
             return
         began = self._clock.monotonic()
         extension = "" if address.isascii() else " SMTPUTF8"
@@ -160,11 +206,19 @@ class _Check:
 
 
 def sender_of(config: RelayConfig) -> str:
-    """The address that a check asks with: the login where mail must be from it, else the first address of `from`."""
+    """The address that a check asks with, one that mail by this relay may come from; "" when none is known.
+
+    The login where mail must be from it; else the first address of `from`; else the login, if its domain is one of
+    `from` or any is; else the postmaster of the first domain, who is there wherever mail is (RFC 5321 4.5.1).
+    """
     login = config.user if "@" in config.user else ""
     if config.rule.must_equal_login:
         return login
-    return next((each for each in config.senders if "@" in each), login)
+    addresses = [each for each in config.senders if "@" in each]
+    if addresses or not config.senders:
+        return addresses[0] if addresses else login
+    fits = email_key(login).rpartition("@")[2] in config.senders if login else False
+    return login if fits else f"postmaster@{config.senders[0]}"
 
 
 def _step_of(failure: SessionFailure) -> str:

@@ -6,7 +6,9 @@ a moment, then give back what they have. A broken relay is probed by whoever get
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from service.clock import Clock
@@ -25,7 +27,6 @@ log = get_logger()
 
 _PATIENCE = 5.0  # seconds for which a delivery waits for somebody else's login
 _ASK_AGAIN = 1.0  # seconds until a probe that another process seems to have under way is asked for again
-_MARGIN = 10.0  # seconds by which the right is held longer than a login may take
 _DETAIL = 500  # characters of an event
 
 
@@ -52,11 +53,12 @@ class Condition:
         # a process of role `api` may lack the secret: it then shows what holds for the one that was last used
         self._sends = settings.role != "api"
         self._knows_secret = self._sends or bool(owner.config.secret.get_secret_value())
-        self._longest = longest_login(owner.config, settings)
+        self._longest, self._lease = longest_login(owner.config, settings), settings.lease
         self._prober = f"{ledger.holder}/{owner.name}"
         self._backoff = Backoff(owner.config.timezone)
         self._news = asyncio.Event()
         self._asking = False  # one of our connections asks for the right, or has it
+        self._renewing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
@@ -70,6 +72,11 @@ class Condition:
         ledger.on_news(self._account, self._heard)
 
     # --- what is so ----------------------------------------------------------------------------------------------
+
+    @property
+    def prober_name(self) -> str:
+        """By which name the right is held."""
+        return self._prober
 
     @property
     def mark(self) -> str:
@@ -155,20 +162,38 @@ class Condition:
         try:
             session = await self._within_time()
         except SessionFailure as failure:
-            self._asking = self._asking and not right
-            self._failed(failure, right)
+            self.login_failed(failure, right)
             raise
         except BaseException:
-            self._asking = self._asking and not right
-            self._ledger.release_login(self._account, right)
+            self.login_untried(right)
             raise
-        self._asking = self._asking and not right
         self.logged_in(right)
         return session
 
     def logged_in(self, right: str = "") -> None:
-        """A login succeeded: the secret is proven."""
+        """A login succeeded: the secret is proven. right: by which name the right was held, "" when none was needed."""
+        self._ended(right)
         self._ledger.prove_login(self._mark, right, self._event("opened", "a login succeeded"))
+
+    def login_untried(self, right: str) -> None:
+        """Nothing was found out; another one may try."""
+        self._ended(right)
+        self._ledger.release_login(self._account, right)
+
+    def _ended(self, right: str) -> None:
+        if right:
+            self._asking = False
+            self._renew_no_more()
+
+    async def right_to_check(self) -> Answer:
+        """What one who checks is told; WAIT when another login takes too long. Raises SessionFailure while the store is away."""
+        until = self._clock.monotonic() + _PATIENCE
+        while True:
+            news = self._news
+            if not self._asking and (answer := await self._ask()) is not Answer.WAIT:
+                return answer
+            if not await _within(until - self._clock.monotonic(), news):
+                return Answer.WAIT
 
     async def _within_time(self) -> Session:
         try:
@@ -198,11 +223,14 @@ class Condition:
                 raise _untried("another connection is logging in")
 
     async def _ask(self) -> Answer:
-        """While `_asking`, no other connection of ours asks; who is granted the right keeps it set."""
+        """While `_asking`, no other connection of ours asks; who is granted the right keeps it set.
+
+        A login may take minutes. The right is held for no longer than a lease at a time, so that a process which dies
+        meanwhile keeps nobody from sending for long.
+        """
         self._asking, answer = True, Answer.WAIT
-        lease = self._longest + _MARGIN
         try:
-            answer = await self._ledger.ask_login(self._account, self._mark, self._prober, self._clock.now(), lease)
+            answer = await self._ask_for_a_lease()
         except StorageUnavailable as error:
             raise _untried(error.detail) from None
         except asyncio.CancelledError:  # it may have been granted meanwhile
@@ -210,15 +238,37 @@ class Condition:
             raise
         finally:
             self._asking = answer is Answer.GRANTED
+        if answer is Answer.GRANTED:
+            self._renewing = asyncio.create_task(self._renew())
         return answer
 
-    def _failed(self, failure: SessionFailure, right: str) -> None:
-        """The trouble is written down before the right is free."""
+    async def _ask_for_a_lease(self) -> Answer:
+        return await self._ledger.ask_login(self._account, self._mark, self._prober, self._clock.now(), self._lease)
+
+    async def _renew(self) -> None:
+        """Hold the right until it is given back, or as long as the store can be asked."""
+        while True:
+            await asyncio.sleep(self._lease / 3)
+            with contextlib.suppress(StorageUnavailable):
+                await self._ask_for_a_lease()
+
+    def _renew_no_more(self) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()  # what it asked for is in the store before the right is given back
+            self._renewing = None
+
+    def login_failed(self, failure: SessionFailure, right: str, *, forced: bool = False) -> None:
+        """The trouble is written down before the right is free. forced: tried while the account rests, so it counts as
+        the next one in a row.
+        """
+        self._ended(right)
         verdict = judge(self._owner.policy, failure.phase, failure.reply, failure.failure)
         if verdict.scope is not Scope.RELAY:
             self._ledger.release_login(self._account, right)
             return
         known = self._ledger.standing(self._account).find(verdict.kind, self._mark)
+        if forced and known is not None:
+            known = replace(known, until=self._clock.now())
         reason = self._shown(f"{verdict.kind}: {failure.reply or failure.detail or failure.failure}")
         stretch = 1 + self._clock.jitter() / 4  # so that processes on several stores don't knock in step
         trouble = self._backoff.worse(
@@ -247,6 +297,7 @@ class Condition:
     def _see(self, now: int) -> None:
         """Make health of the troubles."""
         standing = self._ledger.standing(self._account)
+        standing.cut(now)
         self._troubles = standing.of(self.mark)
         self._proven_until = standing.proven_until(self.mark, now)
         troubles = [each for each in self._troubles if each.stands(now)]

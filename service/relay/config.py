@@ -7,25 +7,35 @@ ConfigurationError that names the relay and the key, and no secret is ever part 
 import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import SecretStr
 
 from service.clock import SYSTEM
-from service.errors import ConfigurationError, PostroomError
-from service.mail.address import make_mailbox, parse_domain
-from service.mail.limits import FLAGS, Limits, is_extension
+from service.errors import ConfigurationError
+from service.mail.limits import FLAGS, Limits
 from service.mail.outcome import Policy, Rule
-from service.mail.quota import Per, Quota, parse_quota
+from service.mail.quota import Quota
 from service.mail.seal import SenderRule
-from service.relay.credentials import mechanisms, token_source
+from service.relay.credentials import mechanisms, token_files, token_mark, token_source
+from service.relay.files import MOST_OF_A_SECRET, read_regular
 from service.relay.oauth import TokenLimits, Tokens
 from service.relay.policy import parse_rules, policy_for
 from service.relay.port import Pipelining
 from service.relay.presets import Preset, load_presets, preset_for
+from service.relay.table_values import (
+    as_flag,
+    as_pipelining,
+    as_sender,
+    as_zone,
+    integer_in,
+    limits_in,
+    quotas_in,
+    tls_versions_in,
+    warm_in,
+)
 from service.relay.url import RelayUrl, Tls
 from service.settings import Settings
 
@@ -107,7 +117,8 @@ class RelayConfig:
     auth: tuple[str, ...] = ()
     ca_file: str | None = None
     ca_mark: str = ""  # hash of what stands in ca_file: with another, it is another relay
-    token_mark: str = field(default="", repr=False)  # of what its tokens are made of, files included
+    token_mark: str = field(default="", repr=False)  # of where its tokens come from, not of what its files hold
+    tokens_written_at: int = field(default=0, compare=False)  # ms; the newest of those files, 0: there is none
     pipelining: Pipelining = Pipelining.FULL
     chunking: bool = True
     tls_min: str = "1.2"
@@ -181,6 +192,15 @@ def _read(file: Path, what: str) -> str:
         raise ConfigurationError(f"{what}: {file}: is no text in UTF-8") from None
 
 
+def _read_secret(file: Path, what: str) -> str:
+    try:
+        return read_regular(file, MOST_OF_A_SECRET).decode().strip()
+    except OSError as error:
+        raise ConfigurationError(f"{what}: {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{what}: {file}: is no text in UTF-8") from None
+
+
 def relay_from(
     name: str, values: Mapping[str, Any], where: str, rules: Sequence[Rule] = (), settings: Settings | None = None
 ) -> RelayConfig:
@@ -197,11 +217,12 @@ def relay_from(
     preset = _preset(values, url.host, where)
     url.check_port(preset, where)
     options = {**url.options, **values}
+    known = settings or Settings.model_construct()
     secret = _secret(values, url, where, settings)
-    tokens = _tokens(name, values, secret, url, where, settings or Settings.model_construct())
-    tls_min, tls_max = _tls_versions(options, preset, where)
-    must_equal = bool(options.get("sender_must_equal_login", preset.sender_is_login))
-    senders = tuple(_sender(each, where) for each in options.get("from", ()))
+    tokens = _tokens(values, secret, url, where, known)
+    tls_min, tls_max = tls_versions_in(options, preset, where)
+    must_equal = as_flag(options.get("sender_must_equal_login", preset.sender_is_login))
+    senders = tuple(as_sender(each, where) for each in options.get("from", ()))
     return RelayConfig(
         name=name,
         host=url.host,
@@ -214,32 +235,33 @@ def relay_from(
             name,
             url.user,
             must_equal,
-            _flag(options.get("rewrite_from", False)),
-            dkim=_flag(options.get("dkim", True)),
+            as_flag(options.get("rewrite_from", False)),
+            dkim=as_flag(options.get("dkim", True)),
             rewritten_fields=preset.rewritten_fields,
         ),
         senders=senders,
-        priority=_integer(options, "priority", 1, where, least=0),
-        weight=_integer(options, "weight", 1, where),
-        max_connections=_integer(options, "max_connections", preset.max_connections, where),
-        max_messages_per_connection=_integer(
+        priority=integer_in(options, "priority", 1, where, least=0),
+        weight=integer_in(options, "weight", 1, where),
+        max_connections=integer_in(options, "max_connections", preset.max_connections, where),
+        max_messages_per_connection=integer_in(
             options, "max_messages_per_connection", preset.max_messages_per_connection, where
         ),
-        quotas=_quotas(options, preset, url, where, settings or Settings.model_construct()),
-        limits=_limits(options, preset, where),
-        warm_connections=_warm(options, where),
-        sticky=_flag(options.get("sticky", preset.sticky)),
+        quotas=quotas_in(options, preset, account_of(url.user, url.host, url.port), where, known),
+        limits=limits_in(options, preset, where),
+        warm_connections=warm_in(options, where),
+        sticky=as_flag(options.get("sticky", preset.sticky)),
         auth=mechanisms(options.get("auth"), preset, bool(url.user), tokens is not None, where),
         ca_file=options.get("ca_file"),
         ca_mark=_mark(options.get("ca_file")),
-        token_mark=_token_mark(values),
-        pipelining=_pipelining(options.get("pipelining", "full"), where),
-        chunking=_flag(options.get("chunking", True)),
+        token_mark=token_mark(values),
+        tokens_written_at=max(map(_written_at, token_files(values)), default=0),
+        pipelining=as_pipelining(options.get("pipelining", "full"), where),
+        chunking=as_flag(options.get("chunking", True)),
         tls_min=tls_min,
         tls_max=tls_max,
         ciphers=str(options.get("ciphers", preset.ciphers)),
         tokens=tokens,
-        timezone=_zone(options.get("timezone", preset.timezone), where),
+        timezone=as_zone(options.get("timezone", preset.timezone), where),
         policy=policy_for(preset.name, (*parse_rules(values.get("rules", []), where), *rules)),
     )
 
@@ -251,12 +273,10 @@ def _secret(values: Mapping[str, Any], url: RelayUrl, where: str, settings: Sett
     file = Path(str(values["secret_file"]))
     if settings is not None and settings.role == "api" and not file.exists():
         return ""
-    return _read(file, f"{where}: secret_file")
+    return _read_secret(file, f"{where}: secret_file")
 
 
-def _tokens(
-    name: str, values: Mapping[str, Any], secret: str, url: RelayUrl, where: str, settings: Settings
-) -> Tokens | None:
+def _tokens(values: Mapping[str, Any], secret: str, url: RelayUrl, where: str, settings: Settings) -> Tokens | None:
     source = token_source(values, where)
     if source is None:
         return None
@@ -268,19 +288,6 @@ def _tokens(
     return Tokens(source, limits, SYSTEM.monotonic)
 
 
-_TLS_VERSIONS = ("1.2", "1.3")
-
-
-def _tls_versions(options: Mapping[str, Any], preset: Preset, where: str) -> tuple[str, str]:
-    least, most = str(options.get("tls_min", "1.2")), str(options.get("tls_max", preset.tls_max))
-    for key, value in (("tls_min", least), ("tls_max", most or "1.3")):
-        if value not in _TLS_VERSIONS:
-            raise ConfigurationError(f"{where}: {key}: must be one of {', '.join(_TLS_VERSIONS)}")
-    if most and most < least:
-        raise ConfigurationError(f"{where}: tls_max: {most} is less than tls_min, which is {least}")
-    return least, most
-
-
 def _preset(values: Mapping[str, Any], host: str, where: str) -> Preset:
     if "preset" not in values:
         return preset_for(host)
@@ -290,115 +297,18 @@ def _preset(values: Mapping[str, Any], host: str, where: str) -> Preset:
     return presets[values["preset"]]
 
 
-def _sender(value: object, where: str) -> str:
-    text = str(value)
-    try:
-        return (
-            make_mailbox(text, "", "from").email if "@" in text.lstrip("@") else parse_domain(text.lstrip("@"), "from")
-        )
-    except PostroomError as error:
-        raise ConfigurationError(f"{where}: from: {text!r}: {error.errors[0].detail}") from None
-
-
-def _warm(options: Mapping[str, Any], where: str) -> int:
-    number = _integer(options, "warm_connections", 0, where, least=0)
-    if number > _integer(options, "max_connections", number, where, least=0):
-        raise ConfigurationError(f"{where}: warm_connections: must not be more than max_connections")
-    return number
-
-
-def _integer(options: Mapping[str, Any], key: str, default: int | None, where: str, least: int = 1) -> int:
-    value = options.get(key, default)
-    try:
-        number = int(str(value))
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise ConfigurationError(f"{where}: {key}: must be a whole number from {least} up")
-    return number
-
-
-def _limits(options: Mapping[str, Any], preset: Preset, where: str) -> Limits:
-    """The preset's, as far as the table gives no others; `max_recipients = 0` and its like take a bound away."""
-    known = preset.limits
-    given: dict[str, Any] = {flag: _flag(options[flag]) for flag in FLAGS if flag in options}
-    for key in ("max_bytes", "max_recipients", "max_message_recipients"):
-        if key in options:
-            given[key] = _integer(options, key, None, where, least=0) or None
-    if "forbidden_extensions" in options:
-        given["forbidden_extensions"] = _extensions(options["forbidden_extensions"], where)
-    return replace(known, **given)
-
-
-def _extensions(value: object, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(each, str) and is_extension(each.lower()) for each in value):
-        raise ConfigurationError(f'{where}: forbidden_extensions: must be a list such as [".exe", ".js"]')
-    return tuple(each.lower() for each in value)
-
-
 def _mark(file: object) -> str:
     """A hash of its content. A file that can't be read has none: whoever needs it says so."""
     try:
-        return hashlib.sha256(Path(str(file)).read_bytes()).hexdigest() if file else ""
-    except OSError:
+        return hashlib.sha256(read_regular(Path(str(file)))).hexdigest() if file else ""
+    except (OSError, ValueError):  # ValueError: a NUL in the path
         return ""
 
 
-def _token_mark(values: Mapping[str, Any]) -> str:
-    """A hash of all that a source of tokens is given; empty where there is none."""
-    oauth2 = values.get("oauth2")
-    given = {f"oauth2.{key}": value for key, value in oauth2.items()} if isinstance(oauth2, Mapping) else {}
-    given |= {key: values[key] for key in ("token_command", "token_file") if key in values}
-    if not given:
-        return ""
-    parts = [f"{key}={_mark(value) if key.endswith('_file') else value}" for key, value in sorted(given.items())]
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _quotas(
-    options: Mapping[str, Any], preset: Preset, url: RelayUrl, where: str, settings: Settings
-) -> tuple[Quota, ...]:
-    zone = _zone(options.get("timezone", preset.timezone), where)
-    headroom = _share(options.get("headroom", settings.quota_headroom), where)
-    account = account_of(url.user, url.host, url.port)
-    quotas: list[Quota] = []
-    for key, per in (("quotas", Per.RELAY), ("recipient_quotas", Per.RECIPIENT), ("domain_quotas", Per.DOMAIN)):
-        texts = options.get(key, getattr(preset, key))
-        if isinstance(texts, str):
-            raise ConfigurationError(f'{where}: {key}: must be a list, such as ["{texts}"]')
-        for text in texts:
-            try:
-                quotas.append(parse_quota(str(text), per, zone, settings.quota_guard, headroom, account))
-            except ValueError as error:
-                raise ConfigurationError(f"{where}: {key}: {text!r} {error}") from None
-    return tuple(quotas)
-
-
-def _share(value: object, where: str) -> float:
+def _written_at(file: Path) -> int:
+    """When it was written or put in its place (ms); 0 when that can't be told."""
     try:
-        share = float(str(value))
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < 1:
-        raise ConfigurationError(f"{where}: headroom: must be a share from 0 up to less than 1, such as 0.1")
-    return share
-
-
-def _pipelining(value: object, where: str) -> Pipelining:
-    try:
-        return Pipelining[str(value).upper()]
-    except KeyError:
-        raise ConfigurationError(f"{where}: pipelining: must be full, envelope or off") from None
-
-
-def _zone(value: object, where: str) -> str:
-    try:
-        if value != "":
-            ZoneInfo(str(value))
-    except (ZoneInfoNotFoundError, ValueError):
-        raise ConfigurationError(f"{where}: timezone: {value!r} is no time zone, such as Asia/Shanghai") from None
-    return str(value)
-
-
-def _flag(value: object) -> bool:
-    return value if isinstance(value, bool) else str(value).lower() in {"1", "true", "yes", "on"}
+        found = file.stat()
+    except (OSError, ValueError):
+        return 0
+    return max(found.st_mtime_ns, found.st_ctime_ns) // 1_000_000

@@ -10,10 +10,11 @@ from typing import Any
 
 from service.mail.outcome import Failure
 from service.mail.reply import Reply, decode, make_reply
+from service.relay.hidden import Hidden
 
 _MAX_LINE = 8 * 1024
 _MAX_REPLY = 64 * 1024
-_KEPT = 512  # parsed replies that are remembered: relays say the same few words over and over
+_KEPT = 64  # parsed replies that are remembered: relays say the same few words over and over
 
 
 class Lost(Exception):
@@ -25,10 +26,12 @@ class Lost(Exception):
 
 
 class Conversation(asyncio.Protocol):
-    """See the module. asyncio calls the upper half, a transaction the lower."""
+    """See the module. asyncio calls the upper half, a transaction the lower. `hidden`: what no reply may show."""
 
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, transport: Any, hidden: Hidden | None = None) -> None:
         self._transport = transport
+        self._hidden = hidden or Hidden()
+        self._known: dict[bytes, Reply] = {}
         self._loop = asyncio.get_running_loop()
         self._rest = b""  # an unfinished line
         self._lines: list[str] = []  # of an unfinished reply
@@ -53,7 +56,8 @@ class Conversation(asyncio.Protocol):
         self._rest = lines.pop()
         for line in lines:
             if not self._line(line.rstrip(b"\r")):
-                self._end(Lost(Failure.PROTOCOL, f"no SMTP reply: {decode(line[:80])!r}"))
+                words = self._hidden.take_out(decode(line[:_MAX_LINE]))
+                self._end(Lost(Failure.PROTOCOL, f"no SMTP reply: {words[:80]!r}"))
                 return
         if len(self._rest) > _MAX_LINE:
             self._end(Lost(Failure.PROTOCOL, f"a reply line over {_MAX_LINE} octets"))
@@ -61,7 +65,7 @@ class Conversation(asyncio.Protocol):
             self._wake()
 
     def _line(self, line: bytes) -> bool:
-        if not self._lines and (known := _known.get(line)) is not None:
+        if not self._lines and (known := self._known.get(line)) is not None:
             self._replies.append(known)
             return True
         if len(line) > _MAX_LINE:
@@ -75,14 +79,22 @@ class Conversation(asyncio.Protocol):
         if self._size > _MAX_REPLY:
             return False
         self._code = int(code)
-        self._lines.append(decode(line[4:]))
+        self._lines.append(self._hidden.take_out(decode(line[4:]), pieces=self._code >= 400))
         if mark != b"-":
             reply = make_reply(self._code, self._lines)
             if len(self._lines) == 1:
-                _remember(line, reply)
+                self._remember(line, reply)
             self._replies.append(reply)
             self._lines, self._size = [], 0
         return True
+
+    def _remember(self, line: bytes, reply: Reply) -> None:
+        """Words that name a message (a queue id) are new each time; the memory is emptied when it is full of such."""
+        if len(line) > 80:
+            return
+        if len(self._known) >= _KEPT:
+            self._known.clear()
+        self._known[line] = reply
 
     def eof_received(self) -> bool:
         """The relay ended the connection."""
@@ -208,15 +220,3 @@ class Conversation(asyncio.Protocol):
         if self._ended is None:
             self._end(Lost(Failure.LOST, "dropped by us"))
         self._transport.abort()
-
-
-_known: dict[bytes, Reply] = {}
-
-
-def _remember(line: bytes, reply: Reply) -> None:
-    """Words that name a message (a queue id) are new each time; the memory is emptied when it is full of such."""
-    if len(line) > 80:
-        return
-    if len(_known) >= _KEPT:
-        _known.clear()
-    _known[line] = reply

@@ -1,9 +1,11 @@
 """How a relay's login is configured: which mechanisms, and where access tokens come from.
 
-Every fault is a ConfigurationError that names the relay and the key; no secret is part of a sentence.
+Another source of tokens is another secret; another content of a file that it names is not, since programs renew such
+files by the hour. Every fault is a ConfigurationError that names the relay and the key; no secret is part of a sentence.
 """
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,8 +14,10 @@ from pydantic import SecretStr
 
 from service.errors import ConfigurationError
 from service.relay.logins import BY_SECRET, BY_TOKEN, MECHANISMS
-from service.relay.oauth import Client, Command, File, Given, Source
+from service.relay.oauth import Source
+from service.relay.oauth_client import Client, Given
 from service.relay.presets import Preset
+from service.relay.token_sources import Command, File
 from service.relay.url import is_loopback
 
 _SOURCES = ("token_command", "token_file", "oauth2")
@@ -65,6 +69,28 @@ def token_source(values: Mapping[str, Any], where: str) -> Source | None:
     if not isinstance(value, list) or not value or not all(isinstance(each, str) and each for each in value):
         raise ConfigurationError(f'{where}: token_command: must be a list of words, such as ["/bin/token", "name"]')
     return Command(tuple(value))
+
+
+def token_mark(values: Mapping[str, Any]) -> str:
+    """A hash of the source as it is written: commands, paths, and what stands in the table; "" where there is none."""
+    given = _given_source(values)
+    if not given:
+        return ""
+    parts = [f"{key}={value}" for key, value in sorted(given.items())]
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def token_files(values: Mapping[str, Any]) -> Iterator[Path]:
+    """The files that the source reads at each fetch."""
+    for key, value in _given_source(values).items():
+        if key.endswith("_file"):
+            yield Path(str(value))
+
+
+def _given_source(values: Mapping[str, Any]) -> dict[str, Any]:
+    oauth2 = values.get("oauth2")
+    given = {f"oauth2.{key}": value for key, value in oauth2.items()} if isinstance(oauth2, Mapping) else {}
+    return given | {key: values[key] for key in ("token_command", "token_file") if key in values}
 
 
 def _client(value: object, where: str) -> Client:

@@ -200,6 +200,19 @@ _BY_REPLY = (
         "The account may not send: look into its settings at the provider. 该账号被禁止发信：请到服务商处查看。",
     ),
 )
+ACCOUNT_RESTS = (
+    "Providers lock accounts for refused logins, so the account rests: mend the secret, or wait. `?force=true` "
+    "(`--force`) tries one login all the same. "
+    "多次登录失败可能导致账号被锁定，因此暂停登录：请更正授权码或等待；force 可强制尝试一次。"
+)
+LOGIN_ELSEWHERE = (
+    "One connection logs in at a time while the secret is not proven: try again in a minute. "
+    "密钥未经验证时一次只允许一个连接登录：请稍后再试。"
+)
+NO_SENDER = (
+    "Give an address that the account may send from: `--from` of the command, `?from=` of the request. "
+    "请指定该账号可用的发件地址：命令行用 --from，接口用 ?from=。"
+)
 _SENDER = (
     "The login is good, and the relay does not take mail from this sender: see its words. "
     "登录成功，但服务器不接受该发件人，见其答复。"

@@ -22,6 +22,7 @@ _SCOPES: dict[Action, frozenset[Scope]] = {
     **dict.fromkeys((Action.PERM, Action.TEMP, Action.FAILED), frozenset({Scope.RECIPIENT, Scope.MESSAGE})),
     Action.RECONN: frozenset({Scope.CONNECTION}),
     Action.SPLIT: frozenset({Scope.MESSAGE}),
+    Action.ELSEWHERE: frozenset({Scope.MESSAGE}),
 }
 _EVENTS = {Action.PERM: Event.REFUSED, Action.FAILED: Event.FAULT}
 
@@ -40,8 +41,9 @@ _KEYS: dict[str, Callable[[object], Any]] = {
     "scope": value.one_of([each.value for each in Scope if each is not Scope.NONE]),
     "action": value.one_of([each.value for each in _SCOPES]),
     "wait": value.seconds,
+    "told_wait": value.seconds,
     "times": value.count,
-    "then": value.one_of([Action.PERM.value, Action.AUTH.value]),
+    "then": value.one_of([Action.PERM.value, Action.AUTH.value, Action.FAILED.value]),
     "at_expiry": value.one_of([Action.PERM.value]),
     "pause": value.pauses,
     "pause_max": value.seconds,
@@ -100,9 +102,11 @@ def _contradictions(values: Mapping[str, Any]) -> list[tuple[str, str]]:
         (not rests and "pause" in given, "pause", f"has no meaning with {action}"),
         ("pause_max" in given and "pause" not in given, "pause_max", "needs `pause`"),
         ("wait" in given and action not in (Action.TEMP, Action.RECONN), "wait", f"has no meaning with {action}"),
+        ("told_wait" in given and not temporary, "told_wait", "needs TEMP"),
         ("times" in given and not (temporary and "then" in given), "times", "needs TEMP and `then`"),
         (temporary and "then" in given and "times" not in given, "then", "needs `times`"),
-        ("then" in given and values["then"] != _THEN.get(action), "then", f"has no meaning with {action}"),
+        (action is Action.ELSEWHERE and "then" not in given, "then", "ELSEWHERE needs it"),
+        ("then" in given and values["then"] not in _THEN.get(action, ()), "then", f"has no meaning with {action}"),
         ("at_expiry" in given and not temporary, "at_expiry", "needs TEMP"),
         (
             values.get("suppress", False) and not (action is Action.PERM and only_rcpt and refusals),
@@ -114,7 +118,11 @@ def _contradictions(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(key, sentence) for wrong, key, sentence in found if wrong]
 
 
-_THEN = {Action.TEMP: Action.PERM.value, Action.RECONN: Action.AUTH.value}
+_THEN = {
+    Action.TEMP: (Action.PERM.value,),
+    Action.RECONN: (Action.AUTH.value,),
+    Action.ELSEWHERE: (Action.PERM.value, Action.FAILED.value),
+}
 
 
 def _verdict(values: Mapping[str, Any]) -> Verdict:
@@ -130,6 +138,7 @@ def _verdict(values: Mapping[str, Any]) -> Verdict:
         # who is not at fault pays nothing; fewer recipients at once are no failure
         charged=action in (Action.PERM, Action.TEMP, Action.FAILED),
         wait=values.get("wait", 0.0),
+        told_wait=values.get("told_wait", 0.0),
         times=values.get("times"),
         then=Action(values["then"]) if "then" in values else None,
         at_expiry="at_expiry" in values,

@@ -16,14 +16,18 @@ from service.mail.outcome import DOUBTFUL, DOUBTS_IN_A_ROW, Action, Lesson, Phas
 from service.mail.quota import HIGH
 from service.mail.seal import SenderRule
 from service.relay.backoff import Width
-from service.relay.check import check
+from service.relay.check_turns import CheckTurns
+from service.relay.checking import Checking
 from service.relay.condition import Condition
 from service.relay.config import RelayConfig
+from service.relay.hidden import Hidden
+from service.relay.job import Job
+from service.relay.learnt import Learnt
 from service.relay.ledger import ProcessLedger
-from service.relay.port import CheckStep, Health, Ledger, Outgoing, Pipelining, RelayStatus, Report, StepState
+from service.relay.port import CheckStep, Health, Ledger, Outgoing, RecipientResult, RelayStatus, Report
 from service.relay.session import Session, SessionFailure, Timeouts, open_session
 from service.relay.share import RefusedShare
-from service.relay.slot import Job, Slot, give_back
+from service.relay.slot import Slot
 from service.relay.tls import RelayContext, tls_context
 from service.settings import Settings
 from service.telemetry import Log, get_logger
@@ -52,9 +56,8 @@ class Pool:
         self.timeouts = Timeouts.of(settings)
         self.idle_timeout = settings.idle_timeout
         self.lifetime = settings.session_lifetime
-        self.max_messages = config.max_messages_per_connection
-        self.pipelining = config.pipelining
-        self.chunking = config.chunking
+        self.learnt = Learnt(config, settings.learnt_for)
+        self._hidden = Hidden()
         self.endpoint = f"{config.host}:{config.port}"
         self.offer: Offer | None = None
         self._offered_to_us = False
@@ -69,13 +72,15 @@ class Pool:
         self._capacity: list[Callable[[], None]] = []
         self.policy: Policy = config.policy
         self.limits = config.limits
-        self.max_recipients: int | None = config.limits.max_recipients
         self._width, self._refused, self._doubts = Width(config.max_connections), RefusedShare(), 0
         self._sent = self._reply_at = self._error_at = 0
         self._last_reply = self._last_error = ""
         self._closing = False
         self.still_busy: Callable[[], int] = lambda: 0  # connections of the pool whose place it took, that finish
-        self._condition = Condition(self, settings, clock, ledger or ProcessLedger())
+        ledger = ledger or ProcessLedger()
+        self._condition = Condition(self, settings, clock, ledger)
+        self.check_turns = CheckTurns(clock.monotonic)  # of this pool alone, until a router shares its own
+        self._checking = Checking(config, settings, clock, ledger, self._condition)
 
     # --- what the dispatcher asks --------------------------------------------------------------------------------
 
@@ -84,6 +89,11 @@ class Pool:
         """Octets: the least of what is configured and what SIZE announced."""
         known = [size for size in (self.config.max_bytes, self.offer and self.offer.max_size) if size]
         return min(known, default=None)
+
+    @property
+    def max_recipients(self) -> int | None:
+        """See port."""
+        return self.learnt.max_recipients
 
     def told(self, offer: Offer) -> None:
         """See port."""
@@ -163,28 +173,33 @@ class Pool:
         for entry in [entry for entry in self._ahead if entry[0] <= oldest]:
             self._stuck = True
             self._ahead.remove(entry)
-            give_back(entry[1], "no connection became free")
+            entry[1].give_back("no connection became free")
         if self._ahead:
             self._ahead_timer = asyncio.get_running_loop().call_later(1.0, self._waited)
 
     def _give_back_ahead(self, why: str) -> None:
         waiting, self._ahead = self._ahead, []
         for _, job in waiting:
-            give_back(job, why)
+            job.give_back(why)
 
     def _note(self, report: Report, done: Callable[[Report], None]) -> None:
-        for result in report.results:
-            if result.reply is not None:
-                self._last_reply, self._reply_at = str(result.reply), self._clock.now()
-                if result.phase is Phase.DOT and result.reply.positive:
-                    self._sent += 1
-                    self._succeeded()
-            elif result.failure is not None:
-                self._failed_for(f"{result.phase}: {result.failure}: {result.detail}")
+        """What a report says of the relay; then it is handed on, whatever is wrong with that."""
         try:
-            done(report)
-        except Exception as error:  # a fault of whoever is told must not end the session's worker
-            log.critical(Log.LOOP_FAILED, during="report", exc_info=error)
+            for result in report.results:
+                self._note_result(result)
+        except Exception as error:  # a fault of ours must not keep the report from whoever waits for it
+            log.critical(Log.LOOP_FAILED, during="note", exc_info=error)
+        done(report)
+
+    def _note_result(self, result: RecipientResult) -> None:
+        if result.reply is not None:
+            now = self._clock.now()
+            self._last_reply, self._reply_at = str(result.reply), now
+            if result.phase is Phase.DOT and result.reply.positive:
+                self._sent += 1
+                self._succeeded(now)
+        elif result.failure is not None:
+            self._failed_for(f"{result.phase}: {result.failure}: {result.detail}")
 
     def _failed_for(self, words: str) -> None:
         self._last_error, self._error_at = words, self._clock.now()
@@ -203,12 +218,19 @@ class Pool:
         """See condition.Owner: what a session learns of the relay is kept."""
         try:
             session = await open_session(
-                self.config, self._context, self.timeouts, self._ehlo_name, self._clock.monotonic
+                self.config,
+                self._context,
+                self.timeouts,
+                self._ehlo_name,
+                self._clock.monotonic,
+                hidden=self._hidden,
             )
         except SessionFailure as failure:
             self._failed_for(str(failure))
             raise
-        self.offer, self._offered_to_us = Offer("smtputf8" in session.capabilities, session.max_size), True
+        # RFC 6531 3.1: SMTPUTF8 is nothing without 8BITMIME
+        both = {"smtputf8", "8bitmime"} <= session.capabilities.keys()
+        self.offer, self._offered_to_us = Offer(both, session.max_size), True
         return session
 
     def next_ahead(self) -> Job | None:
@@ -221,14 +243,13 @@ class Pool:
 
     def desynced(self) -> None:
         """See slot.Owner: less goes out at once from here on."""
-        if self.pipelining > Pipelining.OFF:
-            self.pipelining = Pipelining(self.pipelining - 1)
-            log.warning(Log.RELAY_PIPELINING, relay=self.name, level=self.pipelining.name.lower())
+        if self.learnt.out_of_step(self._clock.now()):
+            log.warning(Log.RELAY_PIPELINING, relay=self.name, level=self.learnt.pipelining.name.lower())
 
     def unchunked(self) -> None:
-        """See slot.Owner: what it offers and refuses is not used again."""
-        self.chunking = False
-        log.warning(Log.RELAY_PIPELINING, relay=self.name, level="no chunks")
+        """See slot.Owner: what it offers and refuses is not used for a while."""
+        if self.learnt.no_chunks(self._clock.now()):
+            log.warning(Log.RELAY_PIPELINING, relay=self.name, level="no chunks")
 
     def keeps(self) -> bool:
         """See slot.Owner."""
@@ -256,7 +277,10 @@ class Pool:
 
     def _tell(self) -> None:
         for callback in self._capacity:
-            callback()
+            try:
+                callback()
+            except Exception as error:  # it must neither end a session's worker nor lose a job
+                log.critical(Log.LOOP_FAILED, during="capacity", exc_info=error)
 
     # --- health --------------------------------------------------------------------------------------------------
 
@@ -296,17 +320,15 @@ class Pool:
         """What the relay takes less of than was thought."""
         if verdict.learn is Lesson.CONNECTIONS:
             self._width.halve(now, verdict.pauses[0] if verdict.pauses else 0)
-        elif verdict.learn is Lesson.MESSAGES and report.served:
-            self.max_messages = max(1, min(self.max_messages, report.served - 1))
+        elif verdict.learn is Lesson.MESSAGES:
+            self.learnt.fewer_messages(report.served, now)
         elif verdict.learn is Lesson.RECIPIENTS:
-            refused = sum(result.phase is Phase.RCPT for result in report.results)
-            took = len(report.results) - refused or len(report.results) // 2
-            most = took if refused else len(report.results) // 2
-            self.max_recipients = max(1, min(self.max_recipients or most, most))
+            self.learnt.fewer_recipients(report.results, now)
 
-    def _succeeded(self) -> None:
+    def _succeeded(self, now: int) -> None:
         self._condition.succeeded()
-        self._width.succeeded(self._clock.now())
+        self._width.succeeded(now)
+        self.learnt.succeeded(now)
 
     def health_changed(self) -> None:
         """See condition.Owner."""
@@ -356,12 +378,9 @@ class Pool:
 
     # --- check and close -----------------------------------------------------------------------------------------
 
-    async def check(self) -> list[CheckStep]:
-        """See port. Somebody asked for it, so it waits for nobody's right; what it proves, it proves for all."""
-        steps = await check(self.config, self.timeouts, self._ehlo_name, self._clock)
-        if any(step.name == "auth" and step.state is StepState.OK for step in steps):
-            self._condition.logged_in()
-        return steps
+    async def check(self, sender: str = "", *, force: bool = False) -> Sequence[CheckStep]:
+        """See port."""
+        return await self._checking.run(self.check_turns, sender, force=force)
 
     async def close(self, grace: float) -> None:
         """See port."""

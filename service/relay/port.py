@@ -206,8 +206,12 @@ class Relay(Protocol):
     def status(self, now: int) -> RelayStatus:
         """For `GET /relays`."""
 
-    async def check(self) -> list[CheckStep]:
-        """All steps on a connection of its own, each with its time and, where it fails, a hint. No mail is sent."""
+    async def check(self, sender: str = "", *, force: bool = False) -> Sequence[CheckStep]:
+        """All steps on a connection of its own, each with its time and, where it fails, a hint. No mail is sent.
+
+        sender: the address to ask with instead of one of the relay's; force: log in though the account rests, once in a
+        while. Raises errors.CheckRunning.
+        """
 
     async def close(self, grace: float) -> None:
         """Finish what is in flight within `grace` seconds, QUIT, close."""

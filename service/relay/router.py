@@ -16,9 +16,11 @@ from service.clock import Clock
 from service.errors import RelayNotFound
 from service.mail.address import email_key
 from service.mail.limits import offers
-from service.mail.route import refused_by
+from service.mail.route import refused_by, unfit_for
+from service.relay.check_turns import CheckTurns
 from service.relay.config import RelayConfig
 from service.relay.ledger import ProcessLedger
+from service.relay.oauth import Tokens
 from service.relay.pool import Pool
 from service.relay.port import Health, Ledger
 from service.relay.tls import RelayContext, tls_context
@@ -32,11 +34,12 @@ class Reloaded:
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    renewed: tuple[str, ...] = ()  # the same, and what its tokens are made of is new after a refusal: it is tried again
 
     @property
     def anything(self) -> bool:
-        """Whether any relay is another now."""
-        return bool(self.added or self.changed or self.removed)
+        """Whether any relay is another now, or is tried again."""
+        return bool(self.added or self.changed or self.removed or self.renewed)
 
 
 class Router:
@@ -51,11 +54,13 @@ class Router:
         self._retiring: dict[asyncio.Task[None], Pool] = {}  # closing, and not done yet
         self._pools: dict[str, Pool] = {}
         self._closing = False
-        self._order({config.name: self._pool(config) for config in configs})
+        self._check_turns = CheckTurns(clock.monotonic)
+        self._order({config.name: self._pool(config) for config in _with_one_keeper(configs, ())})
 
     def _pool(self, config: RelayConfig, context: RelayContext | None = None) -> Pool:
         pool = Pool(config, self._settings, self._clock, self._ledger, context)
         pool.still_busy = lambda: self._still_busy(config)
+        pool.check_turns = self._check_turns
         return pool
 
     def _still_busy(self, config: RelayConfig) -> int:
@@ -149,6 +154,7 @@ class Router:
         Raises ConfigurationError. One call at a time.
         """
         before = self._pools
+        configs = _with_one_keeper(configs, [pool.config.tokens for pool in before.values()])
         kept = [config for config in configs if config.name in before and is_same(config, before[config.name].config)]
         others = [config for config in configs if config not in kept]
         contexts = await asyncio.to_thread(lambda: [tls_context(config) for config in others])  # 0.1 s each
@@ -158,13 +164,15 @@ class Router:
         gone = [name for name in before if name not in {config.name for config in configs}]
         changed = [name for name in made if name in before]
         self._take([config.name for config in configs], made, {each.name: before[each.name] for each in kept})
+        renewed = [each.name for each in configs if self._tokens_renewed(each)]
         for name in changed:
             self._try_again(made[name])
         for name in (*changed, *gone):
             self._retire(before[name])
         for callback in self._capacity if made or gone else ():
             callback()
-        return Reloaded(tuple(name for name in made if name not in before), tuple(changed), tuple(gone))
+        added = tuple(name for name in made if name not in before)
+        return Reloaded(added, tuple(changed), tuple(gone), tuple(renewed))
 
     def _take(self, names: Iterable[str], made: dict[str, Pool], kept: dict[str, Pool]) -> None:
         for name, pool in made.items():
@@ -184,6 +192,28 @@ class Router:
             if trouble.probe and trouble.login and not trouble.mark and self._settings.role != "api":
                 self._ledger.forgive_trouble(config.account, trouble)
 
+    def tokens_renewed(self) -> tuple[str, ...]:
+        """To be called at the start, when it is known what broke before: relays whose tokens were renewed since."""
+        return tuple(name for name, pool in self._pools.items() if self._tokens_renewed(pool.config))
+
+    def _tokens_renewed(self, config: RelayConfig) -> bool:
+        """What was refused stands no more when a file of the tokens was written after it. True: there was such a refusal.
+
+        While somebody logs in nothing is done: a server may have given that one a new refresh token, which it wrote, and
+        how its login ends will be told.
+        """
+        standing = self._ledger.standing(config.account)
+        if self._settings.role == "api" or standing.login.lease_until > self._clock.now():
+            return False
+        old = [
+            trouble
+            for trouble in standing.of(config.secret_mark)
+            if trouble.mark and trouble.login and trouble.at < config.tokens_written_at
+        ]
+        for trouble in old:
+            self._ledger.forgive_trouble(config.account, trouble)
+        return bool(old)
+
     def _retire(self, pool: Pool) -> None:
         """Let it finish what is in flight, however long a transaction may take, and end its sessions."""
         task = asyncio.create_task(pool.close(self._settings.transaction_timeout))
@@ -197,6 +227,19 @@ class Router:
         for task in retiring:
             task.cancel()
         await asyncio.gather(*(pool.close(grace) for pool in (*self._pools.values(), *retiring.values())))
+
+
+def _with_one_keeper(configs: Sequence[RelayConfig], known: Iterable[Tokens | None]) -> list[RelayConfig]:
+    """Equal sources of tokens have one keeper, the known one: it has what a server gave in place of a refresh token."""
+    keepers = [tokens for tokens in known if tokens is not None]
+    kept: list[RelayConfig] = []
+    for config in configs:
+        if config.tokens is not None:
+            keeper = next((each for each in keepers if each == config.tokens), config.tokens)
+            keepers.append(keeper)
+            config = replace(config, tokens=keeper)
+        kept.append(config)
+    return kept
 
 
 def _listed(pools: Sequence[Pool], sender: str) -> list[Pool]:
@@ -221,16 +264,17 @@ def _accepts(pool: Pool, sender: str) -> bool:
 
 
 def _able(pools: Iterable[Pool], needs: Sequence[str]) -> list[Pool]:
-    """Those whose limits allow it, and of them those that offer what it needs.
+    """Those whose limits allow it, and of them those that weren't found unable to send it and that offer what it needs.
 
-    Where none offers it, the first session says so to whoever waits: better than to wait in silence.
+    Where none is left, the next session says so to whoever waits: better than to wait in silence.
     """
     able = [
         pool
         for pool in pools
         if not refused_by(needs, pool.name) and all(pool.config.limits.take(word) for word in needs)
     ]
-    return [pool for pool in able if all(offers(pool.offer, word) for word in needs)] or able
+    left = [pool for pool in able if not unfit_for(needs, pool.name)] or able
+    return [pool for pool in left if all(offers(pool.offer, word) for word in needs)] or left
 
 
 @lru_cache(maxsize=65536)

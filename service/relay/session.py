@@ -20,7 +20,8 @@ from service.relay.config import RelayConfig
 from service.relay.conversation import Conversation
 from service.relay.dial import dial, resolve
 from service.relay.failure import Cause, SessionFailure
-from service.relay.logins import MECHANISMS, Dialogue, refused_because, without_secrets
+from service.relay.hidden import Hidden, forms_of
+from service.relay.logins import MECHANISMS, Dialogue, refused_because
 from service.relay.oauth import Token
 from service.relay.tls import RelayContext, cause_of, tls_context, words_of
 from service.relay.url import Tls
@@ -104,16 +105,20 @@ async def open_session(
     ehlo_name: str,
     monotonic: Callable[[], float],
     progress: Progress | None = None,
+    hidden: Hidden | None = None,
 ) -> Session:
-    """Connect and authenticate. Raises SessionFailure."""
-    progress = progress or Progress()
-    opening = _Opening(config, context, timeouts, ehlo_name, monotonic, progress)
+    """Connect and authenticate. Raises SessionFailure.
+
+    hidden: what no reply of the relay may show; what is sent for the login is added to it.
+    """
+    progress, hidden = progress or Progress(), hidden or Hidden()
+    opening = _Opening(config, context, timeouts, ehlo_name, monotonic, progress, hidden)
     try:
         return await opening.run()
     except SessionFailure as failure:
         if not await _other_token(config, opening.token, failure):
             raise
-    again = _Opening(config, context, timeouts, ehlo_name, monotonic, progress)
+    again = _Opening(config, context, timeouts, ehlo_name, monotonic, progress, hidden)
     try:
         return await again.run()
     except SessionFailure as failure:
@@ -148,8 +153,11 @@ class _Opening:
         ehlo_name: str,
         monotonic: Callable[[], float],
         progress: Progress,
+        hidden: Hidden,
     ) -> None:
-        self._config, self._context, self._timeouts = config, context, timeouts
+        self._config, self._context, self._timeouts, self._hidden = config, context, timeouts, hidden
+        if secret := config.secret.get_secret_value():
+            hidden.add(*forms_of(config.user, secret))
         self._ehlo_name, self._monotonic, self._progress = ehlo_name, monotonic, progress
         self._timings: dict[str, float] = {}
         progress.timings = self._timings
@@ -181,7 +189,7 @@ class _Opening:
         try:
             yield
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            raise _failure(phase, error, self._config) from error
+            raise _failure(phase, error, self._hidden) from error
         finally:
             self._timings[name] = self._timings.get(name, 0.0) + (self._monotonic() - began) * 1000
 
@@ -211,7 +219,7 @@ class _Opening:
         began = self._monotonic()
         with self._step(Phase.TLS if implicit else Phase.GREETING):
             response = await self._client.connect()  # from here on the socket is the loop's, which closes it
-        self._progress.details["greeting"] = " ".join(_texts(response.message))
+        self._progress.details["greeting"] = " ".join(_texts(response.message, self._hidden))
         if implicit:
             self._secured()
             done = getattr(self._progress.tls, "completed", None) or self._monotonic()
@@ -225,7 +233,8 @@ class _Opening:
         with self._step(Phase.EHLO):
             await self._client.ehlo()
         self._progress.details["ehlo"] = ", ".join(
-            f"{name} {value}".strip().upper() for name, value in self._client.esmtp_extensions.items()
+            self._hidden.take_out(f"{name} {value}".strip()).upper()
+            for name, value in self._client.esmtp_extensions.items()
         )
 
     async def _start_tls(self) -> None:
@@ -253,23 +262,24 @@ class _Opening:
             if config.tokens is not None:
                 self.token = await config.tokens.current()
                 secret = self.token.value
-            await self._converse(MECHANISMS[self._mechanism](config.user, secret), secret)
+                self._hidden.add(*forms_of(config.user, secret))
+            await self._converse(MECHANISMS[self._mechanism](config.user, secret))
 
     def _choose(self) -> str:
         offered = {method.upper() for method in self._client.server_auth_methods}
         mechanism = next((each for each in self._config.auth if each in offered), None)
         if mechanism is None:
-            wanted = " ".join(self._config.auth)
-            detail = f"{self._config.host} offers AUTH {' '.join(sorted(offered)) or 'nothing'}, wanted {wanted}"
+            wanted, offers = " ".join(self._config.auth), self._hidden.take_out(" ".join(sorted(offered)))
+            detail = f"{self._config.host} offers AUTH {offers or 'nothing'}, wanted {wanted}"
             raise SessionFailure(Phase.AUTH, failure=Failure.CAPABILITY, detail=detail, cause=Cause.NO_MECHANISM)
         return mechanism
 
-    async def _converse(self, dialogue: Dialogue, secret: str) -> None:
+    async def _converse(self, dialogue: Dialogue) -> None:
         """RFC 4954 4: each 334 is answered with the dialogue's next line, until another reply ends it."""
-        hidden, because = [secret], ""
+        because = ""
         line = next(dialogue)
         while True:
-            hidden.append(line.decode().removeprefix(f"AUTH {self._mechanism}").strip())
+            self._hidden.add(line.decode().removeprefix(f"AUTH {self._mechanism}").strip())
             response = await self._client.execute_command(line)
             if response.code != 334:
                 break
@@ -280,8 +290,8 @@ class _Opening:
                 raise ValueError("the relay asks for more than the mechanism has to say") from None
         if response.code == 235:
             return
-        reply = _reply(response.code, response.message, tuple(hidden))
-        detail = without_secrets(because, tuple(hidden)) if self.token is not None else ""
+        reply = _reply(response.code, response.message, self._hidden)
+        detail = self._hidden.take_out(because) if self.token is not None else ""
         raise SessionFailure(Phase.AUTH, reply=reply, detail=detail, mechanism=self._mechanism)
 
     # --- the swap ----------------------------------------------------------------------------------------------------
@@ -292,11 +302,11 @@ class _Opening:
         left = bytes(getattr(protocol, "_buffer", b""))
         if transport is None or transport.is_closing() or left:
             # a 421 in the same segment as the 235, or the connection is gone already
-            reply = _parse_left(left)
+            reply = _parse_left(left, self._hidden)
             failure = None if reply else Failure.LOST
             raise SessionFailure(Phase.AUTH, reply=reply, failure=failure, detail="closed after AUTH")
         capabilities = {name.lower(): value.strip() for name, value in client.esmtp_extensions.items()}
-        conversation = Conversation(transport)
+        conversation = Conversation(transport, self._hidden)
         transport.set_protocol(conversation)
         tls = transport.get_extra_info("ssl_object")
         if self._context is not None and tls is not None:
@@ -308,24 +318,24 @@ class _Opening:
         return Session(conversation, capabilities, words, self._monotonic(), timings=dict(self._timings))
 
 
-def _parse_left(left: bytes) -> Reply | None:
+def _parse_left(left: bytes, hidden: Hidden) -> Reply | None:
     line = left.split(b"\r\n")[0]
-    return make_reply(int(line[:3]), [decode(line[4:])]) if line[:3].isdigit() else None
+    return make_reply(int(line[:3]), [hidden.take_out(decode(line[4:]))]) if line[:3].isdigit() else None
 
 
 # --- what aiosmtplib raised, in our words -----------------------------------------------------------------------------
 
 
-def _failure(phase: Phase, error: Exception, config: RelayConfig) -> SessionFailure:
+def _failure(phase: Phase, error: Exception, hidden: Hidden) -> SessionFailure:
     """Order matters: aiosmtplib's timeouts are also connection errors, and an SSLError is an OSError."""
     if _at_greeting(error):
         phase = Phase.GREETING
     if isinstance(error, aiosmtplib.SMTPResponseException):
-        return _of_response(phase, error, config)
+        return _of_response(phase, error, hidden)
     origin = error.__cause__ or error
     # asyncio gives a reset no words, and aiosmtplib would tell of a port that it does not know
     words = (str(origin) or "the connection was closed") if isinstance(origin, ConnectionError) else str(error)
-    detail = without_secrets(words, (config.secret.get_secret_value(),))[:300]
+    detail = hidden.take_out(words)[:300]
     if isinstance(origin, ssl.SSLError):
         return SessionFailure(Phase.TLS, failure=Failure.TLS, detail=words_of(origin), cause=cause_of(origin))
     if isinstance(error, TimeoutError | aiosmtplib.SMTPTimeoutError):
@@ -345,8 +355,8 @@ def _at_greeting(error: Exception) -> bool:
     )
 
 
-def _of_response(phase: Phase, error: aiosmtplib.SMTPResponseException, config: RelayConfig) -> SessionFailure:
-    reply = _reply(error.code, error.message, (config.secret.get_secret_value(),))
+def _of_response(phase: Phase, error: aiosmtplib.SMTPResponseException, hidden: Hidden) -> SessionFailure:
+    reply = _reply(error.code, error.message, hidden)
     if 200 <= error.code < 600:
         cause = Cause.STARTTLS_REFUSED if phase is Phase.TLS else None
         return SessionFailure(phase, reply=reply, cause=cause)
@@ -355,10 +365,10 @@ def _of_response(phase: Phase, error: aiosmtplib.SMTPResponseException, config: 
     return SessionFailure(phase, failure=failure, detail=reply.text[:300], cause=Cause.NO_SMTP)
 
 
-def _texts(message: str) -> list[str]:
+def _texts(message: str, hidden: Hidden) -> list[str]:
     """The lines of a reply as aiosmtplib has them: UTF-8, else with their octets kept aside."""
-    return [decode(line) for line in message.encode("utf-8", "surrogateescape").splitlines()]
+    return [hidden.take_out(decode(line)) for line in message.encode("utf-8", "surrogateescape").splitlines()]
 
 
-def _reply(code: int, message: str, hidden: tuple[str, ...]) -> Reply:
-    return make_reply(code, [without_secrets(text, hidden) for text in _texts(message)])
+def _reply(code: int, message: str, hidden: Hidden) -> Reply:
+    return make_reply(code, _texts(message, hidden))

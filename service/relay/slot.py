@@ -6,15 +6,18 @@ by a fresh one.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from service.mail.outcome import Failure, Phase
-from service.relay.port import Outgoing, Pipelining, RecipientResult, Report
+from service.relay.job import Job
+from service.relay.learnt import Learnt
+from service.relay.port import Pipelining, RecipientResult, Report
 from service.relay.session import Session, SessionFailure, Timeouts
 from service.relay.transaction import Transaction
+from service.telemetry import Log, get_logger
+
+log = get_logger()
 
 _LAST_QUIT = 0.5  # seconds for the reply to QUIT when the process stops
 _STILL_OPEN = 5.0  # seconds after its last reply for which a session is taken to be open without asking
@@ -28,24 +31,13 @@ _NO_CHUNKS = (
 _BROKEN_DIALOGUE = (500, 502, 503)  # RFC 5321 4.2.4, 4.3.2: the commands came in an order that the relay did not follow
 
 
-@dataclass(slots=True)
-class Job:
-    """One delivery to send; `done` is called once."""
-
-    outgoing: Outgoing
-    done: Callable[[Report], None]
-    again: bool = False  # an idle session turned out to be closed; the next failure is told
-
-
 class Owner(Protocol):
     """What a slot needs of its pool."""
 
     timeouts: Timeouts
     idle_timeout: float
     lifetime: float
-    max_messages: int
-    pipelining: Pipelining
-    chunking: bool
+    learnt: Learnt
 
     async def connect(self) -> Session:
         """A fresh session. Raises SessionFailure."""
@@ -84,6 +76,7 @@ class Slot:
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._job: Job | None = None
+        self._carried: list[Job] = []  # taken, and not told yet: one, and perhaps the one that was opened with it
         self._given = asyncio.Event()
         self._stopping = False
         self.warming = False  # a session is being opened before there is mail for it
@@ -110,22 +103,32 @@ class Slot:
 
     async def _work(self) -> None:
         while not self._stopping:
-            if not await self._wait():
-                continue
-            job, self._job = self._job, None
-            self._given.clear()
-            if job is not None:
-                await self._carry(job)
-                self.busy = False
-                self._owner.finished(self)
-            elif self.warming:
-                await self._warm()
-                self.warming = False
+            try:
+                await self._turn()
+            except Exception as error:  # a fault of ours must not end the worker: its slot would count as free for ever
+                log.critical(Log.LOOP_FAILED, during="slot", exc_info=error)
+                self._drop()
+
+    async def _turn(self) -> None:
+        if not await self._wait():
+            return
+        job, self._job = self._job, None
+        self._given.clear()
+        if job is not None:
+            await self._carry(job)
+            self.busy = False
+            self._owner.finished(self)
+        elif self.warming:
+            await self._warm()
 
     async def _warm(self) -> None:
         """Without a message that pays for it: what goes wrong here is known to the relay's condition, or comes again."""
-        with contextlib.suppress(SessionFailure):
+        try:
             await self._ready()
+        except SessionFailure:
+            pass
+        finally:
+            self.warming = False
 
     async def _wait(self) -> bool:
         """Wait for a job; an idle session is ended with QUIT, or kept by NOOP. False: nothing to do yet."""
@@ -154,31 +157,51 @@ class Slot:
     # --- one delivery, and those that follow it without a pause ------------------------------------------------------
 
     async def _carry(self, job: Job) -> None:
+        """A fault of ours ends the session, not the worker; every job that was taken has its report."""
+        fault: Exception = RuntimeError("it fell out of the worker")
+        try:
+            await self._carry_all(job)
+        except Exception as error:
+            log.critical(Log.LOOP_FAILED, during="transaction", exc_info=error)
+            fault = error
+            self._drop()
+        finally:
+            for left in self._carried:
+                left.fail(fault)
+            self._carried.clear()
+
+    async def _carry_all(self, job: Job) -> None:
         next_job: Job | None = job
+        self._carried.append(job)
         while next_job is not None:
             opened = await self._open(next_job)
             next_job = None
             while opened is not None:
                 opened, next_job = await self._finish(opened)
 
+    def _tell(self, job: Job, report: Report) -> None:
+        self._carried.remove(job)
+        job.tell(report)
+
+    def _give_back(self, job: Job) -> None:
+        self._carried.remove(job)
+        job.give_back(_STOPPING)
+
     async def _open(self, job: Job) -> _Opened | None:
         """The envelope handed over; None when there is no session, or the message can't go by it: that is told."""
         try:
             session = await self._ready()
         except SessionFailure as failure:
-            _tell(job, RecipientResult(failure.phase, failure.reply, failure.failure, failure.detail))
+            self._carried.remove(job)
+            job.tell_all(RecipientResult(failure.phase, failure.reply, failure.failure, failure.detail))
             return None
         except asyncio.CancelledError:
             self._stopping = True
-            give_back(job, _STOPPING)
+            self._give_back(job)
             return None
-        except Exception as error:  # our own fault must not leave a delivery without a report
-            detail = f"{type(error).__name__}: {error}"
-            _tell(job, RecipientResult(Phase.CONNECT, failure=Failure.INTERNAL, detail=detail))
-            return None
-        transaction = self._transaction(session, job, chunking=self._owner.chunking and self._lives())
+        transaction = self._transaction(session, job, chunking=self._owner.learnt.chunking and self._lives())
         if not transaction.fits():
-            job.done(transaction.report())
+            self._tell(job, transaction.report())
             return None
         transaction.begin()
         return _Opened(job, session, transaction)
@@ -189,15 +212,16 @@ class Slot:
 
     def _transaction(self, session: Session, job: Job, *, chunking: bool = False) -> Transaction:
         owner = self._owner
-        return Transaction(
+        job.transaction = transaction = Transaction(
             session.conversation,
             session.capabilities,
             job.outgoing,
             owner.timeouts,
-            pipelining=owner.pipelining >= Pipelining.ENVELOPE,
+            pipelining=owner.learnt.pipelining >= Pipelining.ENVELOPE,
             monotonic=owner.monotonic,
             chunking=chunking,
         )
+        return transaction
 
     async def _finish(self, opened: _Opened) -> tuple[_Opened | None, Job | None]:
         """Carry an opened one to its end; gives the one that was opened with it, or a job that needs a fresh session."""
@@ -205,10 +229,15 @@ class Slot:
         followed: list[_Opened] = []
 
         def follow() -> Transaction | None:
-            if self._may_follow(opened) and (other := self._next_ahead(session)) is not None:
-                followed.append(other)
-                return other.transaction
-            return None
+            try:
+                other = self._next_ahead(session) if self._may_follow(opened) else None
+            except Exception as error:  # what is wrong with the next one must not end this one
+                log.critical(Log.LOOP_FAILED, during="ahead", exc_info=error)
+                return None
+            if other is None:
+                return None
+            followed.append(other)
+            return other.transaction
 
         if await opened.transaction.envelope():
             await opened.transaction.content(follow)
@@ -222,7 +251,7 @@ class Slot:
         self.session = None
         left = again or (ahead.job if ahead is not None else None)
         if left is not None and self._stopping:
-            give_back(left, _STOPPING)
+            self._give_back(left)
             left = None
         return None, left
 
@@ -231,9 +260,9 @@ class Slot:
         owner, session = self._owner, opened.session
         return (
             not self._stopping
-            and owner.pipelining is Pipelining.FULL
+            and owner.learnt.pipelining is Pipelining.FULL
             and "pipelining" in session.capabilities
-            and session.served + 2 <= owner.max_messages
+            and session.served + 2 <= owner.learnt.max_messages
             and owner.monotonic() - session.opened < owner.lifetime
             and not opened.job.outgoing.at_most_once
         )
@@ -241,19 +270,20 @@ class Slot:
     def _next_ahead(self, session: Session) -> _Opened | None:
         """The next waiting delivery that the session can carry; what it can't is told at once."""
         while (job := self._owner.next_ahead()) is not None:
+            self._carried.append(job)
             transaction = self._transaction(session, job)
             if transaction.fits():
                 return _Opened(job, session, transaction)
-            job.done(transaction.report())
+            self._tell(job, transaction.report())
         return None
 
     def _told(self, opened: _Opened) -> Job | None:
         """Tell what became of a job; or give it back, when only an idle session was found closed."""
         session, job = opened.session, opened.job
         report = opened.transaction.report()
-        if session.served and not job.again and _stale(report):
-            # the relay had ended the idle connection: that says nothing about the message, so nothing is charged
-            job.again = True
+        if session.served and _stale(report):
+            # the relay had ended the idle connection: that says nothing about the message, so nothing is charged; the
+            # next one is fresh, and what that says is told
             return job
         session.served += 1
         self._heard = self._owner.monotonic()
@@ -267,7 +297,7 @@ class Slot:
             self._owner.unchunked()
         elif any(map(_out_of_step, report.results)):
             self._owner.desynced()
-        job.done(report)
+        self._tell(job, report)
         return None
 
     # --- the session -------------------------------------------------------------------------------------------------
@@ -284,7 +314,7 @@ class Slot:
 
     def _worn(self, session: Session) -> bool:
         age = self._owner.monotonic() - session.opened
-        return session.served >= self._owner.max_messages or age >= self._owner.lifetime
+        return session.served >= self._owner.learnt.max_messages or age >= self._owner.lifetime
 
     async def _quit(self, seconds: float = 5) -> None:
         session, self.session = self.session, None
@@ -294,6 +324,12 @@ class Slot:
             else:
                 session.abort()
 
+    def _drop(self) -> None:
+        """Whatever state it is in: the next job has a fresh one."""
+        session, self.session = self.session, None
+        if session is not None:
+            session.abort()
+
     async def stop(self) -> None:
         """Cut off what is in flight (it still gets its report), then QUIT."""
         self._stopping = True
@@ -301,22 +337,11 @@ class Slot:
         await asyncio.gather(self.task, return_exceptions=True)
         if (job := self._job) is not None:
             self._job = None
-            give_back(job, _STOPPING)
+            job.give_back(_STOPPING)
         await self._quit(_LAST_QUIT)
 
 
 _STOPPING = "the sender is stopping"
-
-
-def give_back(job: Job, why: str) -> None:
-    """Report a delivery that was never begun."""
-    _tell(job, RecipientResult(Phase.CONNECT, failure=Failure.SHUTDOWN, detail=why))
-
-
-def _tell(job: Job, result: RecipientResult) -> None:
-    """The same result for everybody, before MAIL FROM."""
-    results = [result] * len(job.outgoing.envelope.forward_paths)
-    job.done(Report(results, mail_started=False, content_started=False))
 
 
 def _stale(report: Report) -> bool:

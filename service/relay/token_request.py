@@ -25,7 +25,7 @@ async def post_form(url: str, form: Mapping[str, str], timeout: float) -> tuple[
         async with asyncio.timeout(timeout):
             return await asyncio.to_thread(call.run)
     except TimeoutError:
-        raise Unanswered(f"no answer within {timeout:g} s") from None
+        raise Unanswered(f"no answer within {timeout:.3g} s") from None
     except (OSError, http.client.HTTPException) as error:
         raise Unanswered(str(error) or type(error).__name__) from None
     finally:

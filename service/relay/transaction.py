@@ -68,14 +68,16 @@ class Transaction:
                 self._conversation.write(self.opening())
         except Lost as lost:
             self._rest(lost.failure, lost.detail)
+        except Exception as error:
+            self._fault(error)
 
     def _begin_whole(self) -> None:
         """Unlike DATA, BDAT may stand in a group with its content (RFC 3030 4.2): one round trip for all of it."""
         self._check_lease()
+        whole = self._mail_command() + b"".join(self._rcpt_commands()) + whole_content(self.outgoing.content)
         self.mail_started = self.content_started = True
         self._began = self._monotonic()
-        envelope = self._mail_command() + b"".join(self._rcpt_commands())
-        self._conversation.write(envelope + whole_content(self.outgoing.content))
+        self._conversation.write(whole)
         failpoints.passed("dot.written")
 
     def opening(self) -> bytes:
@@ -133,12 +135,16 @@ class Transaction:
         except asyncio.CancelledError:
             self._conversation.abort()
             self._rest(Failure.SHUTDOWN, "the sender is stopping")
-        except Exception as error:  # our own fault must not leave a delivery without a result
-            self._conversation.abort()
-            self._rest(Failure.INTERNAL, f"{type(error).__name__}: {error}")
+        except Exception as error:
+            self._fault(error)
         finally:
             self._took = (self._monotonic() - self._began) * 1000
         return False
+
+    def _fault(self, error: Exception) -> None:
+        """Our own: it must not leave a delivery without a result."""
+        self._conversation.abort()
+        self._rest(Failure.INTERNAL, f"{type(error).__name__}: {error}")
 
     # --- results -----------------------------------------------------------------------------------------------------
 
@@ -162,8 +168,9 @@ class Transaction:
         size = self._capabilities.get("size", "")
         if size.isdigit() and 0 < int(size) < envelope.size:
             return Failure.CAPABILITY, f"the relay takes at most {size} octets (SIZE), the message has {envelope.size}"
-        if envelope.smtputf8 and "smtputf8" not in self._capabilities:
-            return Failure.CAPABILITY, "the relay does not offer SMTPUTF8"
+        # RFC 6531 3.1: who offers SMTPUTF8 offers 8BITMIME too, which the message needs as well
+        if envelope.smtputf8 and (missing := {"smtputf8", "8bitmime"} - self._capabilities.keys()):
+            return Failure.CAPABILITY, f"the relay does not offer {' and '.join(sorted(missing)).upper()}"
         return None
 
     # --- envelope ----------------------------------------------------------------------------------------------------
@@ -268,9 +275,10 @@ class Transaction:
                 return False
         if self._interrupted():
             return False
+        group = last + following()
         self.content_started = True
         self._phase = Phase.DOT
-        self._conversation.write(last + following())
+        self._conversation.write(group)
         failpoints.passed("dot.written")
         reply = await self._conversation.reply(self._within(self._timeouts.dot))
         self._reply_for_rest(Phase.DOT, reply)

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from service.clock import Clock
+from service.relay.files import read_regular
 from service.settings import Settings
 
 _FRESH = 2000  # ms: a file written just before it was read may be written again without another time
@@ -56,7 +57,7 @@ class Watch:
             seen = self._seen.get(file)
             if seen is not None and seen.settled and seen.stamp == stamp:
                 return seen.digest
-            digest = hashlib.sha256(file.read_bytes()).digest()
+            digest = hashlib.sha256(read_regular(file)).digest()
         except (OSError, ValueError):  # ValueError: a NUL in the path
             self._seen.pop(file, None)
             return b""
@@ -95,6 +96,6 @@ def _in_url(url: str) -> Iterable[Path]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return read_regular(file).decode()
+    except (OSError, ValueError):
         return ""

@@ -1,37 +1,36 @@
 """The loop that moves mail from the store to the relays.
 
 Ask for what can start now (never more than there are free slots), seal it with the rule of the relay that takes it,
-hand it over, and commit what came back. It decides which routes to ask and nothing about replies: spool/settling and
-mail/outcome.py do. Hints only make it quick; the poll keeps it right.
+and hand it over; what comes back is spool/recording's. It decides which routes to ask and nothing about replies. Hints
+only make it quick; the poll keeps it right.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from service import failpoints
 from service.clock import Clock
 from service.errors import PostroomError, RelayNotFound, SenderNotAccepted
 from service.mail.envelope import Envelope
 from service.mail.lifecycle import Event
-from service.mail.outcome import Failure, Phase, Scope, Verdict
 from service.mail.quota import HIGH
 from service.mail.route import Route
 from service.mail.seal import Sealed, seal
-from service.relay.port import Outgoing, RecipientResult, Relay, Relays, Report
+from service.relay.port import Outgoing, Relay, Relays
 from service.settings import Settings
-from service.spool.avoided import Avoided
 from service.spool.due import DueLanes, share
+from service.spool.elsewhere import Elsewhere
 from service.spool.health import Readiness
-from service.spool.holds import Holds
 from service.spool.leases import Leases
-from service.spool.settling import AT_MOST_ONCE, Settler, judge_all
+from service.spool.recording import Recorder
+from service.spool.settling import AT_MOST_ONCE
 from service.spool.signals import Signals
 from service.spool.signing import Signing
-from service.store.port import Claimed, Delivery, Settlement, Store, Want
-from service.telemetry import Log, Metrics, get_logger, labelled
+from service.store.port import Store
+from service.store.values import Claimed, Delivery, Settlement, Want
+from service.telemetry import Log, Metrics, get_logger
 from service.tracing import OFF, Tracing
 
 _THREAD_FROM = 512 * 1024  # octets of a message; sealing more than that would hold up the loop for milliseconds
@@ -56,16 +55,15 @@ class Dispatcher:
         tracing: Tracing = OFF,
     ) -> None:
         self._settings, self._clock, self._store, self._relays = settings, clock, store, relays
-        self._signing, self._tracing = signing, tracing
-        self._signals, self._readiness, self._metrics, self._holder = signals, readiness, metrics, holder
-        self._settler = Settler(settings, clock)
+        self._signing, self._readiness, self._metrics, self._holder = signing, readiness, metrics, holder
         self._lanes = DueLanes()
         self._wake = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._leases = Leases(settings.lease)
         self._asked: Sequence[Want] = ()  # in the claim under way
         self._taken: dict[str, dict[int, int]] = {}  # and the lanes of their routes
-        self._holds, self._avoided = Holds(), Avoided()
+        elsewhere = Elsewhere(relays, store)
+        self._recorder = Recorder(settings, clock, store, signals, metrics, tracing, elsewhere, self._queued)
+        self._holds, self._avoided = self._recorder.holds, self._recorder.avoided
         self._look_at = 0.0  # monotonic seconds: when the store is asked for its routes again
         self._draining = False
         signals.on_queued(self._queued)
@@ -206,43 +204,53 @@ class Dispatcher:
 
     def _start(self, delivery: Delivery, claimed: float) -> None:
         if delivery.content is None or delivery.size > _THREAD_FROM:
-            self._spawn(self._start_large(delivery, claimed))
-        else:
+            self._recorder.spawn(self._start_large(delivery, claimed))
+            return
+        try:
             self._hand_over(delivery, self._seal(delivery, delivery.content), claimed)
+        except Exception as error:  # a fault of ours with one delivery must not end the loop, nor hold its lease
+            self._recorder.failed(delivery, error)
 
     async def _start_large(self, delivery: Delivery, claimed: float) -> None:
         """Content that may have to be read first, and is sealed in a thread: hashing it here would hold up the loop."""
-        content = delivery.content or await self._store.delivery_content(delivery.id)
-        if content is None:
-            self._end(delivery, Event.FAULT, "no-content", "the content is gone")
-        else:
-            self._hand_over(delivery, await asyncio.to_thread(self._seal, delivery, content), claimed)
+        try:
+            content = delivery.content or await self._store.delivery_content(delivery.id)
+            if content is None:
+                self._recorder.end(delivery, Event.FAULT, "no-content", "the content is gone")
+            else:
+                self._hand_over(delivery, await asyncio.to_thread(self._seal, delivery, content), claimed)
+        except PostroomError as error:
+            self._recorder.end(
+                delivery, Event.NOT_STARTED, "no-content", f"its content could not be read: {error.detail}"
+            )
+        except Exception as error:
+            self._recorder.failed(delivery, error)
 
     def _seal(self, delivery: Delivery, content: Sequence[bytes]) -> Sealed | Settlement:
         """The bytes for the wire; or how the delivery ends, because they can't be made."""
         try:
             relay = self._relays.get(delivery.relay)
         except RelayNotFound:
-            return self._settler.all_alike(delivery, Event.NOT_STARTED, "relay-gone", f"{delivery.relay} {_GONE}")
+            return self._recorder.all_alike(delivery, Event.NOT_STARTED, "relay-gone", f"{delivery.relay} {_GONE}")
         sender, ring, at = (delivery.envelope_from, delivery.from_email), self._signing.ring, delivery.dated_at
         try:
             sealed = seal(content, *sender, relay.rule, ring, at)
         except SenderNotAccepted as error:
             log.error(Log.ALERT_SENDER_MISMATCH, id=delivery.id, relay=relay.name, detail=error.detail)
-            return self._settler.all_alike(delivery, Event.FAULT, "sender-mismatch", error.detail)
+            return self._recorder.all_alike(delivery, Event.FAULT, "sender-mismatch", error.detail)
         if delivery.sealed_as is not None and delivery.sealed_as != sealed.rule_id:
             # the same Message-ID under another From must not follow a copy that may be out
             text = "an attempt in doubt was sealed by another sender rule"
-            return self._settler.all_alike(delivery, Event.PARK, "sealed-differently", text)
+            return self._recorder.all_alike(delivery, Event.PARK, "sealed-differently", text)
         return sealed
 
     def _hand_over(self, delivery: Delivery, made: Sealed | Settlement, claimed: float) -> None:
         if isinstance(made, Settlement):
-            self._spawn(self._commit(delivery, made))
+            self._recorder.record(delivery, made)
         elif delivery.relay in self._relays.names() and self._relays.get(delivery.relay).rule.id == made.rule_id:
             self._send(delivery, made, claimed)
         else:  # the configuration was changed while a thread sealed it
-            self._end(delivery, Event.NOT_STARTED, "relay-gone", f"{delivery.relay} {_GONE}")
+            self._recorder.end(delivery, Event.NOT_STARTED, "relay-gone", f"{delivery.relay} {_GONE}")
 
     def _send(self, delivery: Delivery, sealed: Sealed, claimed: float) -> None:
         relay = self._relays.get(delivery.relay)
@@ -270,94 +278,8 @@ class Dispatcher:
                 on_content=commit_content_started if at_most_once or delivery.ahead else None,
                 may_proceed=lambda: self._leases.hold(claimed, self._clock.monotonic()),
             ),
-            lambda report: self._done(relay, delivery, sealed, report),
+            lambda report: self._recorder.done(relay, delivery, sealed, report),
         )
-
-    def _done(self, relay: Relay, delivery: Delivery, sealed: Sealed, report: Report) -> None:
-        failpoints.passed("settle.before")
-        left_out = len(delivery.recipients) - len(report.results)
-        results = [*report.results, *[_LEFT_OUT] * left_out]
-        verdicts = judge_all(relay.policy, delivery, results, self._clock.now())
-        until = self._blame(relay, delivery, verdicts, report)
-        relay.judged(verdicts)
-        self._avoided.learn(relay.name, report, verdicts, self._clock.now())
-        settlement = self._settler.settle(delivery, replace(report, results=results), sealed, verdicts, until)
-        self._count(delivery, settlement, report)
-        self._spawn(self._commit(delivery, settlement, self._store.settle(settlement)))
-        if self._tracing.on:
-            self._spawn(self._trace(delivery, settlement))
-
-    async def _trace(self, delivery: Delivery, settlement: Settlement) -> None:
-        """Make the attempt a part of the trace that its message was accepted in."""
-        with contextlib.suppress(PostroomError):  # a trace is worth no second try
-            lines = await self._store.list_events(delivery.account, delivery.id)
-            traceparent = next((line.data["traceparent"] for line in lines if "traceparent" in line.data), None)
-            told: dict[str, str | int | bool] = {
-                "postroom.id": delivery.id,
-                "postroom.attempt": delivery.attempt,
-                "postroom.relay": delivery.relay,
-                "postroom.result": settlement.result,
-                "postroom.recipients": len(settlement.recipients),
-            }
-            if codes := sorted({each.code for each in settlement.recipients if each.code is not None}):
-                told["smtp.response.status_code"] = codes[-1]
-            began = settlement.now - int(settlement.timings.get("total", 0))
-            failed = "" if settlement.result in ("sent", "not_started") else settlement.result
-            self._tracing.attempt(traceparent, began, settlement.now, told, failed)
-
-    def _blame(self, relay: Relay, delivery: Delivery, verdicts: Sequence[Verdict], report: Report) -> int | None:
-        """What the verdicts say of the relay and the connection is done to them; answers until when the relay rests."""
-        until = None
-        for verdict, result in dict(zip(verdicts, report.results, strict=False)).items():
-            text = str(result.reply or result.detail or result.failure)
-            if verdict.scope in (Scope.RELAY, Scope.CONNECTION) or verdict.learn is not None:
-                until = relay.blame(verdict, report, f"{verdict.kind}: {text}") or until
-            if verdict.scope is Scope.RELAY:
-                log.warning(Log.RELAY_PAUSED, relay=relay.name, kind=verdict.kind, until=until, text=text)
-            elif verdict.alert == 1:
-                name = Log.ALERT_SENDER_MISMATCH if verdict.kind == "sender-mismatch" else Log.ALERT_REPLY
-                log.error(name, id=delivery.id, relay=relay.name, kind=verdict.kind, detail=text)
-                relay.alert(verdict.kind, text)
-        return until
-
-    def _end(self, delivery: Delivery, event: Event, kind: str, text: str) -> None:
-        self._spawn(self._commit(delivery, self._settler.all_alike(delivery, event, kind, text)))
-
-    async def _commit(self, delivery: Delivery, settlement: Settlement, queued: Awaitable[int] | None = None) -> None:
-        """Make a result durable; while the store is away, keep trying for as long as the lease may hold."""
-        while True:
-            try:
-                rows = await (queued or self._store.settle(settlement))
-                break
-            except PostroomError:
-                # a result that can't be recorded is never dropped silently: the rescuer closes it as in doubt if we die
-                queued = None
-                await asyncio.sleep(self._settings.poll_interval)
-        failpoints.passed("settle.after")
-        if settlement.unspent:
-            self._holds.forget(delivery.relay)
-        if rows == 0:
-            self._metrics.leases_lost.inc()
-            log.warning(Log.LEASE_LOST, id=settlement.id, attempt=settlement.attempt, result=settlement.result)
-        for each in settlement.recipients:
-            if each.due_at is not None:
-                self._queued(delivery.route, delivery.priority, each.due_at)
-        self._signals.moved(settlement.id)
-
-    def _count(self, delivery: Delivery, settlement: Settlement, report: Report) -> None:
-        metrics = self._metrics
-        for each in settlement.recipients:
-            labelled(metrics.outcomes, delivery.relay, each.event.value, each.kind).inc()
-            if each.code is not None:
-                labelled(metrics.replies, delivery.relay, f"{each.code // 100}yz", str(each.code)).inc()
-        if settlement.result == "in_doubt":
-            labelled(metrics.in_doubt, delivery.relay).inc()
-        if settlement.result in ("sent", "partly_sent"):
-            waited = (settlement.now - delivery.dated_at) / 1000
-            labelled(metrics.delivery_seconds, str(delivery.priority)).observe(max(waited, 0.0))
-        if total := report.timings.get("total"):
-            labelled(metrics.attempt_seconds, delivery.relay).observe(total / 1000)
-        log.debug(Log.ATTEMPT, id=delivery.id, relay=delivery.relay, result=settlement.result, session=report.session)
 
     # --- beside the loop -----------------------------------------------------------------------------------------
 
@@ -378,21 +300,10 @@ class Dispatcher:
 
     async def settle_all(self) -> None:
         """Wait until every result is committed."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self._recorder.settle_all()
 
 
 _GONE = "is no longer the relay that this was to go by"
-_LEFT_OUT = RecipientResult(
-    Phase.MAIL,
-    failure=Failure.LEFT_OUT,
-    detail="left for the next transaction: the relay takes fewer recipients at once",
-)
 
 
 class LeaseLost(Exception):

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from service.mail.quota import HIGH
 from service.mail.route import Route
-from service.store.port import DueRoute, Want
+from service.store.values import DueRoute, Want
 
 
 class DueLanes:

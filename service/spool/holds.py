@@ -6,7 +6,7 @@ for it, and mail of priority high may go where the other must wait.
 
 from collections.abc import Iterable
 
-from service.store.port import Held
+from service.store.values import Held
 
 
 class Holds:

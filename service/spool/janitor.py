@@ -13,7 +13,8 @@ from service.relay.port import Health, Relays
 from service.settings import Settings
 from service.spool.health import Readiness
 from service.spool.relays import RelayWatch
-from service.store.port import RescuePolicy, Store
+from service.store.port import Store
+from service.store.values import RescuePolicy
 from service.telemetry import Log, Metrics, get_logger
 
 _BATCH = 500

@@ -8,7 +8,8 @@ from service.clock import Clock
 from service.durations import parse_rate
 from service.errors import ConfigurationError, InvalidApiKey
 from service.spool.values import SCOPES, Caller
-from service.store.port import ApiKey, Store
+from service.store.port import Store
+from service.store.shown import ApiKey
 
 MARK = "pr_"
 _PREFIX = 12  # characters of the token after the mark that find its row; 72 of its 256 bits

@@ -11,7 +11,8 @@ from service.relay.port import Relays
 from service.settings import Settings
 from service.spool.signals import Signals
 from service.spool.waiting import Look, look
-from service.store.port import EventView, MessageFilter, MessageView, Store
+from service.store.port import Store
+from service.store.shown import EventView, MessageFilter, MessageView
 
 _CANCEL_LIMIT = 1000  # messages in one transaction of a cancel by filter
 _POLL = 0.5  # seconds; a sender in another process gives no hint

@@ -36,7 +36,7 @@ class Plan:
     def route(self, account: str, submission: Submission, *, sender_decides: bool) -> Route:
         """The route of the message: its needs, and the relays whose refusal those don't tell."""
         sender = submission.from_.email if sender_decides else ""
-        unsaid = [each.relay for each in self.refusals if each.exact] if submission.relay is None else []
+        unsaid = [each.relay for each in self.refusals if each.exact]
         return Route(account, submission.relay or "", sender, ordered(self.words, unsaid))
 
 
@@ -59,13 +59,12 @@ def plan(
 
     Raises RelayNotFound, SenderNotAccepted (all that may carry the sender demand another one), NoRelayForMessage.
     """
-    if submission.relay is not None:
-        relays.get(submission.relay)  # raises RelayNotFound with a "did you mean"
     risky = _risky(relays) if draft.attachments or draft.calendar else ()
     needs = needs_of(draft, composed.size, recipients, risky, smtputf8=composed.smtputf8)
     asking = _Asking(submission, composed, draft, needs, recipients, ring)
     listed = relays.candidates(draft.from_.email, submission.relay)
     names = relays.names() if submission.relay is None else (submission.relay,)
+    # of a name that no relay has `get` raises RelayNotFound with a "did you mean"
     others = [relays.get(name) for name in names if name not in {relay.name for relay in listed}]
     answers = [_ask(relay, asking) for relay in listed] + [_ask_other(relay, asking) for relay in others]
     able = tuple(answer for answer in answers if isinstance(answer, RelayPlan))

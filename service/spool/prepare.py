@@ -34,7 +34,8 @@ from service.spool.plan import Plan, plan
 from service.spool.signing import Signing
 from service.spool.templates import TemplateLibrary
 from service.spool.values import PRIORITIES, Caller, Prepared, Preview, Submission
-from service.store.port import NewMessage, NewRecipient, Store
+from service.store.port import Store
+from service.store.values import NewMessage, NewRecipient
 from service.telemetry import Log, get_logger
 from service.tracing import OFF, Tracing
 

@@ -6,6 +6,7 @@ relays it may go, whatever they are now.
 """
 
 import asyncio
+from dataclasses import asdict
 
 from service.clock import Clock
 from service.errors import PostroomError
@@ -30,7 +31,9 @@ class RelayFiles:
         metrics.relays_current.set(1)
 
     async def run(self) -> None:
-        """Look for changes, for ever; never when POSTROOM_RELAYS_REFRESH is 0."""
+        """Look for changes, for ever; never when POSTROOM_RELAYS_REFRESH is 0. It begins when the ledger is known."""
+        if renewed := self._router.tokens_renewed():
+            self._tell(Reloaded(renewed=renewed))
         while self._settings.relays_refresh > 0:
             await asyncio.sleep(self._settings.relays_refresh)
             if await asyncio.to_thread(self._watch.look):
@@ -59,5 +62,7 @@ class RelayFiles:
         for name in reloaded.removed:
             self._metrics.forget_relay(name)
         if asked or reloaded.anything:
-            names = {"added": reloaded.added, "changed": reloaded.changed, "removed": reloaded.removed}
-            log.info(Log.RELAYS_RELOADED, relays=self._router.names(), **names)
+            self._tell(reloaded)
+
+    def _tell(self, reloaded: Reloaded) -> None:
+        log.info(Log.RELAYS_RELOADED, relays=self._router.names(), **asdict(reloaded))

@@ -10,7 +10,8 @@ from dataclasses import replace
 from service.clock import Clock
 from service.relay.port import Health, Relays, RelayStatus
 from service.spool.waiting import quotas_of
-from service.store.port import RelayView, Store
+from service.store.port import Store
+from service.store.values import RelayView
 from service.telemetry import Metrics
 
 _LASTS = 15_000  # ms for which a row tells anything

@@ -14,7 +14,7 @@ from service.mail.retry import follow, next_due
 from service.mail.seal import Sealed
 from service.relay.port import RecipientResult, Report
 from service.settings import Settings
-from service.store.port import Delivery, DueRecipient, RecipientSettlement, Settlement
+from service.store.values import Delivery, DueRecipient, RecipientSettlement, Settlement
 
 AT_MOST_ONCE = "at_most_once"
 _WITHOUT_RELAY = {Event.FAULT: Action.FAILED, Event.PARK: Action.DOUBT, Event.NOT_STARTED: Action.BACK}
@@ -46,10 +46,12 @@ class Settler:
         sealed: Sealed,
         verdicts: Sequence[Verdict],
         relay_until: int | None = None,
+        route: str | None = None,
     ) -> Settlement:
         """The settlement of a whole delivery; results and verdicts stand in the order of its recipients.
 
-        relay_until: until when (ms) the relay takes no mail, where a verdict was about it.
+        relay_until: until when (ms) the relay takes no mail, where a verdict was about it. route: by which it goes from
+        here on, where that is another one.
         """
         now = self._clock.now()
         recipients = [
@@ -62,7 +64,7 @@ class Settler:
             id=delivery.id,
             account=delivery.account,
             now=now,
-            result=_result([each.event for each in recipients]),
+            result=result_of([each.event for each in recipients]),
             recipients=recipients,
             sealed_as=sealed.rule_id,
             signed_by=sealed.signed_by,
@@ -70,6 +72,7 @@ class Settler:
             timings=report.timings,
             detail=details[0] if details else "",
             unspent=not report.mail_started,
+            route=route,
         )
 
     def all_alike(self, delivery: Delivery, event: Event, kind: str, text: str) -> Settlement:
@@ -80,7 +83,7 @@ class Settler:
             id=delivery.id,
             account=delivery.account,
             now=now,
-            result=_result([event]),
+            result=result_of([event]),
             recipients=[
                 RecipientSettlement(
                     n=recipient.n,
@@ -128,6 +131,7 @@ class Settler:
             action=verdict.action.value,
             relay_until=relay_until if verdict.scope is Scope.RELAY else None,
             reconnected=verdict.action is Action.RECONN and not verdict.charged,
+            left_out=result.failure is Failure.LEFT_OUT,
         )
 
     def _doubt(self, delivery: Delivery, recipient: DueRecipient, verdict: Verdict) -> Verdict:
@@ -155,7 +159,7 @@ class Settler:
         )
 
 
-def _result(events: Sequence[Event]) -> str:
+def result_of(events: Sequence[Event]) -> str:
     """One word for the attempt."""
     if Event.IN_DOUBT in events or Event.PARK in events:
         return "in_doubt"

@@ -34,17 +34,8 @@ from service.spool.health import Readiness
 from service.spool.prepare import Preparer, check_variables
 from service.spool.signals import Signals
 from service.spool.values import Answer, Caller, ItemResult, Prepared, Preview, Submission
-from service.store.port import (
-    Accept,
-    Accepted,
-    IdempotencyKey,
-    ItemKey,
-    KeyMismatch,
-    Limited,
-    Replayed,
-    Store,
-    Take,
-)
+from service.store.port import Store
+from service.store.values import Accept, Accepted, IdempotencyKey, ItemKey, KeyMismatch, Limited, Replayed, Take
 from service.telemetry import Metrics, bind_message
 from service.tracing import OFF, Tracing
 

@@ -23,7 +23,8 @@ from service.mail.template import LAYOUTS, NAME, TemplateSource, check_files, ne
 from service.spool.check import fault_problem
 from service.spool.folder import Folder, read_layouts
 from service.spool.recent import Recent
-from service.store.port import Store, TemplateVersion
+from service.store.port import Store
+from service.store.shown import TemplateVersion
 from service.telemetry import Log, get_logger
 
 log = get_logger()

@@ -12,7 +12,7 @@ from service.mail.dkim_keys import DkimKey
 from service.mail.draft import Alternative, Attachment, Calendar, Draft
 from service.mail.envelope import Dsn
 from service.mail.lint import Finding
-from service.store.port import NewMessage
+from service.store.values import NewMessage
 
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
 SCOPES = ("send", "read", "content", "admin")

@@ -11,7 +11,9 @@ from service.mail.lifecycle import PENDING
 from service.mail.quota import HIGH, Per
 from service.mail.route import Route
 from service.relay.port import Health, Relay, Relays
-from service.store.port import MessageView, QuotaUse, RecipientView, Store
+from service.store.port import Store
+from service.store.shown import MessageView, RecipientView
+from service.store.values import QuotaUse
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,15 @@ SQLITE = "sqlite:///"
 POSTGRES = ("postgresql://", "postgres://")
 
 
+_OF_A_LEASE = 0.3  # share for which a lock is waited for: a heartbeat that comes at a third of a lease still renews it
+
+
 def bounds_of(settings: Settings) -> Bounds:
     """What the settings allow a process to ask of a database server."""
     listen_url = settings.database_listen_url
     return Bounds(
         statement_timeout=settings.database_timeout,
-        lock_timeout=settings.database_lock_timeout,
+        lock_timeout=min(settings.database_lock_timeout, settings.lease * _OF_A_LEASE),
         connect_timeout=settings.database_connect_timeout,
         connections=settings.database_connections,
         listen_url=listen_url.get_secret_value() if listen_url else None,

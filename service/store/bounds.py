@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 _MARGIN = 2.0  # seconds by which the client waits longer than the server
+_OF_LOCK_TIMEOUT = 0.6  # share for which a transaction may stand still
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +20,11 @@ class Bounds:
     def deadline(self) -> float:
         """How long the client waits for a batch of statements."""
         return self.statement_timeout + _MARGIN
+
+    @property
+    def idle_timeout(self) -> float:
+        """How long the server lets a transaction stand still, as one does whose process was stopped.
+
+        That is shorter than others wait for the rows that it holds: they get them, and are not refused.
+        """
+        return self.lock_timeout * _OF_LOCK_TIMEOUT

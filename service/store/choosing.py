@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from service.mail.lifecycle import State
 from service.mail.quota import Per
-from service.store.port import DueRecipient, Held, Want
 from service.store.quotas import Quotas, Share
+from service.store.values import DueRecipient, Held, Want
 
 _LOOK_AGAIN = 5000  # ms: after which a recipient is offered again to relays that were not asked this time
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from service.store.port import RecipientSettlement, Settlement
+from service.store.values import RecipientSettlement, Settlement
 
 
 def timings_of(settlement: Settlement) -> dict[str, float]:
@@ -48,6 +48,14 @@ def event_data(settlement: Settlement, relay: str, each: RecipientSettlement) ->
     if each.suppress:
         data["suppressed"] = each.suppress
     return data
+
+
+def left_out_data(settlement: Settlement, relay: str) -> dict[str, Any] | None:
+    """What one line of the log says about all recipients that an attempt left for the next; None: there are none."""
+    left = [each for each in settlement.recipients if each.left_out]
+    if not left:
+        return None
+    return {"relay": relay, "class": left[0].kind, "charged": False, "left_out": len(left), "text": left[0].text}
 
 
 def suppression_detail(each: RecipientSettlement) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from service.mail.lifecycle import Event
 from service.mail.outcome import Action, Scope
-from service.store.port import RecipientSettlement, RescuePolicy, Settlement
+from service.store.values import RecipientSettlement, RescuePolicy, Settlement
 
 
 @dataclass(slots=True)
@@ -27,10 +27,19 @@ class Orphan:
         """Whether the relay can't have seen the content: it was to be marked before it started, and is not."""
         return (self.delivery == "at_most_once" or self.ahead) and self.content_started_at is None
 
+    @property
+    def may_have_killed(self) -> bool:
+        """Whether its own mail transaction may have been under way when the sender died.
+
+        One that was claimed ahead waits for a session that is busy with another message: that one is the suspect. It
+        is marked when its turn comes; one that kills before that is claimed for a free session sooner or later.
+        """
+        return not self.ahead or self.content_started_at is not None
+
 
 def settle_orphan(orphan: Orphan, held: Sequence[tuple[int, int]], now: int, policy: RescuePolicy) -> Settlement:
     """Close it. `held`: each recipient's place and its attempts in doubt before this one."""
-    untouched, poison = orphan.untouched, orphan.kills + 1 >= policy.max_kills
+    untouched, poison = orphan.untouched, orphan.may_have_killed and orphan.kills + 1 >= policy.max_kills
     due_at = min(now + int(policy.in_doubt_delay * 1000), orphan.expires_at)
     results: list[RecipientSettlement] = []
     for n, in_doubt in held:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from service.mail.quota import HIGH, Per, Quota, Unit
 from service.store.limiter import Takes, span_of
-from service.store.port import Held, QuotaUse, Want
+from service.store.values import Held, QuotaUse, Want
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from typing import Any
 from service.mail.address import email_key
 from service.mail.envelope import Dsn
 from service.mail.lifecycle import SCHEDULED, State
-from service.store.port import ApiKey, EventView, MessageFilter, MessageView, NewMessage, RecipientView
+from service.store.shown import ApiKey, EventView, MessageFilter, MessageView, RecipientView
+from service.store.values import NewMessage
 
 SPAN = 1000  # rid = message * SPAN + n
 

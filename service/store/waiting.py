@@ -5,7 +5,7 @@ from typing import Any
 
 from service.mail.lifecycle import State
 from service.store.marks import Mark
-from service.store.port import Waiting, WaitingLane, WaitingRecipient
+from service.store.shown import Waiting, WaitingLane, WaitingRecipient
 
 
 def copied_at_of(rows: Sequence[Sequence[Any]]) -> int | None:

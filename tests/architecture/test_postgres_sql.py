@@ -31,7 +31,7 @@ ONLY_POSTGRES = {
     "accept: find requests", "accept: requests of nobody", "accept: requests of others",  # keys are held first
     "accept: requests", "accept: messages", "accept: recipients", "accept: contents", "accept: content blobs",
     "accept: limits", "accept: items of", "accept: tags", "accept: events", "accept: counts", "claim: attempts",
-    "add_key: lock", "ask_login: lock", "publish_template: lock", "cancel_where: messages", "erase: lock blobs",
+    "add_key: lock", "ask_login: lock", "ask_login: clock", "publish_template: lock", "cancel_where: messages", "erase: lock blobs",
     "reschedule: message of", "settle: messages", "expire: still due",  # locks, and looks under them
     "close: holder", "open: holder", "purge_keys: holders",  # who lives: SQLite asks the kernel
     "get_message: recipients by seq", "retry: bytes",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.clock import SYSTEM
-from service.relay.check import check, sender_of
+from service.relay.check import Withheld, check, sender_of
 from service.relay.config import RelayConfig, relay_from
 from service.relay.port import CheckStep, StepState
 from service.relay.session import Timeouts
@@ -32,8 +32,11 @@ def plain(port: int, login: str = "me%40a.example:p@", **keys: Any) -> RelayConf
     return relay_from("r", {"url": f"smtp://{login}127.0.0.1:{port}?plaintext=allow", **keys}, "test")
 
 
-async def checked(config: RelayConfig, timeouts: Timeouts = QUICK) -> dict[str, CheckStep]:
-    return {step.name: step for step in await check(config, timeouts, "me.example", SYSTEM)}
+async def checked(
+    config: RelayConfig, timeouts: Timeouts = QUICK, *, sender: str = "", withheld: Withheld | None = None
+) -> dict[str, CheckStep]:
+    done = await check(config, timeouts, "me.example", SYSTEM, sender=sender, withheld=withheld)
+    return {step.name: step for step in done.steps}
 
 
 def states(steps: dict[str, CheckStep]) -> list[StepState]:
@@ -164,6 +167,33 @@ async def test_without_login_and_addresses_there_is_nothing_to_ask() -> None:
     async with ScriptedServer(script) as server:
         steps = await checked(plain(server.port, ""))
     assert states(steps) == [OK, OK, SKIPPED, OK, OK, SKIPPED, SKIPPED, OK]
+    assert "--from" in steps["sender"].hint, "and it says what to give"
+
+
+async def test_an_address_that_is_given_is_the_one_that_is_asked_for() -> None:
+    async def script(peer: Peer) -> None:
+        await logged_in(peer)
+        await peer.expect(b"MAIL FROM:<shop@b.example>\r\n")
+        await peer.say(b"553 5.7.1 not yours")
+        await peer.line()
+        await peer.say(b"221 bye")
+
+    async with ScriptedServer(script) as server:
+        steps = await checked(plain(server.port), sender="shop@b.example")
+    assert steps["sender"].detail == "shop@b.example: 553 5.7.1 not yours"
+
+
+async def test_a_login_that_is_withheld_leaves_every_other_step_done() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.hello(b"AUTH PLAIN")
+        await peer.expect(b"QUIT\r\n")
+        await peer.say(b"221 bye")
+
+    async with ScriptedServer(script) as server:
+        steps = await checked(plain(server.port), withheld=Withheld("it rests", "wait"))
+    assert list(steps) == CLEAR
+    assert states(steps) == [OK, OK, SKIPPED, OK, OK, NOT_RUN, NOT_RUN, OK]
+    assert (steps["auth"].detail, steps["auth"].hint, steps["auth"].ok) == ("it rests", "wait", False)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +204,11 @@ async def test_without_login_and_addresses_there_is_nothing_to_ask() -> None:
         ("apikey:p@", {"from": ["a.example", "shop@a.example"]}, "shop@a.example"),
         ("me%40a.example:p@", {"from": ["shop@a.example"]}, "shop@a.example"),
         ("me%40a.example:p@", {"from": ["shop@a.example"], "sender_must_equal_login": True}, "me@a.example"),
+        ("apikey:p@", {"from": ["b.example", "a.example"]}, "postmaster@b.example"),
+        ("me%40a.example:p@", {"from": ["b.example", "A.example"]}, "me@a.example"),
+        ("me%40a.example:p@", {"from": ["b.example"]}, "postmaster@b.example"),
+        ("", {"from": ["b.example"]}, "postmaster@b.example"),
+        ("apikey:p@", {"from": ["b.example"], "sender_must_equal_login": True}, ""),
     ],
 )
 def test_the_sender_that_is_asked_for_is_one_that_the_relay_would_carry(

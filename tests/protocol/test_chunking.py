@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from service.mail.outcome import Failure, Phase
+from service.relay.pool import Pool
 from service.relay.port import Outgoing
-from tests.support.relaying import BODY, CONTENT, MAIL, begin, codes, envelope, outgoing, pool_for, run, send
+from service.settings import load
+from tests.support.clock import SteppedClock
+from tests.support.relaying import BODY, CONTENT, MAIL, begin, codes, envelope, outgoing, pool_for, run, send, take
 from tests.support.smtp_script import Peer, ScriptedServer
 
 OFFERED = (b"PIPELINING", b"SIZE 1000000", b"CHUNKING")
@@ -133,8 +136,38 @@ async def test_a_relay_that_offers_bdat_and_does_not_know_it_gets_data_from_then
     async with ScriptedServer(script) as server:
         pool = pool_for(server.port)
         assert codes(await send(pool, outgoing())) == [(Phase.DOT, 502, None)]
-        assert not pool.chunking
+        assert not pool.learnt.chunking
         assert codes(await send(pool, outgoing())) == [(Phase.DOT, 250, None)]
+        await pool.close(0)
+
+
+async def test_after_an_hour_chunks_are_tried_again_and_a_refusal_costs_no_message() -> None:
+    async def refusing(peer: Peer) -> None:
+        await peer.hello(*OFFERED)
+        await peer.expect(whole())
+        await peer.say(b"250 ok", b"250 ok", b"502 5.5.2 command not recognized")
+        await peer.expect(b"RSET\r\n")
+        await peer.say(b"250 ok")
+        await take(peer)
+        await peer.line()
+
+    async def first_as_before(peer: Peer) -> None:
+        await peer.hello(*OFFERED)
+        await take(peer)
+        await peer.expect(whole())
+        await peer.say(b"250 ok", b"250 ok", b"502 5.5.2 command not recognized")
+        await peer.expect(b"RSET\r\n")
+        await peer.say(b"250 ok")
+        await take(peer)
+        await peer.line()
+
+    clock = SteppedClock()
+    async with ScriptedServer(refusing, first_as_before) as server:
+        pool = Pool(pool_for(server.port).config, load(), clock)
+        refused, sent = [(Phase.DOT, 502, None)], [(Phase.DOT, 250, None)]
+        assert [codes(await send(pool, outgoing())) for _ in range(2)] == [refused, sent]
+        clock.step(3600)
+        assert [codes(await send(pool, outgoing())) for _ in range(3)] == [sent, refused, sent]
         await pool.close(0)
 
 
@@ -152,7 +185,7 @@ async def test_a_relay_that_ends_used_sessions_without_a_word_gets_no_more_chunk
         pool = pool_for(server.port)
         assert codes(await send(pool, outgoing())) == [(Phase.DOT, 250, None)]
         assert codes(await send(pool, outgoing())) == [(Phase.DOT, None, Failure.LOST)]
-        assert not pool.chunking
+        assert not pool.learnt.chunking
         await pool.close(0)
 
 

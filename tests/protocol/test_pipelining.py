@@ -14,6 +14,8 @@ from service.relay import pool as pools
 from service.relay.policy import policy_for
 from service.relay.pool import Pool
 from service.relay.port import Outgoing, Pipelining, Report
+from service.settings import load
+from tests.support.clock import SteppedClock
 from tests.support.relaying import (
     CONTENT,
     OPENED,
@@ -241,6 +243,32 @@ async def test_nothing_is_opened_ahead_where_it_must_not_be(options: str, second
     assert [codes(each) for each in await reports([one, fresh], A, second, options=options)] == [SENT, SENT]
 
 
+@pytest.mark.parametrize(
+    ("options", "first", "second"),
+    [
+        ("max_connections=1&pipelining=envelope", A, B),
+        ("max_connections=1&max_messages_per_connection=1", A, B),
+        ("max_connections=1", A, outgoing("b@b.example", at_most_once=True)),
+        ("max_connections=1", outgoing("a@b.example", at_most_once=True), B),
+    ],
+)
+async def test_nothing_more_of_it_reaches_a_session_that_ends_with_the_content_before(
+    options: str, first: Outgoing, second: Outgoing
+) -> None:
+    """Whatever had gone out with the content would be there when the client has closed."""
+
+    async def script(peer: Peer) -> None:
+        await peer.hello(*PIPELINED)
+        await peer.expect(envelope("a"))
+        await peer.say(*OPENED)
+        await peer.expect(CONTENT)
+        await peer.say(b"421 4.7.0 closing")
+        assert await peer.rest() == b""
+
+    done = await reports([script, fresh], first, second, options=options)
+    assert [codes(each) for each in done] == [[(Phase.DOT, 421, None)], SENT]
+
+
 @pytest.mark.parametrize("most", [1, 2])
 async def test_the_last_message_that_a_connection_may_carry_is_followed_by_quit(most: int) -> None:
     async def script(peer: Peer) -> None:
@@ -307,13 +335,55 @@ async def test_replies_that_no_longer_fit_lower_the_pipelining_of_the_relay() ->
         for _ in range(3):
             report = await asyncio.wait_for(begin(pool, A), 10)
             assert codes(report) == [(Phase.MAIL, 503, None)]
-            levels.append(pool.pipelining)
+            levels.append(pool.learnt.pipelining)
             await pool.close(0)
             pool = pool_for(server.port)
-            pool.pipelining = levels[-1]
+            pool.learnt.pipelining = levels[-1]
             if levels[-1] is Pipelining.OFF:
                 break
     assert levels[:2] == [Pipelining.ENVELOPE, Pipelining.OFF]
+
+
+async def test_after_an_hour_more_goes_out_at_once_again_and_a_try_that_fails_costs_no_message() -> None:
+    async def out_of_step(peer: Peer) -> None:
+        await peer.hello(*PIPELINED)
+        await peer.expect(envelope("a"))
+        await peer.say(*[b"503 5.5.1 bad sequence"] * 3)
+
+    def one_by_one(count: int) -> Script:
+        async def script(peer: Peer) -> None:
+            await peer.hello(*PIPELINED)
+            for _ in range(count):
+                assert await step(peer) == "a"
+            await peer.expect(b"QUIT\r\n")
+
+        return script
+
+    async def in_a_group(peer: Peer) -> None:
+        await peer.hello(*PIPELINED)
+        await take(peer, "a")
+        await peer.line()
+
+    clock = SteppedClock()
+    async with ScriptedServer(out_of_step, one_by_one(2), one_by_one(1), in_a_group, out_of_step) as server:
+        config = pool_for(server.port, "max_connections=1&pipelining=envelope").config
+        pool = Pool(config, load(), clock)
+
+        async def send() -> tuple[Phase, int | None, Failure | None]:
+            (result,) = codes(await asyncio.wait_for(begin(pool, A), 10))
+            return result
+
+        assert await send() == (Phase.MAIL, 503, None)
+        pool.learnt.pipelining = Pipelining.OFF
+        assert [await send(), await send()] == SENT * 2
+        clock.step(3600)
+        assert [await send(), pool.learnt.pipelining] == [*SENT, Pipelining.ENVELOPE]
+        clock.step(600)  # no session is used longer
+        assert await send() == SENT[0]
+        clock.step(600)
+        assert await send() == (Phase.MAIL, 503, None), "nothing was taken: the message goes on"
+        assert pool.learnt.pipelining is Pipelining.OFF
+        await pool.close(0)
 
 
 # --- what waits for a busy slot ---------------------------------------------------------------------------------------

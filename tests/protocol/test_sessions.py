@@ -161,7 +161,7 @@ async def test_a_server_that_repeats_the_secret_gets_it_into_no_log(said: str) -
     failure, _ = await against(script)
     assert isinstance(failure, SessionFailure)
     assert failure.reply is not None
-    assert "[secret]" in failure.reply.text
+    assert "[redacted]" in failure.reply.text
     assert encoded(f"\0{USER}\0{SECRET}").decode() not in str(failure)
     assert SECRET not in str(failure)
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,10 +15,14 @@ from urllib.parse import parse_qsl
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from service.mail.outcome import Failure, Phase
+from service.relay import files, token_sources
 from service.relay.failure import Cause, SessionFailure
-from service.relay.oauth import Client, Command, Fetched, File, Given, Source
+from service.relay.oauth import Fetched, Source
+from service.relay.oauth_client import Client, Given
+from service.relay.token_sources import Command, File
 from tests.support.logging_in import LOOPS, on_loop
 
 LONG = 30.0  # seconds: far beyond what a fetch takes
@@ -89,6 +95,41 @@ async def test_a_file_is_read_at_each_fetch(tmp_path: Path) -> None:
     os.remove(file)
     failure = await failed(source)
     assert (failure.cause, failure.detail) == (Cause.TOKEN_FILE, f"token_file: {file}: No such file or directory")
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("kind", ["fifo", "device", "directory", "large"])
+def test_what_is_no_small_regular_file_is_refused_and_holds_up_nobody(loop: str, kind: str, tmp_path: Path) -> None:
+    file, words = tmp_path / "token", "is no regular file"
+    if kind == "fifo":
+        os.mkfifo(file)  # nobody will ever write to it
+    elif kind == "device":
+        file = Path("/dev/zero")
+    elif kind == "directory":
+        file.mkdir()
+    else:
+        file.write_bytes(b"x" * 65537)
+        words = "holds more than 65536 octets"
+    failure = on_loop(loop, failed(File(file)))
+    assert (failure.cause, failure.detail) == (Cause.TOKEN_FILE, f"token_file: {file}: {words}")
+
+
+async def test_a_file_system_that_does_not_answer_is_left_at_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+
+    def read(path: Path, most: int) -> bytes:
+        answers.wait(30)
+        return b"late"
+
+    monkeypatch.setattr(token_sources, "read_regular", read)
+    reading = asyncio.create_task(failed(File(tmp_path), 0.3))
+    await asyncio.sleep(0)
+    assert not reading.done(), "and others go on meanwhile"
+    failure = await reading
+    answers.set()
+    assert (failure.cause, failure.detail) == (Cause.TOKEN_FILE, f"token_file: {tmp_path}: not read within 0.3 s")
 
 
 # --- an OAuth2 server -------------------------------------------------------------------------------------------------
@@ -171,6 +212,83 @@ async def test_a_new_refresh_token_takes_the_place_of_the_old_until_another_is_g
         await source.fetch(LONG)
     assert [form["refresh_token"] for _, form in asked] == ["first", "second", "fourth"]
     assert "second" not in repr(source)
+
+
+def rotating(*answers: str) -> Answer:
+    """Gives these refresh tokens, one after the other."""
+    left = iter(answers)
+    return lambda _: said(200, f'{{"access_token":"abc","refresh_token":"{next(left)}"}}')
+
+
+async def test_a_new_refresh_token_is_kept_in_its_file_for_the_next_start(tmp_path: Path) -> None:
+    behind = tmp_path / "data"
+    behind.mkdir()
+    (behind / "refresh").write_text("first\n")
+    (tmp_path / "refresh").symlink_to(behind / "refresh")
+    file = tmp_path / "refresh"
+    async with token_server(rotating("second", "third")) as (url, asked):
+        await Client(url, "id", Given(), Given(file=file)).fetch(LONG)
+        assert file.read_text() == "second\n"
+        await Client(url, "id", Given(), Given(file=file)).fetch(LONG)  # as after a restart
+    assert [form["refresh_token"] for _, form in asked] == ["first", "second"]
+    assert file.read_text() == "third\n"
+    assert file.is_symlink()
+    assert (behind / "refresh").stat().st_mode & 0o777 == 0o600
+    assert os.listdir(behind) == ["refresh"], "no other file is left"
+
+
+async def test_a_file_that_holds_another_refresh_token_by_now_is_left_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "refresh"
+    file.write_text("first")
+
+    def answer(_: dict[str, str]) -> bytes:
+        file.write_text("by hand")
+        return said(200, '{"access_token":"abc","refresh_token":"second"}')
+
+    async with token_server(answer) as (url, _):
+        await Client(url, "id", Given(), Given(file=file)).fetch(LONG)
+    assert file.read_text() == "by hand"
+
+
+async def test_a_refresh_token_that_cannot_be_kept_is_told_and_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "refresh"
+    file.write_text("first")
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)  # to root every file is writable
+    with capture_logs() as lines:
+        async with token_server(rotating("HIDDEN2", "HIDDEN2")) as (url, asked):
+            source = Client(url, "id", Given(), Given(file=file))
+            await source.fetch(LONG)
+            await source.fetch(LONG)
+    assert [form["refresh_token"] for _, form in asked] == ["first", "HIDDEN2"]
+    assert lines == [
+        {
+            "event": "relays.refresh_token_not_kept",
+            "log_level": "warning",
+            "file": str(file),
+            "detail": "is not writable",
+        }
+    ]
+    assert file.read_text() == "first"
+
+
+async def test_a_disk_without_room_leaves_the_old_refresh_token_in_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "refresh"
+    file.write_text("first")
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with capture_logs() as lines:
+        async with token_server(rotating("second")) as (url, _):
+            await Client(url, "id", Given(), Given(file=file)).fetch(LONG)
+    assert [line["detail"] for line in lines] == ["No space left on device"]
+    assert file.read_text() == "first"
+    assert os.listdir(tmp_path) == ["refresh"]
 
 
 @pytest.mark.parametrize(

@@ -357,7 +357,7 @@ async def test_a_session_is_ended_after_its_number_of_messages() -> None:
 
     async with ScriptedServer(serving(2), serving(1)) as server:
         pool = pool_for(server.port)
-        pool.max_messages = 2
+        pool.learnt.max_messages = 2
         for _ in range(3):
             assert codes(await send(pool, outgoing())) == [(Phase.DOT, 250, None)]
         await pool.close(0)

@@ -8,8 +8,9 @@ import pytest
 
 from service.mail.lifecycle import Event
 from service.store import open_store
-from service.store.port import RescuePolicy, Store
+from service.store.port import Store
 from service.store.sqlite.writer import QUERIES
+from service.store.values import RescuePolicy
 from tests.support.checker import Copy, Promise, Records, check
 from tests.support.clock import EPOCH, SteppedClock
 from tests.support.store_data import HOUR, accept_of, claim_all, new_message, settlement_of

@@ -103,7 +103,7 @@ async def test_an_envelope_that_is_not_ascii_needs_smtputf8_too(tmp_path: Path) 
 
 
 async def claimed(service: Any) -> Any:
-    from service.store.port import Want
+    from service.store.values import Want
 
     (route,) = await service.store.due_routes()
     wants = [Want(route.route, "default", 5)]

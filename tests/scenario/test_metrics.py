@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from service.clock import SYSTEM
 from service.mail.lifecycle import Event
 from service.store import open_store
-from service.store.port import Delivery, Want
+from service.store.values import Delivery, Want
 from tests.support.process import ROOT
 from tests.support.running import running
 from tests.support.sink import Sink
@@ -72,8 +72,8 @@ async def test_after_all_that_may_happen_every_declared_metric_has_been_set(
         assert (await client.post("/send", json=mail("good"))).status_code == 202
         delivery = await asyncio.to_thread(asyncio.run, claimed_by_a_process_that_died(service.settings.database_url))
         await until(lambda: metrics.rescued._value.get() == 1)
-        late = dispatcher._settler.all_alike(delivery, Event.NOT_STARTED, "late", "the lease had gone to another")
-        await dispatcher._commit(delivery, late)
+        dispatcher._recorder.end(delivery, Event.NOT_STARTED, "late", "the lease had gone to another")
+        await dispatcher.settle_all()
         service.readiness.held = False
         dispatcher.wake()
         for domain in ("good", "good", "bad"):

@@ -18,7 +18,9 @@ from service.mail.lifecycle import Event, State
 from service.mail.quota import Per, parse_quota
 from service.spool.keys import Keys
 from service.store import open_store
-from service.store.port import IdempotencyKey, Store, Suppression, Take, Want
+from service.store.port import Store
+from service.store.shown import Suppression
+from service.store.values import IdempotencyKey, Take, Want
 from service.store.whole import move_store, unmark_store
 from tests.scenario.test_crash import wait_for
 from tests.support import commands

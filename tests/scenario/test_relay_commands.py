@@ -1,12 +1,16 @@
 """`postroom relay`: what is configured, what is known of providers, and a check with its exit status; never a secret."""
 
+import asyncio
 import json
+import os
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.commands import Done, run
+from tests.support.running import running
 from tests.support.sink import Sink
 from tests.support.tls import TestAuthority
 
@@ -69,8 +73,6 @@ def test_presets_lists_every_provider(tmp_path: Path) -> None:
 
 
 async def test_check_ends_with_1_when_a_relay_does_not_work(tmp_path: Path) -> None:
-    import asyncio
-
     authority = TestAuthority(tmp_path)
     sink = await Sink().start(implicit=authority.server_context())
     text = "".join(
@@ -87,6 +89,8 @@ async def test_check_ends_with_1_when_a_relay_does_not_work(tmp_path: Path) -> N
     assert [line.split()[:2] for line in good.out.splitlines()[1:] if not line.startswith("       ")] == [
         ["ok", "dns"], ["ok", "tcp"], ["WARN", "tls"], ["ok", "greeting"], ["ok", "ehlo"], ["ok", "auth"], ["ok", "sender"], ["ok", "quit"]
     ]  # fmt: skip
+    given = await check("good", "--from", "shop@b.example")
+    assert "shop@b.example: 250" in given.out
     both = await check("--json")
     assert both.status == 1
     told = json.loads(both.out)
@@ -100,7 +104,79 @@ async def test_check_ends_with_1_when_a_relay_does_not_work(tmp_path: Path) -> N
     assert "授权码" in steps["auth"]["hint"]
     assert "HIDDEN" not in both.out + both.err
     assert sink.received == []
-    assert [good for _, good in sink.logins] == [True, True, False], "one login for each check"
+    assert [good for _, good in sink.logins] == [True, True, True, False], "one login for each check"
     unknown = await check("goood")
     assert (unknown.status, unknown.err) == (1, "postroom: There is no relay 'goood'; did you mean good?\n")
+    await sink.stop()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("check", "nosuch"), "There is no relay 'nosuch'; there are first, second"),
+        (("check", "frst"), "There is no relay 'frst'; did you mean first?"),
+        (("check", "first_one"), "There is no relay 'first_one'; did you mean first?"),
+        (("show", "sekond"), "There is no relay or preset 'sekond'; did you mean second?"),
+        (("show", "nosuch"), "There is no relay or preset 'nosuch'; there are second, first, 163, "),
+    ],
+)
+def test_an_unknown_name_is_answered_with_what_was_meant_or_with_all_there_are(
+    command: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    done = postroom(tmp_path, "relay", *command, **configured(tmp_path))
+    assert (done.status, done.out) == (1, "")
+    assert done.err.startswith(f"postroom: {words}"), done.err
+
+
+def test_an_address_that_is_none_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    done = postroom(tmp_path, "relay", "check", "--from", "no address", **configured(tmp_path))
+    assert done.status == 2
+    assert "--from" in done.err
+
+
+async def checks(folder: Path, sink: Sink, arguments: list[list[str]], **variables: str) -> list[tuple[Done, Any]]:
+    """The commands one after the other, and what each told of the login."""
+    text = f'[relays.one]\nurl = "smtp://zouchengzhuo%40163.com:HIDDEN@127.0.0.1:{sink.port}?plaintext=allow"\n'
+    done: list[tuple[Done, Any]] = []
+    for each in arguments:
+        ran = await asyncio.to_thread(
+            postroom, folder, "relay", "check", "--json", *each, **configured(folder, text), **variables
+        )
+        steps = json.loads(ran.out)["relays"][0]["steps"]
+        done.append((ran, next(step for step in steps if step["name"] == "auth")))
+    return done
+
+
+async def test_checks_by_hand_and_a_service_on_one_store_know_of_each_others_refused_logins(tmp_path: Path) -> None:
+    sink = await Sink().start()
+    (tmp_path / "var").mkdir()
+    url = f"sqlite:///{tmp_path}/var/post.db"
+    variables = {"POSTROOM_DATABASE_URL": url}
+    relay_url = f"smtp://zouchengzhuo%40163.com:HIDDEN@127.0.0.1:{sink.port}?plaintext=allow"
+    async with running(tmp_path, capture=False, database_url=url, relay_url=relay_url) as (client, _):
+        (_, first), (_, second), (_, forced) = await checks(tmp_path, sink, [[], [], ["--force"]], **variables)
+        assert (first["state"], second["state"], forced["state"]) == ("failed", "not_run", "not_run")
+        assert "one may be tried at" in second["detail"]
+        assert "one may be forced at" in forced["detail"]
+        answer = (await client.post("/relays/default/check")).json()
+        assert [step["state"] for step in answer["steps"] if step["name"] == "auth"] == ["not_run"]
+    assert len(sink.logins) == 1
+    variables["POSTROOM_CHECK_FORCE_INTERVAL"] = "0"
+    ((_, forced),) = await checks(tmp_path, sink, [["--force"]], **variables)
+    assert forced["state"] == "failed"
+    assert len(sink.logins) == 2
+    await sink.stop()
+
+
+async def test_a_check_makes_no_store_and_goes_on_without_one_that_cannot_be_opened(tmp_path: Path) -> None:
+    sink = await Sink().start()
+    file = tmp_path / "post.db"
+    variables = {"POSTROOM_DATABASE_URL": f"sqlite:///{file}"}
+    ((ran, step),) = await checks(tmp_path, sink, [[]], **variables)
+    assert (ran.status, ran.err, step["state"]) == (1, "", "failed")
+    assert "post.db" not in os.listdir(tmp_path)
+    await asyncio.to_thread(file.write_bytes, b"no database" * 1000)
+    ((ran, step),) = await checks(tmp_path, sink, [[]], **variables)
+    assert ran.err.startswith("postroom: the store is not asked who may log in: ")
+    assert step["state"] == "failed"
     await sink.stop()

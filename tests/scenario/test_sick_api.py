@@ -57,11 +57,16 @@ async def test_how_long_mail_took_is_counted_by_priority(tmp_path: Path) -> None
 
 async def test_a_check_that_succeeds_opens_a_broken_relay(tmp_path: Path) -> None:
     sink = await Sink(password="another").start()
-    async with running(tmp_path, capture=False, relay_url=url_of(sink)) as (client, _):
+    async with running(tmp_path, capture=False, relay_url=url_of(sink), check_force_interval=0) as (client, _):
         await client.post("/send", json=MAIL)
         await shown(client, lambda relay: relay["health"] == "broken")
         sink.password = "AUTHCODE"  # the account was unlocked
-        await client.post("/relays/default/check")
+        withheld = (await client.post("/relays/default/check")).json()
+        step = next(step for step in withheld["steps"] if step["name"] == "auth")
+        assert (withheld["ok"], step["state"]) == (False, "not_run")
+        assert "one may be tried at" in step["detail"]
+        assert len(sink.logins) == 1
+        assert (await client.post("/relays/default/check?force=true")).json()["ok"] is True
         relay = await shown(client, lambda relay: relay["health"] == "open" and len(relay["events"]) == 2)
         assert [event["kind"] for event in relay["events"]] == ["opened", "broken"]
         assert (relay["troubles"], relay["proven_at"] is not None) == ([], True)
@@ -118,3 +123,34 @@ async def test_another_secret_in_the_relays_file_lets_the_mail_go_without_a_rest
         assert [event["kind"] for event in relay["events"]] == ["secret_changed", "broken"]
         assert [good for _, good in sink.logins] == [False, True]
     await sink.stop()
+
+
+async def test_relays_that_share_an_account_are_named_where_one_is_paused(tmp_path: Path) -> None:
+    login = "smtp://me%40163.com:x@127.0.0.1:9?plaintext=allow"
+    (tmp_path / "relays.toml").write_text(
+        f"[relays.one]\nurl = '{login}'\n[relays.two]\nurl = '{login}'\n[relays.else]\nurl = 'smtps://h.example'\n"
+    )
+    async with running(tmp_path, capture=False, relays_file=tmp_path / "relays.toml") as (client, _):
+        paused = (await client.post("/relays/one/pause")).json()
+        assert (paused["name"], paused["health"], paused["same_account"]) == ("one", "paused", ["two"])
+        listed = {each["name"]: each for each in (await client.get("/relays")).json()["data"]}
+        assert (listed["two"]["health"], listed["two"]["same_account"]) == ("paused", ["one"])
+        assert (listed["else"]["health"], listed["else"]["same_account"]) == ("open", [])
+        assert (await client.post("/relays/two/resume")).json()["same_account"] == ["one"]
+
+
+async def test_a_check_takes_an_address_and_refuses_what_is_none(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, _):
+        steps = (await client.post("/relays/default/check?from=shop@a.example")).json()["steps"]
+        assert next(step for step in steps if step["name"] == "sender")["detail"].startswith("shop@a.example: 250")
+        for query, pointer in (("from=none", "#/from"), ("force=maybe", "#/force"), ("colour=red", "#/colour")):
+            refused = await client.post(f"/relays/default/check?{query}")
+            assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, pointer)
+
+
+async def test_a_second_check_of_an_account_is_refused_while_one_runs(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, service):
+        with service.relays.get("default").check_turns.turn(service.relays.get("default").account, "default"):
+            refused = await client.post("/relays/default/check")
+        assert (refused.status_code, refused.json()["code"]) == (409, "check_running")
+        assert (await client.post("/relays/default/check")).json()["ok"] is True

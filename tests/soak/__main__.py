@@ -38,6 +38,7 @@ _ON_BOTH: dict[str, Run] = {
     "random kills, one process": scenes.random_kills,
     "random kills, two senders": scenes.killed_senders,
     "SIGSTOP beyond a lease, four senders": scenes.pauses,
+    "SIGSTOP within a transaction, four senders": scenes.pauses_within,
     "a message that kills": lambda fleet, chance, seconds: scenes.poison(fleet),
     "steps of the wall clock": scenes.clock_steps,
 }

@@ -18,8 +18,7 @@ from tests.support.checker import Records, Verdict, check, open_recipients
 from tests.support.process import DoomedProcess, ServiceProcess
 from tests.support.waiting import wait_for
 
-LEASE = 4  # seconds: longer than a transaction may take, or one that stands still would cost all others their leases
-_DATABASE_TIMEOUT = 1  # seconds; PostgreSQL ends a transaction that stands still two seconds later
+LEASE = 4  # seconds
 _DRAIN = 90.0  # seconds until all work has ended
 
 
@@ -35,17 +34,11 @@ class Fleet:
             "database_url": database_url,
             "relays_file": sink.relays_file(),
             "lease": LEASE,
-            "database_timeout": _DATABASE_TIMEOUT,
             "poll_interval": 0.2,
             "retry_schedule": "0.2",
             "in_doubt_delay": 0.2,
             **settings,
         }
-
-    @property
-    def on_sqlite(self) -> bool:
-        """Whether one file lock is all processes'."""
-        return self.database_url.startswith("sqlite:")
 
     def start(self, **settings: Any) -> ServiceProcess:
         """A process that answers."""

@@ -6,6 +6,7 @@ checker says at the end. It decides nothing about what must hold: tests/support/
 
 import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,11 +15,13 @@ from pathlib import Path
 import httpx
 
 from tests.soak.fleet import LEASE, Fleet, moment
+from tests.soak.inside import somebody_is_in_the_way
 from tests.support.checker import Verdict
 from tests.support.postgres import PostgresServer
 from tests.support.process import ServiceProcess
 from tests.support.waiting import wait_for
 
+_SHOTS = 100  # stops of a moment, until one hits
 _AGAIN = 10.0  # seconds within which a service whose database came back takes mail
 
 
@@ -66,9 +69,39 @@ def pauses(fleet: Fleet, chance: random.Random, seconds: float) -> Verdict:
                 moment(chance.uniform(0.1, 0.6))
                 with fleet.paused(chance.choice(senders)):
                     moment(LEASE + chance.uniform(0.5, 1.5))
-            if fleet.on_sqlite:
-                fleet.lost(len(senders) - 1)  # it may have held the file's lock, and then no lease was renewed
         return fleet.finish(api)
+
+
+def pauses_within(fleet: Fleet, chance: random.Random, seconds: float) -> Verdict:
+    """The same, each time while it has in hand what the others need: they wait, and nothing of theirs is in doubt."""
+    stops = 0
+    with ExitStack() as stack:
+        api, *senders = [stack.enter_context(each) for each in fleet.start_all("api", *["sender"] * 4)]
+        for _ in _rounds(seconds):
+            with fleet.load(api, 2):
+                moment(chance.uniform(0.1, 0.6))
+                if (stopped := _stopped_in_the_way(fleet, senders, chance)) is not None:
+                    stops += 1
+                    fleet.lost()
+                    moment(LEASE + chance.uniform(0.5, 1.5))
+                    stopped.process.send_signal(signal.SIGCONT)
+                    moment(1.5)  # for whoever would take the others' mail now
+        verdict = fleet.finish(api)
+    if not stops:
+        verdict.broken.append("no sender was ever stopped with something in hand: the scene shows nothing")
+    return verdict
+
+
+def _stopped_in_the_way(fleet: Fleet, senders: list[ServiceProcess], chance: random.Random) -> ServiceProcess | None:
+    """One of them, stopped there; None: it was not hit."""
+    for _ in range(_SHOTS):
+        sender = chance.choice(senders)
+        sender.process.send_signal(signal.SIGSTOP)
+        if somebody_is_in_the_way(fleet.database_url):
+            return sender
+        sender.process.send_signal(signal.SIGCONT)
+        moment(0.02)
+    return None
 
 
 def database_crashes(fleet: Fleet, chance: random.Random, seconds: float, server: PostgresServer) -> Verdict:

@@ -96,14 +96,14 @@ class Process:
 
 @contextlib.asynccontextmanager
 async def process(
-    folder: Path, clock: SteppedClock, config: RelayConfig, name: str, role: str = "sender"
+    folder: Path, clock: SteppedClock, config: RelayConfig, name: str, role: str = "sender", **settings: object
 ) -> AsyncIterator[Process]:
     """A process with a ledger and one pool."""
     store = open_store(f"sqlite:///{folder}/post.db", clock, holder=name)
     await store.open()
     metrics = Metrics()
     ledger = StoreLedger(store, name, metrics)
-    pool = Pool(config, load(role=role), clock, ledger)
+    pool = Pool(config, load(role=role, **settings), clock, ledger)
     await ledger.refresh()
     made = Process(store, ledger, pool, metrics, asyncio.create_task(ledger.run()))
     try:

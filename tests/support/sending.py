@@ -22,7 +22,8 @@ from service.spool.health import Readiness
 from service.spool.signals import Signals
 from service.spool.signing import Signing
 from service.store import open_store
-from service.store.port import Claimed, NewMessage, Store
+from service.store.port import Store
+from service.store.values import Claimed, NewMessage
 from service.telemetry import Metrics
 from tests.support.clock import SteppedClock
 from tests.support.store_data import accept_of

@@ -6,7 +6,8 @@ from typing import Any
 from service.clock import ulid_floor
 from service.durations import Rate
 from service.mail.lifecycle import Event, State
-from service.store.port import (
+from service.store.port import Store
+from service.store.values import (
     Accept,
     Delivery,
     IdempotencyKey,
@@ -14,7 +15,6 @@ from service.store.port import (
     NewRecipient,
     RecipientSettlement,
     Settlement,
-    Store,
     Take,
     Want,
 )

@@ -17,7 +17,11 @@ from service.mail.address import email_key
 from service.mail.lifecycle import State
 from service.store.layout import Layout, lay_out
 from service.store.limiter import idle_after, take
-from service.store.port import (
+from service.store.postgres.contents import keep_blobs, keep_contents
+from service.store.postgres.limits import hold, states_of, write
+from service.store.postgres.statements import Statement, statement
+from service.store.postgres.transaction import Transaction
+from service.store.values import (
     Accept,
     Accepted,
     AcceptResult,
@@ -27,10 +31,6 @@ from service.store.port import (
     NewMessage,
     Replayed,
 )
-from service.store.postgres.contents import keep_blobs, keep_contents
-from service.store.postgres.limits import hold, states_of, write
-from service.store.postgres.statements import Statement, statement
-from service.store.postgres.transaction import Transaction
 from service.store.views import SPAN, accepted_data, dsn_text
 
 _CHUNK_MESSAGES, _CHUNK_BYTES = 64, 2 * 1024 * 1024  # of one round trip; others may run between two

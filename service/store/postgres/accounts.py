@@ -1,7 +1,7 @@
 """Accounts of relays: what processes tell each other. mail/trouble has the rules.
 
 Each telling is a rule that is run on the account as it stands within the transaction. A group runs them one after the
-other in memory, while the accounts that it is about are held, and writes what changed.
+other in memory, while the accounts that it is about are held, and writes what changed. Moments in it are the server's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from service.mail.trouble import Answer, Login, RelayEvent, Standing, Trouble
+from service.store.postgres.moments import Moments
 from service.store.postgres.session import Rows
 from service.store.postgres.statements import Statement, statement
 from service.store.postgres.transaction import Transaction
@@ -38,15 +39,17 @@ class Telling:
     rule: Rule
 
 
-async def tell_all(transaction: Transaction, tellings: Sequence[Telling]) -> list[Any]:
+async def tell_all(moments: Moments, transaction: Transaction, tellings: Sequence[Telling]) -> list[Any]:
     """What each telling comes to, committed. Raises psycopg.Error."""
     names = sorted({each.account for each in tellings})
     given = {"accounts": names}
-    _, troubles, logins = await transaction.run(
+    _, ((server_now,),), troubles, logins = await transaction.run(
         statement("ask_login: lock", given),
+        statement("ask_login: clock"),
         statement("record_trouble: known", given),
         statement("ask_login: right", given),
     )
+    moments.heard(server_now)
     accounts = accounts_of(troubles, logins)
     for name in names:
         accounts.setdefault(name, Account(Standing()))
@@ -86,17 +89,17 @@ def _trouble(row: Sequence[Any]) -> Trouble:
 
 
 def answer(account: Account, mark: str, prober: str, now: int) -> Answer:
-    """What one who wants to log in is told; changes nothing."""
+    """What one who wants to log in is told; changes nothing. now: the server's."""
     return account.standing.answer(mark, prober, now, lambda _: not account.prober_lives)
 
 
-def ask(name: str, mark: str, prober: str, now: int, until: int) -> Telling:
+def ask(moments: Moments, name: str, mark: str, prober: str, now: int, until: int) -> Telling:
     """See Store.ask_login."""
 
     def rule(account: Account, events: list[RelayEvent]) -> Answer:
-        answered = answer(account, mark, prober, now)
+        answered = answer(account, mark, prober, moments.there(now))
         if answered is Answer.GRANTED:
-            if account.standing.grant(mark, prober, until):
+            if account.standing.grant(mark, prober, moments.there(until)):
                 events.append(RelayEvent(name, prober.rpartition("/")[2], now, "secret_changed"))
             account.prober_lives = True
         return answered
@@ -104,11 +107,11 @@ def ask(name: str, mark: str, prober: str, now: int, until: int) -> Telling:
     return Telling(name, rule)
 
 
-def prove(mark: str, prober: str, event: RelayEvent) -> Telling:
+def prove(moments: Moments, mark: str, prober: str, event: RelayEvent) -> Telling:
     """See Store.prove_login."""
 
     def rule(account: Account, events: list[RelayEvent]) -> bool:
-        opened = account.standing.prove(mark, prober, event.at)
+        opened = account.standing.prove(mark, prober, moments.there(event.at))
         if opened:
             events.append(event)
         return opened
@@ -116,11 +119,11 @@ def prove(mark: str, prober: str, event: RelayEvent) -> Telling:
     return Telling(event.account, rule)
 
 
-def record(name: str, trouble: Trouble, event: RelayEvent | None, prober: str = "") -> Telling:
+def record(moments: Moments, name: str, trouble: Trouble, event: RelayEvent | None, prober: str = "") -> Telling:
     """See Store.record_trouble; with a `prober`, Store.fail_login."""
 
     def rule(account: Account, events: list[RelayEvent]) -> bool:
-        news = account.standing.record(trouble)
+        news = account.standing.record(moments.trouble_there(trouble))
         if news and event is not None:
             events.append(event)
         account.standing.release(prober)
@@ -134,9 +137,14 @@ def release(name: str, prober: str) -> Telling:
     return Telling(name, lambda account, _: account.standing.release(prober))
 
 
-def forgive(name: str, trouble: Trouble) -> Telling:
+def forgive(moments: Moments, name: str, trouble: Trouble) -> Telling:
     """See Store.forgive_trouble."""
-    return Telling(name, lambda account, _: account.standing.forgive(trouble))
+    return Telling(name, lambda account, _: account.standing.forgive(moments.trouble_there(trouble)))
+
+
+def cut(name: str, now: int) -> Telling:
+    """Cut what lasts for too long, for all. now: the server's."""
+    return Telling(name, lambda account, _: account.standing.cut(now))
 
 
 def clear(event: RelayEvent) -> Telling:
@@ -191,11 +199,11 @@ def _events(events: Sequence[RelayEvent]) -> list[Statement]:
     ]
 
 
-async def purge(transaction: Transaction, now: int, events_before: int, limit: int) -> int:
+async def purge(transaction: Transaction, moments: Moments, now: int, events_before: int, limit: int) -> int:
     """See Store.purge_relays."""
     events, _, _ = await transaction.commit(
         statement("purge_relays: events", {"before": events_before, "limit": limit}),
         statement("purge_relays: views", {"before": now - VIEW_LASTS}),
-        statement("purge_relays: troubles", {"before": now - _REMEMBERED}),
+        statement("purge_relays: troubles", {"before": moments.there(now) - _REMEMBERED}),
     )
     return len(events)

@@ -19,13 +19,13 @@ from service.mail.lifecycle import Event, State, apply
 from service.mail.quota import Per
 from service.mail.retry import History
 from service.store.choosing import Asked, Due, PutOff, choose
-from service.store.port import Claimed, Delivery, DueRecipient, Want
 from service.store.postgres.contents import contents_of
 from service.store.postgres.session import Rows
 from service.store.postgres.settle import end_waiting
 from service.store.postgres.statements import Statement, statement
 from service.store.postgres.transaction import Transaction
 from service.store.quotas import Quotas
+from service.store.values import Claimed, Delivery, DueRecipient, Want
 from service.store.views import SPAN, dsn_of
 
 PRIORITIES = (0, 1, 2)

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from service import failpoints
 from service.mail.address import email_key
 from service.mail.envelope import Offer
-from service.store.port import ApiKey, Suppression, TemplateVersion
 from service.store.postgres.database import Database
 from service.store.postgres.session import Rows
 from service.store.postgres.statements import statement
 from service.store.postgres.transaction import Transaction
+from service.store.shown import ApiKey, Suppression, TemplateVersion
 from service.store.views import key_of, key_row
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from service.clock import ulid_floor
 from service.errors import FieldProblem, ValidationFailed
-from service.store.port import EventView, MessageFilter, MessageView, RecipientView
 from service.store.postgres.contents import contents_of
 from service.store.postgres.database import Database
 from service.store.postgres.session import Rows
 from service.store.postgres.statements import statement
+from service.store.shown import EventView, MessageFilter, MessageView, RecipientView
 from service.store.views import SPAN, conditions, event_view, message_view, pick_driver, recipient_view
 
 _NEWEST = 2**50  # above any row number, and times SPAN still a bigint

@@ -6,10 +6,10 @@ Safe in several processes at once: what one holds, the others pass over.
 from service import failpoints
 from service.mail.lifecycle import Event, State
 from service.store.orphans import Orphan, settle_orphan
-from service.store.port import RescuePolicy
 from service.store.postgres.settle import end_waiting, settle_all
 from service.store.postgres.statements import statement
 from service.store.postgres.transaction import Transaction
+from service.store.values import RescuePolicy
 from service.store.views import SPAN
 
 
@@ -22,7 +22,7 @@ async def rescue(transaction: Transaction, now: int, leased_at: int | None, poli
     messages, attempts = [each.message for each in orphans], [each.attempt for each in orphans]
     held, _ = await transaction.run(
         statement("rescue: recipients", {"messages": messages, "attempts": attempts}),
-        statement("rescue: kill", {"seqs": messages}),
+        statement("rescue: kill", {"seqs": [each.message for each in orphans if each.may_have_killed]}),
     )
     failpoints.passed("rescue.within")
     of: dict[int, list[tuple[int, int]]] = {}
@@ -33,11 +33,11 @@ async def rescue(transaction: Transaction, now: int, leased_at: int | None, poli
 
 
 def _counted(orphans: list[Orphan]) -> list[Orphan]:
-    """Of two attempts at one message each is a kill more than the one before."""
+    """Of two attempts at one message each that may have killed is a kill more than the one before."""
     kills: dict[int, int] = {}
     for each in sorted(orphans, key=lambda orphan: orphan.attempt):
         each.kills = kills.get(each.message, each.kills)
-        kills[each.message] = each.kills + 1
+        kills[each.message] = each.kills + each.may_have_killed
     return orphans
 
 

@@ -1,9 +1,9 @@
 """The part of the store that an operator looks at after a backup was restored: is it a copy, what waits, let it go."""
 
 from service.store.marks import COPIED
-from service.store.port import Waiting
 from service.store.postgres.database import Database
 from service.store.postgres.statements import statement
+from service.store.shown import Waiting
 from service.store.waiting import copied_at_of, waiting_of
 
 

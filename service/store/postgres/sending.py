@@ -14,7 +14,6 @@ from typing import Any
 import psycopg
 
 from service.mail.lifecycle import Event
-from service.store.port import Delivery, RecipientSettlement, Settlement, Want
 from service.store.postgres.claim import Claiming
 from service.store.postgres.limits import hold, states_of, write
 from service.store.postgres.session import Judgement, Rows, judge
@@ -22,6 +21,7 @@ from service.store.postgres.settle import Closing, settle_all
 from service.store.postgres.statements import Statement, statement
 from service.store.postgres.transaction import Transaction
 from service.store.quotas import Quotas
+from service.store.values import Delivery, RecipientSettlement, Settlement, Want
 
 
 @dataclass(slots=True)

@@ -2,6 +2,9 @@
 
 It decides what an error means for the connection (`judge`), and gives up on a server that does not answer in time. It
 refuses to know what the statements do.
+
+The connection is in pipeline mode for its whole life. Leaving it after each batch, psycopg sends a Flush behind the Sync,
+and a server that has read anything since it said that it waits ends no transaction for standing still.
 """
 
 import asyncio
@@ -21,6 +24,7 @@ from service.store.postgres.statements import Statement, statement
 
 Rows = list[tuple[Any, ...]]
 _OLDEST = 140000  # server_version_num
+_DRAIN_TRIES = 3
 _UNSYNCED = ("off", "local")  # of synchronous_commit: a commit that may be lost, or that a failover may lose
 
 
@@ -65,6 +69,9 @@ class Session:
 
     def __init__(self, connection: "psycopg.AsyncConnection[Any]", deadline: float) -> None:
         self.connection, self._deadline = connection, deadline
+        self._pipeline: asyncio.Future[psycopg.AsyncPipeline] = asyncio.get_running_loop().create_future()
+        self._over = asyncio.Event()
+        self._keeping = asyncio.create_task(self._keep_pipeline())
 
     @classmethod
     async def open(cls, url: str, connect_timeout: float, deadline: float) -> "Session":
@@ -95,12 +102,17 @@ class Session:
         """The rows of each, in one round trip. Raises psycopg.Error; after it the transaction is to be rolled back."""
         timer = asyncio.get_running_loop().call_later(self._deadline, self.abort)
         try:
-            async with self.connection.pipeline():
+            pipeline = await asyncio.shield(self._pipeline)
+            try:
                 cursors = []
                 for each in statements:
                     cursor = self.connection.cursor(binary=True)
                     await cursor.execute(each.text, each.values)
                     cursors.append(cursor)
+                await pipeline.sync()
+            except psycopg.Error:
+                await self._drain(pipeline)
+                raise
             return [await cursor.fetchall() if cursor.description is not None else [] for cursor in cursors]
         except BaseException as error:
             if not isinstance(error, psycopg.Error):
@@ -108,6 +120,25 @@ class Session:
             raise
         finally:
             timer.cancel()
+
+    async def _drain(self, pipeline: psycopg.AsyncPipeline) -> None:
+        """Read the answers to what was sent behind a statement that failed: none of it was done."""
+        for _ in range(_DRAIN_TRIES):
+            with contextlib.suppress(psycopg.Error):
+                await pipeline.sync()
+            if not pipeline.result_queue or not self.usable:
+                return
+        self.abort()
+
+    async def _keep_pipeline(self) -> None:
+        """Stay in pipeline mode until the connection is closed."""
+        try:
+            async with self.connection.pipeline() as pipeline:
+                self._pipeline.set_result(pipeline)
+                await self._over.wait()
+        except psycopg.Error as error:  # at the end: the connection is gone already
+            if not self._pipeline.done():
+                self._pipeline.set_exception(error)
 
     @property
     def usable(self) -> bool:
@@ -125,6 +156,7 @@ class Session:
     def close(self) -> None:
         """Let go of it, without a farewell that a dead server would not answer."""
         self.connection.pgconn.finish()
+        self._over.set()
 
 
 def _adapt(connection: "psycopg.AsyncConnection[Any]") -> None:

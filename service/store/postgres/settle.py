@@ -13,12 +13,12 @@ from typing import Any
 
 from service import failpoints
 from service.mail.lifecycle import OPEN, Event, State, apply, target
-from service.store.log import event_data, event_text, suppression_detail, timings_text
-from service.store.port import RecipientSettlement, Settlement
+from service.store.log import event_data, event_text, left_out_data, suppression_detail, timings_text
 from service.store.postgres.limits import buckets_of, close_taken, hold, idle_after, states_of, write
 from service.store.postgres.session import Rows
 from service.store.postgres.statements import Statement, statement
 from service.store.postgres.transaction import Transaction
+from service.store.values import RecipientSettlement, Settlement
 from service.store.views import SPAN
 
 
@@ -97,10 +97,32 @@ class Closing:
             self.transaction.queued |= after in OPEN
             if each.suppress is not None:
                 suppressions.append(_suppression(settlement, each, *found))
-            data = event_text(event_data(settlement, relay, each))
-            events.append(event_row(message, each.n, settlement.now, each.event.value, settlement.attempt, data))
+            if not each.left_out:  # a line for each at each attempt would make the log grow with their square
+                data = event_text(event_data(settlement, relay, each))
+                events.append(event_row(message, each.n, settlement.now, each.event.value, settlement.attempt, data))
+        events += self._left_out()
         suppressions.sort(key=lambda row: (row["account"], row["address_key"], row["reason"]))
-        return [*_insert("add_suppression: insert", suppressions), *log_events(events), *self._close()]
+        return [*_insert("add_suppression: insert", suppressions), *log_events(events), *self._routes(), *self._close()]
+
+    def _routes(self) -> list[Statement]:
+        found: list[Statement] = []
+        for attempt, settlement in sorted(self.first.items()):
+            if attempt in self.closed and settlement.route is not None:
+                message, route = self.closed[attempt][0], {"route": settlement.route}
+                found.append(statement("settle: route", {**route, "first": message * SPAN, "attempt": attempt}))
+                found.append(statement("settle: message route", {**route, "seq": message}))
+        return found
+
+    def _left_out(self) -> list[dict[str, Any]]:
+        """One line for each attempt that left recipients for the next."""
+        told = []
+        for attempt in sorted(self.counts):
+            message, relay, _ = self.closed[attempt]
+            settlement = self.first[attempt]
+            if (left := left_out_data(settlement, relay)) is not None:
+                text = event_text(left)
+                told.append(event_row(message, None, settlement.now, Event.DEFER.value, attempt, text))
+        return told
 
     def _close(self) -> list[Statement]:
         over: dict[int, list[int]] = {}

@@ -16,23 +16,6 @@ from service.mail.quota import Quota
 from service.store.bounds import Bounds
 from service.store.counting import commits_of
 from service.store.marks import MOVED, moved_sentence
-from service.store.port import (
-    Accept,
-    AcceptResult,
-    Claimed,
-    DueRoute,
-    EventView,
-    IdempotencyKey,
-    KeyMismatch,
-    MessageFilter,
-    MessageView,
-    QueueStats,
-    QuotaUse,
-    Replayed,
-    RescuePolicy,
-    Settlement,
-    Want,
-)
 from service.store.postgres import accept as accepting
 from service.store.postgres import changes, reads, rescue
 from service.store.postgres.accounts import tell_all
@@ -42,12 +25,27 @@ from service.store.postgres.keeping import Keeping
 from service.store.postgres.lane import Lane
 from service.store.postgres.limits import states_of
 from service.store.postgres.migrations import migrate_database
+from service.store.postgres.moments import Moments
 from service.store.postgres.restoring import Restoring
 from service.store.postgres.sending import Ask, Mark, Sending
 from service.store.postgres.statements import statement
 from service.store.postgres.telling import TellingStore
 from service.store.postgres.transaction import Transaction
 from service.store.quotas import use_of
+from service.store.shown import EventView, MessageFilter, MessageView, QueueStats
+from service.store.values import (
+    Accept,
+    AcceptResult,
+    Claimed,
+    DueRoute,
+    IdempotencyKey,
+    KeyMismatch,
+    QuotaUse,
+    Replayed,
+    RescuePolicy,
+    Settlement,
+    Want,
+)
 from service.telemetry import Metrics
 
 _SHARDS = 64  # processes beyond so many may wait for each other's counters for the length of a commit
@@ -70,7 +68,8 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         accepted, sent, told = (commits_of(metrics, lane) for lane in ("accept", "send", "tell"))
         self._accepting = Lane(self._database, shard + 1, accepting.accept_all, self._queued, accepted)
         self._sending = Lane(self._database, shard + 2, sending.perform, self._queued, sent, sending.recover)
-        self._telling = Lane(self._database, shard, tell_all, self._queued, told)
+        self._moments = Moments(clock)
+        self._telling = Lane(self._database, shard, partial(tell_all, self._moments), self._queued, told)
         self._lanes = (self._accepting, self._sending, self._telling)
         self._closing = False
 

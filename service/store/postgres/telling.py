@@ -1,14 +1,19 @@
-"""The part of the store in which processes tell each other about relays; accounts.py has what is done."""
+"""The part of the store in which processes tell each other about relays; accounts.py has what is done.
 
+Whoever tells and asks speaks of moments of his own clock; here they become the server's, and back.
+"""
+
+import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict
 
 from service.mail.trouble import Answer, RelayEvent, Standing, Trouble
-from service.store.port import RelayView
 from service.store.postgres import accounts
 from service.store.postgres.database import Database
 from service.store.postgres.lane import Lane
+from service.store.postgres.moments import Moments
 from service.store.postgres.statements import statement
+from service.store.values import RelayView
 
 
 class TellingStore:
@@ -16,32 +21,42 @@ class TellingStore:
 
     _database: Database
     _telling: Lane
+    _moments: Moments
 
     async def relay_accounts(self) -> Mapping[str, Standing]:
         """See port."""
-        rows = await self._database.read(statement("relay_accounts: troubles"), statement("relay_accounts: logins"))
-        return accounts.standings_of(accounts.accounts_of(*rows))
+        ((server_now,),), *rows = await self._database.read(
+            statement("ask_login: clock"), statement("relay_accounts: troubles"), statement("relay_accounts: logins")
+        )
+        now, standings = self._moments.heard(server_now), accounts.standings_of(accounts.accounts_of(*rows))
+        if too_long := [name for name, standing in standings.items() if standing.cut(now)]:
+            await asyncio.gather(*(self._telling.submit(accounts.cut(each, now)) for each in too_long))
+        return {name: self._moments.here(standing) for name, standing in standings.items()}
 
     async def ask_login(self, account: str, mark: str, prober: str, now: int, lease: float) -> Answer:
         """See port. Who must wait has written nothing."""
         given = {"accounts": [account]}
-        rows = await self._database.read(
-            statement("record_trouble: known", given), statement("ask_login: right", given)
+        ((server_now,),), *rows = await self._database.read(
+            statement("ask_login: clock"),
+            statement("record_trouble: known", given),
+            statement("ask_login: right", given),
         )
+        self._moments.heard(server_now)
         known = accounts.accounts_of(*rows).get(account, accounts.Account(Standing()))
-        answer = accounts.answer(known, mark, prober, now)
+        answer = accounts.answer(known, mark, prober, self._moments.there(now))
         if answer is not Answer.GRANTED:
             return answer
-        granted: Answer = await self._telling.submit(accounts.ask(account, mark, prober, now, now + int(lease * 1000)))
+        until = now + int(lease * 1000)
+        granted: Answer = await self._telling.submit(accounts.ask(self._moments, account, mark, prober, now, until))
         return granted
 
     def prove_login(self, mark: str, prober: str, event: RelayEvent) -> Awaitable[bool]:
         """See port."""
-        return self._telling.submit(accounts.prove(mark, prober, event))
+        return self._telling.submit(accounts.prove(self._moments, mark, prober, event))
 
     def fail_login(self, trouble: Trouble, prober: str, event: RelayEvent) -> Awaitable[bool]:
         """See port."""
-        return self._telling.submit(accounts.record(event.account, trouble, event, prober))
+        return self._telling.submit(accounts.record(self._moments, event.account, trouble, event, prober))
 
     def release_login(self, account: str, prober: str) -> Awaitable[bool]:
         """See port."""
@@ -49,11 +64,11 @@ class TellingStore:
 
     def record_trouble(self, account: str, trouble: Trouble, event: RelayEvent | None) -> Awaitable[bool]:
         """See port."""
-        return self._telling.submit(accounts.record(account, trouble, event))
+        return self._telling.submit(accounts.record(self._moments, account, trouble, event))
 
     def forgive_trouble(self, account: str, trouble: Trouble) -> Awaitable[bool]:
         """See port."""
-        return self._telling.submit(accounts.forgive(account, trouble))
+        return self._telling.submit(accounts.forgive(self._moments, account, trouble))
 
     def clear_troubles(self, event: RelayEvent) -> Awaitable[int]:
         """See port."""
@@ -80,4 +95,6 @@ class TellingStore:
 
     async def purge_relays(self, now: int, events_before: int, limit: int) -> int:
         """See port."""
-        return await self._database.write(lambda transaction: accounts.purge(transaction, now, events_before, limit))
+        return await self._database.write(
+            lambda transaction: accounts.purge(transaction, self._moments, now, events_before, limit)
+        )

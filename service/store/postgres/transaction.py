@@ -22,7 +22,7 @@ def opening(bounds: Bounds) -> Statement:
         {
             "statement": f"{bounds.statement_timeout * 1000:.0f}ms",
             "lock": f"{bounds.lock_timeout * 1000:.0f}ms",
-            "idle": f"{bounds.deadline * 1000:.0f}ms",
+            "idle": f"{bounds.idle_timeout * 1000:.0f}ms",
         },
     )
 

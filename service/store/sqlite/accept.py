@@ -7,7 +7,9 @@ from service.errors import ConcurrentIdempotentRequests
 from service.mail.address import email_key
 from service.mail.lifecycle import State
 from service.store.limiter import idle_after, take
-from service.store.port import (
+from service.store.sqlite.contents import insert_content
+from service.store.sqlite.writer import Steps, Transaction
+from service.store.values import (
     Accept,
     Accepted,
     AcceptResult,
@@ -18,8 +20,6 @@ from service.store.port import (
     Replayed,
     Take,
 )
-from service.store.sqlite.contents import insert_content
-from service.store.sqlite.writer import Steps, Transaction
 from service.store.views import SPAN, accepted_data, dsn_text
 
 

@@ -9,8 +9,8 @@ from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
 from service.mail.trouble import Answer, Login, RelayEvent, Standing, Trouble
-from service.store.port import RelayView
 from service.store.sqlite.writer import Transaction
+from service.store.values import RelayView
 
 VIEW_LASTS = 15_000  # ms for which what a process saw tells anything
 _REMEMBERED = 24 * 3_600_000  # ms after the end of a trouble of which nobody told any more
@@ -150,6 +150,17 @@ def forgive(transaction: Transaction, account: str, trouble: Trouble) -> bool:
     if forgiven:
         transaction.run("forgive_trouble: delete", (account, trouble.kind, trouble.mark))
     return forgiven
+
+
+def cut(transaction: Transaction, names: Sequence[str], now: int) -> None:
+    """Cut what lasts for too long of these accounts, for all."""
+    for account in names:
+        standing = read(transaction, account)
+        before = standing.troubles
+        standing.cut(now)
+        for key, trouble in standing.troubles.items():
+            if trouble is not before[key]:
+                _keep_trouble(transaction, account, trouble)
 
 
 def clear(transaction: Transaction, event: RelayEvent) -> int:

@@ -16,12 +16,12 @@ from service import failpoints
 from service.mail.lifecycle import Event, State, apply
 from service.mail.retry import History
 from service.store.choosing import Asked, Due, PutOff, choose
-from service.store.port import Claimed, Delivery, DueRecipient, Want
 from service.store.quotas import Quotas
 from service.store.sqlite.contents import content_of
 from service.store.sqlite.quotas import quotas_of, write_quotas
 from service.store.sqlite.settle import close, end_waiting
 from service.store.sqlite.writer import Transaction
+from service.store.values import Claimed, Delivery, DueRecipient, Want
 from service.store.views import SPAN, dsn_of
 
 PRIORITIES = (0, 1, 2)

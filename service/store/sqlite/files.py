@@ -9,13 +9,15 @@ import contextlib
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import apsw
 
-from service.errors import ConfigurationError
+from service.clock import SYSTEM
+from service.errors import ConfigurationError, StorageUnavailable
 from service.store.migrate import migrate
 from service.store.queries import Migration, load_migrations
 from service.store.sqlite.writer import BUSY_TIMEOUT
@@ -23,6 +25,8 @@ from service.store.sqlite.writer import BUSY_TIMEOUT
 # From 3.7.0 on, two connections that write and checkpoint at once can lose committed rows; mended in 3.51.3.
 _SAFE_SQLITE = (3, 51, 3)
 _CACHE = -32 * 1024  # KiB, negative by SQLite's convention
+_SCHEMA_WAIT = 60.0  # seconds for another process that migrates, or that stands still within a commit
+_LOOK_AGAIN = 0.01  # seconds
 
 
 def check_library() -> None:
@@ -72,17 +76,48 @@ class _Schema:
             )
 
 
-def migrate_file(path: str) -> None:
-    """Create the file if need be and bring its schema up to date, one process at a time."""
+def take_lock(path: str, patience: float) -> int:
+    """The lock that every writer of the file takes, as a handle to close. Raises TimeoutError after `patience` seconds.
+
+    It blocks its thread: on the loop it would also block a store of this process that is to let the lock go.
+    """
+    handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = SYSTEM.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if SYSTEM.monotonic() > deadline:
+                os.close(handle)
+                raise TimeoutError from None
+            time.sleep(_LOOK_AGAIN)
+        else:
+            return handle
+
+
+def migrate_file(path: str, patience: float = _SCHEMA_WAIT) -> None:
+    """Create the file if need be and bring its schema up to date, one process at a time. It blocks its thread.
+
+    Raises ConfigurationError for a schema that does not fit, StorageUnavailable when others keep the file locked for
+    `patience` seconds.
+    """
     check_library()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{path}.lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        lock = take_lock(path, patience)
+    except TimeoutError:
+        raise StorageUnavailable(
+            f"POSTROOM_DATABASE_URL: another process has kept {path}.lock for {patience:g} s; end it, or wait until it"
+            " has changed the schema"
+        ) from None
+    try:
         connection = connect_writer(path)
         try:
             migrate(_Schema(connection), load_migrations("sqlite"))
         finally:
             connection.close()
+    finally:
+        os.close(lock)
 
 
 class Holders:

@@ -1,21 +1,18 @@
 """SQLite as either end of a move: a file that nobody else has open is read, or a new one is written and put in place."""
 
 import contextlib
-import fcntl
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import apsw
 
-from service.clock import SYSTEM
 from service.errors import ConfigurationError, StorageUnavailable
 from service.store.marks import COPIED, MOVED, Mark
 from service.store.move import NUMBERED, Row
 from service.store.queries import load_migrations
-from service.store.sqlite.files import check_library, connect_writer, living, migrate_file
+from service.store.sqlite.files import check_library, connect_writer, living, migrate_file, take_lock
 from service.store.sqlite.placing import free_name, place
 
 _LOCK_WAIT = 10.0  # seconds: a service holds the lock for one commit at a time
@@ -128,18 +125,10 @@ class SQLiteSource(_File):
 
 def _lock(path: str) -> int:
     """The lock that every writer takes. Raises ConfigurationError when somebody keeps it."""
-    handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = SYSTEM.monotonic() + _LOCK_WAIT
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if SYSTEM.monotonic() > deadline:
-                os.close(handle)
-                raise ConfigurationError(f"--from: {path} is in use by another process; stop it first") from None
-            time.sleep(0.01)
-        else:
-            return handle
+    try:
+        return take_lock(path, _LOCK_WAIT)
+    except TimeoutError:
+        raise ConfigurationError(f"--from: {path} is in use by another process; stop it first") from None
 
 
 class SQLiteTarget(_File):

@@ -9,9 +9,9 @@ from typing import Any
 from service.mail.quota import Quota
 from service.store import quotas
 from service.store.limiter import Takes
-from service.store.port import QuotaUse
 from service.store.quotas import Quotas
 from service.store.sqlite.writer import Transaction
+from service.store.values import QuotaUse
 
 
 def quotas_of(transaction: Transaction, now: int) -> Quotas:

@@ -5,21 +5,26 @@ from collections.abc import Callable, Sequence
 from service import failpoints
 from service.mail.lifecycle import Event, State
 from service.store.orphans import Orphan, settle_orphan
-from service.store.port import RescuePolicy
 from service.store.sqlite.settle import close, end_waiting, settle
 from service.store.sqlite.writer import Steps, Transaction
+from service.store.values import RescuePolicy
 from service.store.views import SPAN
 
 
 def rescue(
-    transaction: Transaction, now: int, policy: RescuePolicy, dead: Callable[[Sequence[str]], set[str]]
+    transaction: Transaction,
+    now: int,
+    policy: RescuePolicy,
+    dead: Callable[[Sequence[str]], set[str]],
+    *,
+    spare_living: bool,
 ) -> Steps[int]:
-    """See Store.rescue. `dead` tells which holders are known to have died."""
+    """See Store.rescue. `dead` tells which holders are known to have died, others are left alone if `spare_living`."""
     holders = [holder for (holder,) in transaction.run("rescue: holders")]
     gone = dead(holders)
     rescued = 0
     for holder in holders:
-        before = 2**62 if holder in gone else now
+        before = 2**62 if holder in gone else 0 if spare_living else now
         for orphan in transaction.run("rescue: orphans", (holder, before)).fetchall():
             _rescue_attempt(transaction, Orphan(*orphan), now, policy)
             rescued += 1
@@ -28,7 +33,8 @@ def rescue(
 
 
 def _rescue_attempt(transaction: Transaction, orphan: Orphan, now: int, policy: RescuePolicy) -> None:
-    transaction.run("rescue: kill", (orphan.message,))
+    if orphan.may_have_killed:
+        transaction.run("rescue: kill", (orphan.message,))
     failpoints.passed("rescue.within")
     rows = transaction.run("rescue: recipients", {"first": orphan.message * SPAN, "attempt": orphan.attempt}).fetchall()
     held = [(rid % SPAN, in_doubt) for rid, in_doubt, _ in rows]

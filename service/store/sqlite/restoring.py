@@ -1,7 +1,7 @@
 """The part of the store that an operator looks at after a backup was restored: is it a copy, what waits, let it go."""
 
 from service.store.marks import COPIED
-from service.store.port import Waiting
+from service.store.shown import Waiting
 from service.store.sqlite.plumbing import Plumbing
 from service.store.sqlite.reads import Reader, Readers
 from service.store.waiting import copied_at_of, waiting_of

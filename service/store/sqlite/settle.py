@@ -8,10 +8,10 @@ from typing import Any
 
 from service import failpoints
 from service.mail.lifecycle import OPEN, Event, State, apply, target
-from service.store.log import event_data, event_text, suppression_detail, timings_text
-from service.store.port import RecipientSettlement, Settlement
+from service.store.log import event_data, event_text, left_out_data, suppression_detail, timings_text
 from service.store.sqlite.quotas import close_taken
 from service.store.sqlite.writer import Transaction
+from service.store.values import RecipientSettlement, Settlement
 from service.store.views import SPAN
 
 
@@ -37,6 +37,12 @@ def settle(transaction: Transaction, settlement: Settlement) -> int:
         close_taken(transaction, taken, settlement.now, spent=not settlement.unspent)
     failpoints.passed("settle.within")
     rows = sum(_settle_recipient(transaction, settlement, seq, relay, each) for each in settlement.recipients)
+    if rows and (left := left_out_data(settlement, relay)) is not None:
+        log_event(transaction, seq, None, settlement.now, Event.DEFER.value, settlement.attempt, left)
+    if settlement.route is not None:
+        route = {"route": settlement.route}
+        transaction.run("settle: route", {**route, "first": seq * SPAN, "attempt": settlement.attempt}).fetchall()
+        transaction.run("settle: message route", {**route, "seq": seq}).fetchall()
     if any(target(each.event) not in OPEN for each in settlement.recipients):
         close(transaction, seq, settlement.now)
     return rows
@@ -73,15 +79,9 @@ def _settle_recipient(
         transaction.queued = True
     if each.suppress is not None:
         _suppress(transaction, settlement, each, email, key)
-    log_event(
-        transaction,
-        seq,
-        each.n,
-        settlement.now,
-        each.event.value,
-        settlement.attempt,
-        event_data(settlement, relay, each),
-    )
+    if not each.left_out:  # a line for each at each attempt would make the log grow with the square of the recipients
+        data = event_data(settlement, relay, each)
+        log_event(transaction, seq, each.n, settlement.now, each.event.value, settlement.attempt, data)
     return 1
 
 

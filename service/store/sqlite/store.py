@@ -1,5 +1,6 @@
 """The Store on SQLite: one file, one writing connection with group commit, short reads beside it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,34 +12,29 @@ from service.errors import StorageUnavailable
 from service.mail.address import email_key
 from service.mail.lifecycle import State
 from service.mail.quota import Quota
-from service.store.port import (
-    Accept,
-    AcceptResult,
-    ApiKey,
-    Claimed,
-    DueRoute,
-    EventView,
-    IdempotencyKey,
-    KeyMismatch,
-    MessageFilter,
-    MessageView,
-    QueueStats,
-    QuotaUse,
-    Replayed,
-    RescuePolicy,
-    Settlement,
-    Suppression,
-    TemplateVersion,
-    Want,
-)
+from service.store.shown import ApiKey, EventView, MessageFilter, MessageView, QueueStats, Suppression, TemplateVersion
 from service.store.sqlite import accept as accepting
 from service.store.sqlite import changes, claim, rescue, settle
 from service.store.sqlite.files import Hints, Holders, connect_reader, connect_writer, migrate_file
 from service.store.sqlite.quotas import use_of
 from service.store.sqlite.reads import Reader, Readers
 from service.store.sqlite.restoring import RestoringStore
+from service.store.sqlite.stalls import Stalls
 from service.store.sqlite.telling import TellingStore
-from service.store.sqlite.writer import Transaction, Writer
+from service.store.sqlite.writer import Steps, Transaction, Writer
+from service.store.values import (
+    Accept,
+    AcceptResult,
+    Claimed,
+    DueRoute,
+    IdempotencyKey,
+    KeyMismatch,
+    QuotaUse,
+    Replayed,
+    RescuePolicy,
+    Settlement,
+    Want,
+)
 from service.store.views import key_of, key_row
 from service.telemetry import Metrics
 
@@ -51,6 +47,7 @@ class SQLiteStore(TellingStore, RestoringStore):
         self._clock = clock
         self._holders = Holders(self._path, holder)
         self._hints = Hints(self._path, holder)
+        self._stalls = Stalls(clock)
         self._writer = Writer(lambda: connect_writer(self._path), f"{self._path}.lock", self._hints.send, metrics)
         self._reader: Reader | None = None
         self._lists = Readers(lambda: connect_reader(self._path), 2, "store-lists")
@@ -62,7 +59,7 @@ class SQLiteStore(TellingStore, RestoringStore):
         try:
             # first seen, then let in: who moves the file away holds its lock and looks for holders after that
             self._holders.enter()
-            migrate_file(self._path)
+            await asyncio.to_thread(migrate_file, self._path)
             await self._writer.start()
             self._reader = Reader(connect_reader(self._path))
         except (apsw.Error, OSError) as error:
@@ -159,20 +156,29 @@ class SQLiteStore(TellingStore, RestoringStore):
         return self._writer.submit(lambda transaction: settle.settle(transaction, settlement))
 
     async def heartbeat(self, holder: str, now: int, lease: float) -> int:
-        """See port."""
+        """See port. A lease counts from when it is written: another process may have held up the commit."""
+        asked = self._clock.monotonic()
 
         def renew(transaction: Transaction) -> int:
-            transaction.run("heartbeat: renew", (now + int(lease * 1000), holder))
+            waited = self._stalls.waited(asked)
+            transaction.run("heartbeat: renew", (now + int((waited + lease) * 1000), holder))
             return transaction.changes()
 
         return await self._write(renew)
 
     async def rescue(self, now: int, policy: RescuePolicy) -> int:
         """See port."""
+        self._stalls.looks()
         holders = self._read(lambda reader: reader.run("rescue: holders").fetchall())
         if not holders:
             return 0
-        return await self._write_steps(lambda transaction: rescue.rescue(transaction, now, policy, self._holders.dead))
+        asked = self._clock.monotonic()
+
+        def work(transaction: Transaction) -> Steps[int]:
+            self._stalls.waited(asked)
+            return rescue.rescue(transaction, now, policy, self._holders.dead, spare_living=self._stalls.lately())
+
+        return await self._write_steps(work)
 
     async def due_routes(self) -> Sequence[DueRoute]:
         """See port."""

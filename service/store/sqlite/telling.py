@@ -2,18 +2,20 @@
 
 from collections.abc import Awaitable, Mapping, Sequence
 
+from service.clock import Clock
 from service.mail.envelope import Offer
 from service.mail.trouble import Answer, RelayEvent, Standing, Trouble
-from service.store.port import RelayView
 from service.store.sqlite import accounts
 from service.store.sqlite.files import Holders
 from service.store.sqlite.plumbing import Plumbing
+from service.store.values import RelayView
 
 
 class TellingStore(Plumbing):
     """Implements what store/port.Store says of offers, accounts, events and views."""
 
     _holders: Holders
+    _clock: Clock
 
     async def learn_offer(self, endpoint: str, offer: Offer, now: int) -> None:
         """See port."""
@@ -27,7 +29,10 @@ class TellingStore(Plumbing):
 
     async def relay_accounts(self) -> Mapping[str, Standing]:
         """See port."""
-        return self._read(lambda reader: accounts.read_all(reader, self._holders.dead))
+        standings, now = self._read(lambda reader: accounts.read_all(reader, self._holders.dead)), self._clock.now()
+        if too_long := [account for account, standing in standings.items() if standing.cut(now)]:
+            await self._write(lambda transaction: accounts.cut(transaction, too_long, now))
+        return standings
 
     async def ask_login(self, account: str, mark: str, prober: str, now: int, lease: float) -> Answer:
         """See port. Who must wait has written nothing."""

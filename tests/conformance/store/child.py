@@ -6,6 +6,7 @@
     python child.py work URL NAME N     N submissions, while claiming and settling whatever is due, until told `stop`
     python child.py quota URL NAME T    claims and settles what a quota allows, for three seconds from T (monotonic)
     python child.py hold URL NAME       claims three within a quota, and waits to be killed
+    python child.py login URL NAME      takes the right to log in to an account for 30 s, and waits to be killed
 
 Each line is one write of its own to standard output, made after the store has answered.
 """
@@ -24,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from service.mail.lifecycle import Event
 from service.mail.quota import Quota
 from service.store import open_store
-from service.store.port import Claimed, Store, Want
+from service.store.port import Store
+from service.store.values import Claimed, Want
 from tests.support.clock import EPOCH, SteppedClock
 from tests.support.sending import quota
 from tests.support.store_data import HOUR, ROUTE, accept_of, claim_all, new_message, settlement_of
@@ -130,6 +132,9 @@ async def main(mode: str, url: str, name: str, *rest: str) -> None:
     elif mode == "hold":
         found = await claim(store, name, HOURLY, lambda: EPOCH + HOUR)
         say("claimed", len(found.deliveries))
+        await asyncio.Event().wait()
+    elif mode == "login":
+        say(await store.ask_login("account", "mark", f"{name}/r", EPOCH, 30))
         await asyncio.Event().wait()
     else:
         await work(store, name, first, int(rest[0]))

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from service.errors import ConcurrentIdempotentRequests
 from service.mail.lifecycle import State
-from service.store.port import Accepted, IdempotencyKey, ItemKey, KeyMismatch, Limited, NewRecipient, Replayed, Store
+from service.store.port import Store
+from service.store.values import Accepted, IdempotencyKey, ItemKey, KeyMismatch, Limited, NewRecipient, Replayed
 from tests.support.clock import EPOCH
 from tests.support.store_data import HOUR, accept_of, claim_all, new_message, states, take_of
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from service.mail.trouble import OPERATOR, PROVEN_FOR, Answer, Login, RelayEvent, Standing, Trouble
-from service.store.port import RelayView, Store
-from tests.support.clock import EPOCH
+from service.store.port import Store
+from service.store.values import RelayView
+from tests.support.clock import EPOCH, SteppedClock
 
 ACCOUNT, MARK, OTHER_MARK = "me@163.com@smtp.163.com", "11111111", "22222222"
 MINUTE = 60_000
@@ -156,6 +157,25 @@ async def test_record_trouble_keeps_what_lasts_longer_and_tells_of_it_once(store
     later = rate(EPOCH + 6 * MINUTE, step=1, times=2)
     assert await store.record_trouble(ACCOUNT, later, event("paused")) is True
     assert await kinds(store) == ["paused", "paused"]
+
+
+async def test_relay_accounts_cuts_what_a_clock_far_ahead_has_told_to_its_length_and_for_all(
+    store: Store, open_another: Opener, clock: SteppedClock
+) -> None:
+    other = await open_another("other")
+    ahead = EPOCH + 1000 * MINUTE
+    for each in (rate(ahead, length=300.0), refused(ahead), Trouble(OPERATOR, ahead, None, "by hand")):
+        await store.record_trouble(ACCOUNT, each, None)
+    found = (await standing(store)).troubles
+    assert found["rate", ""] == rate(length=300.0)
+    assert found["auth-refused", MARK] == refused(until=EPOCH + 60_500)
+    assert found[OPERATOR, ""].at == ahead, "what has no end is not cut"
+    clock.step(200)
+    assert (await standing(other)).troubles == found, "once: it ends at the same moment for all"
+    await store.clear_troubles(event("resumed"))
+    await store.record_trouble(ACCOUNT, refused(ahead), None)
+    await standing(other)
+    assert await ask(store, at=clock.now() + 60_500) is Answer.GRANTED
 
 
 async def test_record_trouble_does_not_shorten_an_operators_pause(store: Store) -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from service.errors import ContentPurged, ValidationFailed
 from service.mail.lifecycle import Event, State
-from service.store.port import ApiKey, IdempotencyKey, MessageFilter, Store, Suppression
+from service.store.port import Store
+from service.store.shown import ApiKey, MessageFilter, Suppression
+from service.store.values import IdempotencyKey
 from tests.support.clock import EPOCH
 from tests.support.store_data import HOUR, accept_of, claim_all, new_message, settlement_of, states
 

@@ -11,9 +11,10 @@ import pytest
 
 from service.mail.lifecycle import Event
 from service.mail.quota import Per
-from service.store.port import MessageFilter, RescuePolicy, Want
+from service.store.shown import MessageFilter
 from service.store.sqlite import store as module
 from service.store.sqlite.store import SQLiteStore
+from service.store.values import RescuePolicy, Want
 from tests.support.clock import EPOCH, SteppedClock
 from tests.support.sending import quota
 from tests.support.store_data import HOUR, accept_of, new_message, settlement_of

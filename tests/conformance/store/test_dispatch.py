@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 
 from service.mail.lifecycle import Event, State
-from service.store.port import Delivery, DueRoute, RescuePolicy, Store, Suppression, Want
+from service.store.port import Store
+from service.store.shown import Suppression
+from service.store.values import Delivery, DueRoute, RecipientSettlement, RescuePolicy, Want
 from tests.support.clock import EPOCH
 from tests.support.store_data import (
     HOUR,
@@ -112,6 +114,39 @@ async def test_three_recipients_with_three_fates(store: Store) -> None:
     assert [each.email for each in again.recipients] == ["c@b.example"]
 
 
+async def test_recipients_left_for_the_next_transaction_have_one_line_of_the_log_together(store: Store) -> None:
+    message = new_message(1, ("a@b.example", "c@b.example", "d@b.example"))
+    await store.accept(accept_of(message))
+    (delivery,) = await claim_all(store)
+    whole = settlement_of(delivery, Event.ACCEPTED)
+    left = [
+        RecipientSettlement(
+            n, Event.DEFER, "too-many-recipients", "mail", False, EPOCH + HOUR, text="left", left_out=True
+        )
+        for n in (1, 2)
+    ]
+    settlement = replace(whole, recipients=[whole.recipients[0], *left])
+    assert await store.settle(settlement) == 3
+    assert await states(store, message.id) == [State.SENT, State.DEFERRED, State.DEFERRED]
+    log = await store.list_events("acme", message.id)
+    assert [(line.type, line.recipient, line.attempt is not None) for line in log] == [
+        ("accepted", None, False),
+        ("sent", "a@b.example", True),
+        ("defer", None, True),
+    ]
+    assert log[2].data == {
+        "relay": "r",
+        "class": "too-many-recipients",
+        "charged": False,
+        "left_out": 2,
+        "text": "left",
+    }
+    assert await store.settle(settlement) == 0
+    assert len(await store.list_events("acme", message.id)) == 3, "a lost lease writes nothing"
+    (again,) = await claim_all(store)
+    assert [each.email for each in again.recipients] == ["c@b.example", "d@b.example"]
+
+
 def _fields(settlement: object) -> dict[str, object]:
     return {name: getattr(settlement, name) for name in settlement.__slots__}  # type: ignore[attr-defined]
 
@@ -186,6 +221,28 @@ async def test_a_message_that_kills_its_sender_again_and_again_is_failed_as_pois
         await store.rescue(at, policy)
         assert await states(store, message.id) == [expected]
         at += 10_000
+
+
+async def test_a_claim_ahead_that_never_began_is_no_kill_of_its_message(store: Store) -> None:
+    """It waited for a session that was busy with another message, and that one is to blame."""
+    killer, innocent = new_message(1), new_message(2)
+    await store.accept(accept_of(killer, innocent))
+    policy, at = RescuePolicy(in_doubt_delay=0, max_in_doubt=9, max_kills=2), EPOCH + HOUR
+    for expected in (State.DEFERRED, State.FAILED):
+        claimed = await claim_with_slots(store, 2, 1, at)
+        assert [(each.id, each.ahead) for each in claimed] == [(killer.id, False), (innocent.id, True)]
+        at += 120_000
+        assert await store.rescue(at, policy) == 2
+        assert await states(store, killer.id) == [expected]
+        assert await states(store, innocent.id) == [State.QUEUED]
+
+
+async def test_a_claim_ahead_whose_turn_had_come_is_a_kill_of_its_message(store: Store) -> None:
+    await store.accept(accept_of(new_message(1), new_message(2)))
+    *_, ahead = await claim_with_slots(store, 2, 1)
+    assert await store.start_content(ahead.attempt, EPOCH + HOUR) == 1
+    await store.rescue(EPOCH + 2 * HOUR, RescuePolicy(in_doubt_delay=1, max_in_doubt=9, max_kills=1))
+    assert await states(store, ahead.id) == [State.FAILED]
 
 
 async def test_a_dead_process_is_rescued_at_once_and_a_living_one_is_not(store: Store, open_another) -> None:  # type: ignore[no-untyped-def]
@@ -296,9 +353,9 @@ async def test_the_sender_rule_is_written_down_when_the_attempt_opens(store: Sto
     assert again.sealed_as == "rule-b"
 
 
-async def claim_with_slots(store: Store, limit: int, slots: int) -> list[Delivery]:
+async def claim_with_slots(store: Store, limit: int, slots: int, at: int = EPOCH + HOUR) -> list[Delivery]:
     wants = [Want(ROUTE, "r", limit, slots)]
-    return list((await store.claim(lambda: wants, "me", lambda: EPOCH + HOUR, 1)).deliveries)
+    return list((await store.claim(lambda: wants, "me", lambda: at, 1)).deliveries)
 
 
 async def test_what_is_claimed_beyond_the_free_slots_is_ahead_and_the_urgent_are_not(store: Store) -> None:

@@ -30,18 +30,9 @@ from hypothesis.stateful import (
 from service.errors import ContentPurged
 from service.mail.lifecycle import OPEN, PENDING, Event, State, apply, sources
 from service.store import open_store
-from service.store.port import (
-    Accepted,
-    Delivery,
-    IdempotencyKey,
-    KeyMismatch,
-    MessageFilter,
-    Replayed,
-    RescuePolicy,
-    Store,
-    Suppression,
-    Want,
-)
+from service.store.port import Store
+from service.store.shown import MessageFilter, Suppression
+from service.store.values import Accepted, Delivery, IdempotencyKey, KeyMismatch, Replayed, RescuePolicy, Want
 from tests.conformance.store.conftest import URLS, done_with
 from tests.support.clock import EPOCH, SteppedClock
 from tests.support.store_data import accept_of, new_message, settlement_of

@@ -13,13 +13,13 @@ from service.errors import ConfigurationError, StorageUnavailable
 from service.mail.lifecycle import Event, State
 from service.store import open_store
 from service.store.bounds import Bounds
-from service.store.port import Accepted, IdempotencyKey, Replayed, RescuePolicy, Want
 from service.store.postgres import session as sessions
 from service.store.postgres.migrations import migrate_database
 from service.store.postgres.session import Session
 from service.store.postgres.statements import COMMIT, Statement
 from service.store.postgres.store import PostgresStore
 from service.store.postgres.transaction import opening
+from service.store.values import Accepted, IdempotencyKey, Replayed, RescuePolicy, Want
 from tests.support.clock import EPOCH, SteppedClock
 from tests.support.postgres import shared_server
 from tests.support.sending import quota
@@ -323,7 +323,7 @@ async def test_two_replicas_that_rescue_at_once_close_each_orphan_once(store: Po
 async def test_of_two_replicas_that_start_on_an_empty_store_one_makes_the_first_key(
     store: PostgresStore, opened: Opener
 ) -> None:
-    from service.store.port import ApiKey
+    from service.store.shown import ApiKey
 
     other = await opened("other")
     keys = [ApiKey(f"key_{n}", f"pr_{n}", b"d", "acme", "", (), (), None, EPOCH, None, None) for n in range(8)]

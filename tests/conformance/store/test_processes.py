@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.mail.lifecycle import State
-from service.store.port import IdempotencyKey, Replayed, RescuePolicy, Store, Want
+from service.mail.trouble import Answer
+from service.store.port import Store
+from service.store.values import IdempotencyKey, Replayed, RescuePolicy, Want
 from tests.conformance.store.child import HOURLY, LIMIT
 from tests.support.clock import EPOCH
 from tests.support.store_data import HOUR, ROUTE, accept_of, new_message, states
@@ -159,3 +161,22 @@ async def test_a_sender_that_is_killed_between_claim_and_settle_gives_nothing_ba
         assert (use.used, use.in_flight) == (3, 0)
     found = await store.claim(lambda: [Want(ROUTE, "r", 9, quotas=(HOURLY,))], "reader", lambda: now, 60)
     assert len(found.deliveries) == 2
+
+
+async def test_a_process_that_is_killed_while_it_logs_in_keeps_the_right_for_a_lease_at_most(
+    database_url: str, open_another: Callable[..., object]
+) -> None:
+    store: Store = await open_another("reader")  # type: ignore[misc]
+    child = start("login", database_url, "child-1")
+    assert read_until(child, 2) == ["open", "granted"]
+    assert await store.ask_login("account", "mark", "reader/r", EPOCH, 30) is Answer.WAIT
+    child.kill()
+    child.wait()
+    assert child.stdout is not None
+    child.stdout.close()
+    if database_url.startswith("sqlite"):
+        assert (await store.relay_accounts())["account"].login.prober == "", "the kernel tells who lives"
+        assert await store.ask_login("account", "mark", "reader/r", EPOCH, 30) is Answer.GRANTED
+    else:  # a process on another host may be silent and live: only the end of its lease tells
+        assert await store.ask_login("account", "mark", "reader/r", EPOCH + 29_999, 30) is Answer.WAIT
+        assert await store.ask_login("account", "mark", "reader/r", EPOCH + 30_000, 30) is Answer.GRANTED

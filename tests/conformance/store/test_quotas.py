@@ -8,7 +8,8 @@ import pytest
 
 from service.mail.lifecycle import Event, State
 from service.mail.quota import Per, Quota
-from service.store.port import Claimed, Delivery, RescuePolicy, Settlement, Store, Want
+from service.store.port import Store
+from service.store.values import Claimed, Delivery, RescuePolicy, Settlement, Want
 from tests.support.clock import EPOCH
 from tests.support.sending import quota
 from tests.support.store_data import HOUR, ROUTE, accept_of, claim_all, new_message, settlement_of, states

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.store.port import Store, TemplateVersion
+from service.store.port import Store
+from service.store.shown import TemplateVersion
 
 Opener = Callable[..., Awaitable[Store]]
 

@@ -10,10 +10,10 @@ import pytest
 
 from service.errors import StorageUnavailable
 from service.mail.lifecycle import State
-from service.store.port import Accepted
 from service.store.sqlite import store as module
 from service.store.sqlite.files import connect_writer
 from service.store.sqlite.store import SQLiteStore
+from service.store.values import Accepted
 from tests.support.clock import EPOCH, SteppedClock
 from tests.support.store_data import accept_of, new_message, states
 

@@ -18,6 +18,7 @@ from service.mail.outcome import (
     Scope,
     judge_failure,
     judge_reply,
+    no_relay_left,
     words_of,
 )
 from service.mail.reply import Reply, make_reply
@@ -198,3 +199,61 @@ def test_the_qq_rows_hold_for_qq_only() -> None:
     reply = make_reply(550, ["Mailbox unavailable or access denied"])
     kinds = Counter(judge_reply(POLICIES[preset], Phase.RCPT, reply).kind for preset in PRESETS)
     assert kinds["recipient-flooded"] == 2
+
+
+def test_what_a_relay_does_not_offer_is_no_fault_of_the_message_until_no_relay_is_left() -> None:
+    verdict = judge_failure(Phase.MAIL, Failure.CAPABILITY)
+    assert (verdict.event, verdict.kind, verdict.action, verdict.charged, verdict.alert) == (
+        Event.NOT_STARTED, "not-offered", Action.ELSEWHERE, False, 0,
+    )  # fmt: skip
+    last = no_relay_left(verdict)
+    assert (last.event, last.kind, last.action, last.charged, last.alert) == (
+        Event.FAULT, "no-relay", Action.FAILED, True, 1,
+    )  # fmt: skip
+    assert no_relay_left(last) == last
+
+
+@pytest.mark.parametrize("text", ["552 5.3.4 Message size exceeds fixed limit", "552 message too big", "523 too large"])
+def test_a_size_is_asked_of_another_relay_at_mail_only(text: str) -> None:
+    reply = make_reply(int(text[:3]), [text[4:]])
+    verdict = judge_reply(POLICIES[""], Phase.MAIL, reply)
+    assert (verdict.event, verdict.action, verdict.charged, verdict.kind) == (
+        Event.DEFER, Action.ELSEWHERE, False, "too-big",
+    )  # fmt: skip
+    last = no_relay_left(verdict)
+    assert (last.event, last.action, last.charged, last.kind) == (Event.REFUSED, Action.PERM, True, "too-big")
+    for phase in (Phase.RCPT, Phase.DATA, Phase.DOT):
+        assert judge_reply(POLICIES[""], phase, reply) == last
+
+
+@given(st.sampled_from(list(Phase)), st.integers(400, 599), TEXTS, st.sampled_from(PRESETS))
+def test_only_a_refusal_of_mail_sends_a_message_elsewhere(phase: Phase, code: int, text: str, preset: str) -> None:
+    verdict = judge_reply(POLICIES[preset], phase, make_reply(code, [text]))
+    if verdict.action is Action.ELSEWHERE:
+        assert phase is Phase.MAIL
+        assert code >= 500
+        assert not verdict.charged
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "wait"),
+    [
+        (450, "4.7.1 <a@b.example>: Recipient address rejected: Greylisted, try again in 300 seconds", 300),
+        (450, "4.7.1 <a@b.example>: Recipient address rejected: Greylisted", 0),
+        (451, "4.7.1 Greylisted, come back in 99999 minutes", 4 * 3600),
+        (452, "4.2.1 <a@b.example>: daily message limit of this mailbox, try again in 1 hour", 3600),
+        (452, "4.2.1 <a@b.example>: daily message limit of this mailbox, try again in 10 seconds", 600),
+        (450, "4.2.0 please try again in 90 seconds", 90),
+    ],
+)
+def test_the_wait_that_the_words_give_counts_within_bounds(code: int, text: str, wait: float) -> None:
+    verdict = judge_reply(POLICIES[""], Phase.RCPT, make_reply(code, [text]))
+    assert (verdict.action, verdict.scope, verdict.wait) == (Action.TEMP, Scope.RECIPIENT, wait)
+
+
+@pytest.mark.parametrize("code", [450, 451, 421])
+def test_greylisting_of_one_recipient_rests_no_relay_whatever_else_is_said(code: int) -> None:
+    for words in ("", ", too many messages", ", rate limit", ", too many connections", ": Client host rejected"):
+        for phase in (Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DOT):
+            verdict = judge_reply(POLICIES[""], phase, make_reply(code, [f"4.7.0 Greylisted{words}"]))
+            assert verdict.action is Action.TEMP, (phase, words)

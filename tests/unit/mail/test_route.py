@@ -2,15 +2,15 @@
 
 import pytest
 
-from service.mail.route import Route, ordered, refused_by
+from service.mail.route import Route, ordered, refused_by, unfit_for
 
-NEEDS = ("+cc+.exe+25M!tencent!other-1", ("cc", ".exe", "25M", "!tencent", "!other-1"))
+NEEDS = ("+cc+.exe+25M!tencent!other-1~small", ("cc", ".exe", "25M", "!tencent", "!other-1", "~small"))
 
 
 @pytest.mark.parametrize(
     "route",
     [Route("acme"), Route("acme", "netease"), Route("acme", "", "a|b@c.example"), Route("acme", "", "a+b!c@d.example", NEEDS[1]),
-     Route("acme", "netease", "", ("cc",)), Route("acme", "", "", ("!ses",)), Route("acme", "netease", "x@y.example", ("smtputf8", "2M"))],
+     Route("acme", "netease", "", ("cc",)), Route("acme", "", "", ("!ses",)), Route("acme", "netease", "a~b@c.example", ("~netease",)), Route("acme", "netease", "x@y.example", ("smtputf8", "2M"))],
 )  # fmt: skip
 def test_a_route_survives_its_stored_form(route: Route) -> None:
     assert Route.parse(route.key) == route
@@ -35,3 +35,20 @@ def test_a_relay_that_refused_is_told_from_one_whose_name_begins_alike() -> None
     assert refused_by(needs, "ses-2")
     assert not refused_by(needs, "ses")
     assert not refused_by(needs, "cc")
+
+
+def test_relays_that_were_found_unable_are_added_and_taken_out_again() -> None:
+    accepted = Route("acme", "", "me@x.example", ("cc", "!ses"))
+    route = accepted.without("small").without("old").without("small")
+    assert route.key == "acme|+cc!ses~old~small|me@x.example"
+    assert Route.parse(route.key).unfit == ("old", "small")
+    assert accepted.without("old").without("small") == route, "in whatever order"
+    assert route.as_accepted() == accepted
+    assert accepted.unfit == ()
+
+
+def test_a_relay_that_was_found_unable_did_not_refuse_at_the_door() -> None:
+    needs = Route("acme").without("ses-2").needs
+    assert unfit_for(needs, "ses-2")
+    assert not unfit_for(needs, "ses")
+    assert not refused_by(needs, "ses-2")

@@ -5,11 +5,11 @@ from zoneinfo import ZoneInfo
 
 from service.mail.lifecycle import Event
 from service.mail.outcome import UNTIL_RESET, Action, Scope, Verdict, doubling
-from service.mail.trouble import Trouble
+from service.mail.trouble import OPERATOR, Standing, Trouble
 from service.relay.backoff import Backoff, Width
 
 NOW = 1_764_000_000_000
-MINUTE = 60_000
+MINUTE, HOUR = 60_000, 3_600_000
 STEPS = (300.0, 600.0, 1200.0)
 
 
@@ -46,6 +46,49 @@ def test_what_several_connections_tell_at_once_is_one_trouble() -> None:
 def test_a_timer_that_comes_a_moment_early_still_counts_as_the_end() -> None:
     first = Backoff().worse(None, resting(), "why", NOW)
     assert length(Backoff().worse(first, resting(), "why", NOW + 300_000 - 50)) == 600
+
+
+def test_a_pause_that_a_clock_far_ahead_has_told_lasts_no_longer_than_its_length() -> None:
+    ahead = Backoff().worse(None, resting(), "why", NOW + 100 * HOUR)
+    seen = ahead.cut(NOW)
+    assert (seen.at, seen.until) == (NOW, NOW + 5 * MINUTE)
+    assert seen.cut(NOW + MINUTE) is seen, "its end does not run away from who looks again"
+    assert Backoff().worse(ahead, resting(), "again", NOW).until == NOW + 5 * MINUTE
+
+
+def test_a_clock_that_is_a_moment_behind_the_others_cuts_nothing() -> None:
+    told = Backoff().worse(None, resting(), "why", NOW + 1_000)
+    assert told.cut(NOW) is told
+
+
+def test_what_has_no_end_or_no_known_length_is_not_cut() -> None:
+    for each in (Trouble(OPERATOR, NOW, None, "by hand"), Trouble("rate", NOW, NOW + HOUR, "why")):
+        assert each.cut(NOW) is each
+
+
+def test_what_is_left_of_a_trouble_after_a_success_is_cut_too() -> None:
+    """A success on a clock that is ahead steps back, and would else rest until that day."""
+    known = Backoff().worse(None, resting(), "why", NOW)
+    known = Backoff().worse(known, resting(), "why", NOW + 5 * MINUTE)
+    left_over = left(Backoff().better(known, NOW + 100 * HOUR))
+    assert left_over.stands(NOW + 50 * HOUR)
+    assert not left_over.cut(NOW + 30 * MINUTE).stands(NOW + 36 * MINUTE)
+
+
+def test_a_trouble_that_is_told_now_takes_the_place_of_one_that_a_clock_far_ahead_has_told() -> None:
+    standing = Standing()
+    standing.record(Backoff().worse(None, resting(), "why", NOW + 100 * HOUR))
+    now_told = Backoff().worse(None, resting(), "why", NOW)
+    assert standing.record(now_told) is False, "it is no news"
+    assert standing.find("rate", "") == now_told
+
+
+def test_connections_come_back_though_a_clock_was_far_ahead_when_they_were_halved() -> None:
+    width = Width(4)
+    width.halve(NOW + 100 * HOUR, 30)
+    for minute in (0, 11, 22):
+        width.succeeded(NOW + minute * MINUTE)
+    assert width.now_at_most == 4
 
 
 def test_a_pause_is_stretched_and_never_cut_short() -> None:

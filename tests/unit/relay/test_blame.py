@@ -78,10 +78,10 @@ async def test_a_worn_connection_is_renewed_and_the_next_carries_one_message_les
     renewed: list[bool] = []
     report.renew = lambda: renewed.append(True)
     assert pool.blame(verdict, report, "connection-limit") is None
-    assert (pool.max_messages, renewed, pool.status(EPOCH).health) == (5, [True], Health.OPEN)
+    assert (pool.learnt.max_messages, renewed, pool.status(EPOCH).health) == (5, [True], Health.OPEN)
     verdict, report = said(pool, Phase.MAIL, 450, "MI:DMC", served=1)
     pool.blame(verdict, report, "connection-limit")
-    assert pool.max_messages == 1, "never none"
+    assert pool.learnt.max_messages == 1, "never none"
     await pool.close(0)
 
 
@@ -93,8 +93,15 @@ async def test_it_learns_how_many_recipients_a_relay_takes(clock: SteppedClock) 
     assert pool.max_recipients == 7, "as many as it took"
     pool.blame(*said(pool, Phase.DOT, 554, "Recipient count exceeds 3", to=7), "")
     assert pool.max_recipients == 3, "half, when it does not say how many"
+    pool.blame(*said(pool, Phase.RCPT, 452, "4.5.3 too many recipients", to=2), "")
+    assert pool.max_recipients == 1, "never none"
+    await pool.close(0)
+
+
+async def test_one_recipient_that_is_too_many_teaches_nothing(clock: SteppedClock) -> None:
+    pool = pool_for(clock)
     pool.blame(*said(pool, Phase.RCPT, 452, "4.5.3 too many recipients", to=1), "")
-    assert pool.max_recipients == 1
+    assert pool.max_recipients is None
     await pool.close(0)
 
 

@@ -1,5 +1,6 @@
 """Relays from URLs and files: TLS never guessed, every fault a sentence, no secret in any of them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,19 @@ def test_the_url_of_the_article_is_all_that_is_needed() -> None:
     assert (config.max_connections, config.max_messages_per_connection) == (2, 10)
     assert [quota.rate for quota in config.quotas] == [Rate(30, 900), Rate(200, 86400)]
     assert "CODE" not in repr(config)
+
+
+def test_a_secret_in_a_fifo_is_refused_with_its_key_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "secret")
+    with pytest.raises(ConfigurationError, match=r"^test: secret_file: .*/secret: is no regular file$"):
+        one("smtps://u@h.example", secret_file=str(tmp_path / "secret"))
+    assert one("smtps://h.example", ca_file=str(tmp_path / "secret")).ca_mark == "", "who needs it says so"
+
+
+@pytest.mark.parametrize(("given", "holds"), [("true", True), ("false", False)])
+def test_a_url_says_whether_mail_must_be_from_the_login(given: str, holds: bool) -> None:
+    config = one(f"smtps://me%40163.com:CODE@smtp.163.com?sender_must_equal_login={given}")
+    assert config.rule.must_equal_login is holds
 
 
 @pytest.mark.parametrize(

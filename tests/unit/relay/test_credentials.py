@@ -9,7 +9,8 @@ import pytest
 
 from service.errors import ConfigurationError
 from service.relay.config import relay_from
-from service.relay.oauth import Client, Command, File
+from service.relay.oauth_client import Client
+from service.relay.token_sources import Command, File
 
 URL = "smtps://me%40a.example@h.example"
 CLIENT = {"token_url": "https://login.example/token", "client_id": "id"}
@@ -97,7 +98,7 @@ def test_each_source_is_read_as_it_is_written() -> None:
     assert isinstance(client, Client)
     assert (client.url, client.client_id, client.scope) == ("https://login.example/token", "id", "mail")
     assert client.client_secret.file == Path("/f")
-    assert client.refresh_token.read("refresh_token_file") == "HIDDEN"
+    assert client.refresh_token.secret.get_secret_value() == "HIDDEN"
 
 
 def test_no_secret_is_in_what_a_relay_shows_of_itself() -> None:

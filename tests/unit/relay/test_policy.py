@@ -63,6 +63,14 @@ def test_the_rows_of_policy_toml_can_be_read_and_each_tells_why() -> None:
             {"action": "RECONN", "scope": "connection", "then": "PERM", "pause": None},
             "then: has no meaning with RECONN",
         ),
+        ({"told_wait": "5m"}, "told_wait: needs TEMP"),
+        ({"action": "ELSEWHERE", "scope": "message", "pause": None}, "then: ELSEWHERE needs it"),
+        ({"action": "ELSEWHERE", "scope": "relay", "pause": None, "then": "PERM"}, "scope: ELSEWHERE is for message"),
+        ({"action": "ELSEWHERE", "scope": "message", "then": "AUTH"}, "then: has no meaning with ELSEWHERE"),
+        (
+            {"action": "TEMP", "scope": "message", "pause": None, "times": 1, "then": "FAILED"},
+            "then: has no meaning with TEMP",
+        ),
         ({"pause_max": "1h", "pause": None, "action": "PERM", "scope": "message"}, "pause_max: needs `pause`"),
         (
             {"action": "PERM", "scope": "recipient", "pause": None, "suppress": True, "phases": ["rcpt"]},

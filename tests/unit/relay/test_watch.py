@@ -135,3 +135,11 @@ def test_a_path_that_no_file_can_have_ends_nothing(settings: Settings, tmp_path:
     (tmp_path / "relays.toml").write_text('[relays.a]\nurl = "smtps://h.example"\nca_file = "a\\u0000b"\n')
     assert watch.look()
     assert not watch.look()
+
+
+def test_a_file_that_waits_for_a_writer_is_no_file_and_holds_up_no_look(settings: Settings, tmp_path: Path) -> None:
+    watch = looked_at(settings)
+    (tmp_path / "secret").unlink()
+    os.mkfifo(tmp_path / "secret")
+    assert watch.look(), "what was there is gone"
+    assert not watch.look()

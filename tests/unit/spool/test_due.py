@@ -2,7 +2,7 @@
 
 from service.spool.due import DueLanes, share
 from service.spool.holds import Holds
-from service.store.port import DueRoute, Held, Want
+from service.store.values import DueRoute, Held, Want
 
 
 def test_a_route_is_asked_once_its_first_recipient_is_due() -> None:

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from service.errors import StorageUnavailable
+from service.mail.trouble import Answer
+from service.relay.pool import Pool
 from service.relay.port import Health
+from service.settings import load
 from tests.support.accounts import Process, Provider, config_for, process
 from tests.support.relaying import begin, outgoing
 from tests.support.virtual import VirtualClock, virtually
 
 MINUTE = 60.0
+LEASE = 6.0  # seconds: the relay that answers nothing is given up after 30
+MARK = config_for(1).secret_mark
 
 
 async def feed(each: Process, clock: VirtualClock) -> None:
@@ -190,6 +196,62 @@ def test_a_pause_for_the_rate_is_taken_over_with_its_end_and_told_once(tmp_path:
     virtually(main)
 
 
+class Stepping(VirtualClock):
+    """The wall clock of one process, on the time that all share."""
+
+    def __init__(self, shared: VirtualClock) -> None:
+        self._shared, self.ahead = shared, 0  # ms
+
+    def now(self) -> int:
+        return self._shared.now() + self.ahead
+
+    def monotonic(self) -> float:
+        return self._shared.monotonic()
+
+
+def test_a_clock_that_was_days_ahead_for_a_moment_leaves_no_relay_resting_for_days(tmp_path: Path) -> None:
+    from service.mail.outcome import Phase, judge_reply
+    from service.mail.reply import make_reply
+    from service.relay.port import Report
+
+    async def main(clock: VirtualClock) -> None:
+        config, wrong = config_for(9, preset="163", sender_must_equal_login=False), Stepping(clock)
+        async with process(tmp_path, wrong, config, "a") as one, process(tmp_path, clock, config, "b") as other:
+            wrong.ahead = 5 * 86_400_000
+            verdict = judge_reply(one.pool.policy, Phase.DOT, make_reply(451, ["MI:SFQ"]))  # a rest of 15 minutes
+            one.pool.blame(verdict, Report([], False, False), "rate: 451 MI:SFQ")
+            wrong.ahead = 0
+            await asyncio.sleep(3)
+            for each in (one, other):
+                assert each.pool.status(clock.now()).health is Health.WAITING
+                assert each.pool.status(clock.now()).until == pytest.approx(clock.now() + 897_000, abs=3_000)
+            await asyncio.sleep(900)
+            for each in (one, other):
+                assert each.pool.status(clock.now()).health is Health.OPEN
+
+    virtually(main)
+
+
+def test_nor_does_it_in_a_process_that_has_nobody_to_ask(tmp_path: Path) -> None:
+    """Its timer rings after the true length; then what is left is counted anew, once."""
+    from service.mail.outcome import Phase, judge_reply
+    from service.mail.reply import make_reply
+    from service.relay.port import Report
+
+    async def main(clock: VirtualClock) -> None:
+        config, wrong = config_for(9, preset="163", sender_must_equal_login=False), Stepping(clock)
+        pool = Pool(config, load(), wrong)
+        wrong.ahead = 5 * 86_400_000
+        verdict = judge_reply(pool.policy, Phase.DOT, make_reply(451, ["MI:SFQ"]))
+        pool.blame(verdict, Report([], False, False), "rate: 451 MI:SFQ")
+        wrong.ahead = 0
+        await asyncio.sleep(2 * 900 + 5)
+        assert pool.status(clock.now()).health is Health.OPEN
+        await pool.close(0)
+
+    virtually(main)
+
+
 def test_what_the_store_can_not_take_is_told_as_soon_as_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from service.errors import StorageUnavailable
     from service.mail.outcome import Failure, Phase, judge_failure
@@ -246,7 +308,9 @@ def test_a_relay_that_can_not_be_reached_is_probed_by_one_process_at_a_time(tmp_
             told = await processes[0].store.relay_events(processes[0].pool.account, 50)
             kinds = [event.kind for event in reversed(told)]
             assert [kind for kind in kinds if kind != "alert"] == ["broken"] + ["probe_failed"] * 3, "after 5, 10, 20 s"
-            assert kinds.count("alert") == 2, "from the third one on"
+            assert kinds.index("alert") == 3, "from the third one on"
+            counted = [each.metrics.relay_alerts.labels("r", "network")._value.get() for each in processes]
+            assert sum(counted) == 2, "counted each time, whichever process probes; written down once a minute by each"
 
     virtually(main)
 
@@ -263,3 +327,62 @@ def test_when_one_login_proves_the_secret_those_who_wait_log_in_without_asking(t
             assert clock.monotonic() - provider.logins[0] < 1, "nobody waited for a look at the store"
 
     virtually(main)
+
+
+def test_the_right_to_log_in_is_kept_for_as_long_as_the_login_takes(tmp_path: Path) -> None:
+    """The relay answers nothing for longer than a lease; the right is asked for again meanwhile."""
+
+    async def main(clock: VirtualClock) -> None:
+        async with Provider(clock, silent=True) as provider:
+            config = config_for(provider.port)
+            async with (
+                process(tmp_path, clock, config, "a", lease=LEASE) as one,
+                process(tmp_path, clock, config, "b") as other,
+            ):
+
+                async def asked() -> Answer:
+                    return await other.ledger.ask_login(other.pool.account, MARK, "b/r", clock.now(), 0.1)
+
+                first = begin(one.pool, outgoing())
+                await provider.asked.wait()
+                for _ in range(5):
+                    await asyncio.sleep(LEASE / 2)
+                    assert not first.done()
+                    assert await asked() is Answer.WAIT
+                await one.pool.close(0)
+                for _ in range(5):
+                    await asyncio.sleep(LEASE / 2)
+                    assert await asked() is Answer.GRANTED, "and given back for good at the end"
+
+    virtually(main)
+
+
+def test_a_process_that_is_no_more_keeps_the_right_for_a_lease_at_most(tmp_path: Path) -> None:
+    """It lives by its file, as one does that stands still, or whose end a server on another host can not see."""
+
+    async def main(clock: VirtualClock) -> None:
+        async with Provider(clock, silent=True) as provider:
+            config = config_for(provider.port)
+            async with (
+                process(tmp_path, clock, config, "a", lease=LEASE) as one,
+                process(tmp_path, clock, config, "b") as other,
+            ):
+                begin(one.pool, outgoing())
+                await provider.asked.wait()
+                with pytest.MonkeyPatch.context() as patch:
+                    for name in ("ask_login", "fail_login", "release_login"):
+                        patch.setattr(one.store, name, _never)
+
+                    async def granted() -> bool:
+                        asked = other.ledger.ask_login(other.pool.account, MARK, "b/r", clock.now(), 1.0)
+                        return await asked is Answer.GRANTED
+
+                    assert not await granted()
+                    await asyncio.sleep(LEASE + 1)
+                    assert await granted()
+
+    virtually(main)
+
+
+async def _never(*_: object) -> None:
+    raise StorageUnavailable("this process is no more")

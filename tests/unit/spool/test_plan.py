@@ -96,6 +96,19 @@ async def test_a_pinned_relay_is_the_only_one_that_is_asked() -> None:
         asked(relays, relay="others")
 
 
+async def test_no_relay_takes_the_place_of_the_one_that_is_pinned() -> None:
+    relays = router(first={}, second={"priority": 2}, third={"from": ["example.net"]})
+    found = asked(relays, relay="second")
+    assert names(found) == (["second"], []), "the better one is not even asked"
+    route = found.route("acme", Submission(ME, relay="second"), sender_decides=relays.sender_decides())
+    assert [relay.name for relay in relays.candidates(route.sender, route.relay, route.needs)] == ["second"]
+    with pytest.raises(NoRelayForMessage) as caught:
+        asked(relays, relay="third")
+    assert [each.detail for each in caught.value.errors] == [
+        "relay third may not carry mail from me@example.com (its `from`)"
+    ]
+
+
 async def test_a_size_within_the_mebibyte_of_a_limit_puts_the_relay_into_the_route() -> None:
     relays = router(small={"max_bytes": 2000}, other={"priority": 2})
     fits, not_fits = asked(relays, text="x"), asked(relays, text="x\n" * 2000)

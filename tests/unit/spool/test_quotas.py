@@ -8,7 +8,8 @@ import pytest
 
 from service.mail.quota import Per
 from service.spool.waiting import look
-from service.store.port import MessageFilter, NewMessage
+from service.store.shown import MessageFilter
+from service.store.values import NewMessage
 from tests.support.clock import EPOCH
 from tests.support.sending import ModelRelay, ModelRelays, Provider, Sending, quota, sending, until
 from tests.support.store_data import HOUR, new_message

@@ -11,7 +11,8 @@ from service.errors import RelayNotFound
 from service.mail.seal import SenderRule
 from service.spool import dispatch
 from service.spool.waiting import quotas_of
-from service.store.port import Claimed, MessageView, NewMessage
+from service.store.shown import MessageView
+from service.store.values import Claimed, NewMessage
 from tests.support.clock import EPOCH, SteppedClock
 from tests.support.sending import ModelRelay, ModelRelays, Sending, quota, sending, until
 from tests.support.store_data import new_message

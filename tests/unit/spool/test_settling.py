@@ -13,7 +13,7 @@ from service.relay.policy import policy_for
 from service.relay.port import RecipientResult, Report
 from service.settings import load
 from service.spool.settling import Settler, judge_all
-from service.store.port import Delivery, DueRecipient
+from service.store.values import Delivery, DueRecipient
 from tests.support.clock import EPOCH, SteppedClock
 
 DELIVERY = Delivery(
@@ -192,3 +192,29 @@ def test_one_recipient_that_is_too_many_is_charged() -> None:
     settled = settle(said(Phase.RCPT, 452, "4.5.3 too many recipients"), left, left, delivery=THREE)
     assert [each.charged for each in settled.recipients] == [True, False, False]
     assert settled.recipients[2].due_at == EPOCH
+
+
+def test_greylisting_is_waited_for_as_long_as_the_words_say_and_the_relay_does_not_rest() -> None:
+    reply = said(
+        Phase.RCPT, 450, "4.7.1 <c@d.example>: Recipient address rejected: Greylisted, try again in 300 seconds"
+    )
+    (each,) = settle(reply).recipients
+    assert (each.kind, each.scope, each.action, each.charged) == ("greylisted", "recipient", "TEMP", True)
+    assert (each.due_at, each.relay_until) == (EPOCH + 300_000, None)
+    (each,) = settle(reply, retry_schedule=(1200.0,)).recipients
+    assert each.due_at == EPOCH + 900_000, "the longest wait wins"
+    (each,) = settle(reply, delivery=replace(DELIVERY, expires_at=EPOCH + 100_000)).recipients
+    assert each.due_at == EPOCH + 100_000
+
+
+def test_what_a_relay_does_not_offer_charges_nothing_and_takes_another_route() -> None:
+    result = RecipientResult(Phase.MAIL, failure=Failure.CAPABILITY, detail="the relay does not offer SMTPUTF8")
+    report = Report([result], mail_started=False, content_started=False)
+    verdicts = judge_all(policy_for(""), DELIVERY, [result], EPOCH)
+    settled = Settler(load(), SteppedClock()).settle(DELIVERY, report, SEALED, verdicts, route="acme|~r|")
+    (each,) = settled.recipients
+    assert (each.event, each.kind, each.action, each.charged, each.due_at) == (
+        Event.NOT_STARTED, "not-offered", "ELSEWHERE", False, EPOCH,
+    )  # fmt: skip
+    assert (settled.route, settled.result, settled.unspent) == ("acme|~r|", "not_started", True)
+    assert each.text == "the relay does not offer SMTPUTF8"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from service.mail.quota import HIGH
-from service.store.port import NewMessage
+from service.store.values import NewMessage
 from tests.support.clock import EPOCH
 from tests.support.sending import ModelRelay, ModelRelays, quota, sending, until
 from tests.support.store_data import new_message

@@ -1,11 +1,17 @@
 """Steps of the schema: each once, in order, never another form of one that was applied, never an older program."""
 
+import asyncio
+import fcntl
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 import pytest
 
-from service.errors import ConfigurationError
+from service.clock import SYSTEM
+from service.errors import ConfigurationError, StorageUnavailable
+from service.store import open_store
 from service.store.migrate import migrate
 from service.store.queries import Migration, load_migrations
 from service.store.sqlite import files
@@ -87,3 +93,34 @@ def test_a_sqlite_that_can_lose_commits_is_refused(monkeypatch: pytest.MonkeyPat
         files.check_library()
     monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.51.3")
     files.check_library()
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[tuple[str, int]]:
+    """A file whose lock somebody holds, as within a commit; and that handle."""
+    path = str(tmp_path / "post.db")
+    handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    yield path, handle
+    os.close(handle)
+
+
+def test_a_file_that_others_keep_locked_is_given_up_with_a_sentence(locked: tuple[str, int]) -> None:
+    path, _ = locked
+    with pytest.raises(StorageUnavailable) as refused:
+        migrate_file(path, 0.05)
+    assert f"POSTROOM_DATABASE_URL: another process has kept {path}.lock for 0.05 s" in refused.value.detail
+
+
+async def test_a_store_that_waits_for_the_lock_lets_the_loop_go_on(locked: tuple[str, int]) -> None:
+    """Whoever holds it may be another store of this process, which lets it go on this very loop."""
+    path, handle = locked
+    store = open_store(f"sqlite:///{path}", SYSTEM, holder="second")
+    opening = asyncio.create_task(store.open())
+    await asyncio.sleep(0)
+    assert not opening.done()
+    fcntl.flock(handle, fcntl.LOCK_UN)
+    async with asyncio.timeout(20):
+        await opening
+    await store.ping()
+    await store.close()

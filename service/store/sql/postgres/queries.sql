@@ -277,6 +277,14 @@ FROM json_to_recordset(:rows::json) AS n (rid bigint, attempt bigint, state text
     reconnected_at bigint)
 WHERE r.rid = n.rid AND r.state || '' = 'sending' AND r.attempt = n.attempt RETURNING r.rid, r.attempt, r.email, r.address_key;
 
+-- settle: route --
+-- What an attempt held goes by another route from here on: its relay can't carry the message. recipients primary key.
+UPDATE recipients SET route = :route WHERE rid >= :first AND rid < :first + 1000 AND attempt = :attempt;
+
+-- settle: message route --
+-- The route that is shown of a message. messages primary key.
+UPDATE messages SET route = :route WHERE seq = :seq;
+
 -- settle: close --
 -- Close messages none of whose recipients is open any more. messages primary key, recipients primary key.
 UPDATE messages m SET closed_at = :now FROM unnest(:seqs::bigint[]) AS s
@@ -611,6 +619,10 @@ WHERE t.account = n.account COLLATE "C" AND t.kind = n.kind COLLATE "C" AND t.ma
 -- ask_login: lock --
 -- One process at a time changes what is known of an account; accounts in one order for everybody.
 SELECT pg_advisory_xact_lock(7310006, hashtext(a)) FROM unnest(:accounts::text[]) AS a;
+
+-- ask_login: clock --
+-- What time it is for all.
+SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
 
 -- ask_login: right --
 -- The right to log in to accounts, and whether who has it lives. relay_logins primary key, holders primary key.

@@ -144,6 +144,14 @@ UPDATE recipients SET state = ?, due_at = ?, attempts = attempts + ?, in_doubt =
     reconnected_at = coalesce(?, reconnected_at)
 WHERE rid = ? AND state = 'sending' AND attempt = ? RETURNING email, address_key;
 
+-- settle: route --
+-- What an attempt held goes by another route from here on: its relay can't carry the message. Primary key.
+UPDATE recipients SET route = :route WHERE rid >= :first AND rid < :first + 1000 AND attempt = :attempt;
+
+-- settle: message route --
+-- The route that is shown of a message. Primary key.
+UPDATE messages SET route = :route WHERE seq = :seq;
+
 -- settle: close --
 -- Close a message none of whose recipients is open any more. Primary key, recipients by rid.
 UPDATE messages SET closed_at = :now WHERE seq = :seq AND closed_at IS NULL AND NOT EXISTS (

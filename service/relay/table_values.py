@@ -1,0 +1,132 @@
+"""The values in a relay's table: each parser takes what TOML or a URL gave, and refuses it with a sentence.
+
+Every fault is a ConfigurationError that begins with `where` and names the key. Which keys there are, and what a relay is
+made of, is config's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from service.errors import ConfigurationError, PostroomError
+from service.mail.address import make_mailbox, parse_domain
+from service.mail.limits import FLAGS, Limits, is_extension
+from service.mail.quota import Per, Quota, parse_quota
+from service.relay.port import Pipelining
+from service.relay.presets import Preset
+from service.settings import Settings
+
+_TLS_VERSIONS = ("1.2", "1.3")
+
+
+def tls_versions_in(options: Mapping[str, Any], preset: Preset, where: str) -> tuple[str, str]:
+    """The least and the greatest version; "" is the newest."""
+    least, most = str(options.get("tls_min", "1.2")), str(options.get("tls_max", preset.tls_max))
+    for key, value in (("tls_min", least), ("tls_max", most or "1.3")):
+        if value not in _TLS_VERSIONS:
+            raise ConfigurationError(f"{where}: {key}: must be one of {', '.join(_TLS_VERSIONS)}")
+    if most and most < least:
+        raise ConfigurationError(f"{where}: tls_max: {most} is less than tls_min, which is {least}")
+    return least, most
+
+
+def as_sender(value: object, where: str) -> str:
+    """An address or a domain that a relay may carry; `@example.com` is a domain too."""
+    text = str(value)
+    try:
+        return (
+            make_mailbox(text, "", "from").email if "@" in text.lstrip("@") else parse_domain(text.lstrip("@"), "from")
+        )
+    except PostroomError as error:
+        raise ConfigurationError(f"{where}: from: {text!r}: {error.errors[0].detail}") from None
+
+
+def warm_in(options: Mapping[str, Any], where: str) -> int:
+    """Connections that stay open; no more than there may be."""
+    number = integer_in(options, "warm_connections", 0, where, least=0)
+    if number > integer_in(options, "max_connections", number, where, least=0):
+        raise ConfigurationError(f"{where}: warm_connections: must not be more than max_connections")
+    return number
+
+
+def integer_in(options: Mapping[str, Any], key: str, default: int | None, where: str, least: int = 1) -> int:
+    """A whole number; a URL gives it as text."""
+    value = options.get(key, default)
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise ConfigurationError(f"{where}: {key}: must be a whole number from {least} up")
+    return number
+
+
+def limits_in(options: Mapping[str, Any], preset: Preset, where: str) -> Limits:
+    """The preset's, as far as the table gives no others; `max_recipients = 0` and its like take a bound away."""
+    known = preset.limits
+    given: dict[str, Any] = {flag: as_flag(options[flag]) for flag in FLAGS if flag in options}
+    for key in ("max_bytes", "max_recipients", "max_message_recipients"):
+        if key in options:
+            given[key] = integer_in(options, key, None, where, least=0) or None
+    if "forbidden_extensions" in options:
+        given["forbidden_extensions"] = _extensions(options["forbidden_extensions"], where)
+    return replace(known, **given)
+
+
+def _extensions(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) and is_extension(each.lower()) for each in value):
+        raise ConfigurationError(f'{where}: forbidden_extensions: must be a list such as [".exe", ".js"]')
+    return tuple(each.lower() for each in value)
+
+
+def quotas_in(
+    options: Mapping[str, Any], preset: Preset, account: str, where: str, settings: Settings
+) -> tuple[Quota, ...]:
+    """Of the whole account, of each recipient, of each domain, in this order."""
+    zone = as_zone(options.get("timezone", preset.timezone), where)
+    headroom = _share(options.get("headroom", settings.quota_headroom), where)
+    quotas: list[Quota] = []
+    for key, per in (("quotas", Per.RELAY), ("recipient_quotas", Per.RECIPIENT), ("domain_quotas", Per.DOMAIN)):
+        texts = options.get(key, getattr(preset, key))
+        if isinstance(texts, str):
+            raise ConfigurationError(f'{where}: {key}: must be a list, such as ["{texts}"]')
+        for text in texts:
+            try:
+                quotas.append(parse_quota(str(text), per, zone, settings.quota_guard, headroom, account))
+            except ValueError as error:
+                raise ConfigurationError(f"{where}: {key}: {text!r} {error}") from None
+    return tuple(quotas)
+
+
+def _share(value: object, where: str) -> float:
+    try:
+        share = float(str(value))
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise ConfigurationError(f"{where}: headroom: must be a share from 0 up to less than 1, such as 0.1")
+    return share
+
+
+def as_pipelining(value: object, where: str) -> Pipelining:
+    """By its name, in any case."""
+    try:
+        return Pipelining[str(value).upper()]
+    except KeyError:
+        raise ConfigurationError(f"{where}: pipelining: must be full, envelope or off") from None
+
+
+def as_zone(value: object, where: str) -> str:
+    """A time zone that this machine knows; "": none."""
+    try:
+        if value != "":
+            ZoneInfo(str(value))
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ConfigurationError(f"{where}: timezone: {value!r} is no time zone, such as Asia/Shanghai") from None
+    return str(value)
+
+
+def as_flag(value: object) -> bool:
+    """A URL gives it as text."""
+    return value if isinstance(value, bool) else str(value).lower() in {"1", "true", "yes", "on"}

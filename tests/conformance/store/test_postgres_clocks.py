@@ -1,0 +1,84 @@
+"""PostgreSQL: processes on hosts whose clocks are wrong tell each other of relays by the server's clock."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from service.clock import Clock
+from service.mail.trouble import Answer, RelayEvent, Trouble
+from service.store.bounds import Bounds
+from service.store.postgres import moments
+from service.store.postgres.store import PostgresStore
+from tests.support.postgres import shared_server
+
+DAY = 86_400_000  # ms
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a machine that stands still for a second is not taken for a clock that steps."""
+    monkeypatch.setattr(moments, "_DRIFT", 60_000)
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    made = shared_server().new_database()
+    yield made
+    shared_server().give_back(made)
+
+
+class WrongClock(Clock):
+    """The system's, wrong by so many milliseconds."""
+
+    ahead = 0
+
+    def now(self) -> int:
+        return super().now() + self.ahead
+
+
+async def test_troubles_are_told_by_the_servers_clock_whatever_the_hosts_clocks_say(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day ahead, a day behind: a pause of five minutes is one of five minutes for both, and the same one."""
+    stores, clocks = [], [WrongClock(), WrongClock()]
+    clocks[0].ahead, clocks[1].ahead = DAY, -DAY
+    for number, clock in enumerate(clocks):
+        monkeypatch.setattr(moments, "SYSTEM", clock)
+        stores.append(PostgresStore(url, clock, f"host-{number}", Bounds()))
+        await stores[-1].open()
+    try:
+        for teller, reader in ((0, 1), (1, 0)):
+            now = clocks[teller].now()
+            told = Trouble("rate", now, now + 300_000, f"told by {teller}", length=300.0)
+            assert await stores[teller].record_trouble("a", told, None) is True
+            assert (await stores[teller].relay_accounts())["a"].troubles == {("rate", ""): told}
+            heard = (await stores[reader].relay_accounts())["a"].troubles["rate", ""]
+            assert heard.until == pytest.approx(clocks[reader].now() + 300_000, abs=20_000)
+            assert await stores[reader].forgive_trouble("a", heard) is True, "it is the same to the millisecond"
+        assert await stores[0].ask_login("a", "m", "host-0/r", clocks[0].now(), 60) is Answer.GRANTED
+        assert await stores[1].ask_login("a", "m", "host-1/r", clocks[1].now(), 60) is Answer.WAIT
+        assert await stores[1].ask_login("a", "m", "host-1/r", clocks[1].now() + 61_000, 60) is Answer.GRANTED
+        await stores[1].prove_login("m", "host-1/r", RelayEvent("a", "r", clocks[1].now(), "opened"))
+        assert await stores[0].ask_login("a", "m", "host-0/r", clocks[0].now(), 60) is Answer.PROVEN
+    finally:
+        for store in stores:
+            await store.close()
+
+
+async def test_a_clock_that_steps_between_two_looks_is_noticed_before_a_trouble_is_written(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = WrongClock()
+    monkeypatch.setattr(moments, "SYSTEM", clock)
+    store = PostgresStore(url, clock, "host", Bounds())
+    await store.open()
+    try:
+        await store.relay_accounts()
+        for step in (DAY, -DAY):
+            clock.ahead += step
+            now = clock.now()
+            await store.record_trouble("a", Trouble(f"step {step}", now, now + 300_000, "x", length=300.0), None)
+        for trouble in (await store.relay_accounts())["a"].troubles.values():
+            assert trouble.until == pytest.approx(clock.now() + 300_000, abs=20_000)
+    finally:
+        await store.close()
