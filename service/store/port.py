@@ -4,7 +4,8 @@ Times are milliseconds since the epoch. Every read and write of a message carrie
 account's id is simply not found. Writes out of `sending` are guarded by state and fence (the attempt's id): a method
 answers how many rows it changed, and zero is an answer, not an error. Any method may raise errors.StorageUnavailable.
 
-The conformance suite in tests/conformance runs the same sentences against every implementation.
+What is handed over and handed out stands in store/values and store/shown. The conformance suite in tests/conformance runs
+the same sentences against every implementation.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
