@@ -7,6 +7,7 @@ import random
 import secrets
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from ulid import ULID
 
@@ -41,7 +42,12 @@ SYSTEM = Clock()
 def rfc3339(ms: int) -> str:
     """`2026-11-24T10:43:00.123Z` (RFC 3339 section 5.6, UTC)."""
     whole, rest = divmod(ms, 1000)
-    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    return f"{_second(whole)}.{rest:03d}Z"
+
+
+@lru_cache(maxsize=16)  # most of what is asked for is now
+def _second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def ulid_floor(ms: int, prefix: str) -> str:

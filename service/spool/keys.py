@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Sequence
+from functools import lru_cache
 
 from service.clock import Clock
 from service.durations import parse_rate
@@ -21,6 +22,12 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+@lru_cache(maxsize=1024)
+def _caller_of(key: ApiKey) -> Caller:
+    rate = parse_rate(key.rate) if key.rate else None
+    return Caller(key.account, key.id, frozenset(key.scopes), key.from_allowed, rate)
+
+
 class Keys:
     """Make, check and revoke API keys."""
 
@@ -35,13 +42,7 @@ class Keys:
         same = hmac.compare_digest(_digest(token), found.digest if found else _NOBODY)
         if found is None or not same or not self._valid(found):
             raise InvalidApiKey
-        return Caller(
-            found.account,
-            found.id,
-            frozenset(found.scopes),
-            found.from_allowed,
-            parse_rate(found.rate) if found.rate else None,
-        )
+        return _caller_of(found)
 
     def _valid(self, key: ApiKey) -> bool:
         return key.revoked_at is None and (key.expires_at is None or key.expires_at > self._clock.now())

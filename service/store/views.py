@@ -5,6 +5,7 @@ The columns come in the order in which the statements of the same name list them
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from service.mail.address import email_key
@@ -75,7 +76,8 @@ def key_row(key: ApiKey) -> dict[str, Any]:
     }
 
 
-def key_of(row: Sequence[Any]) -> ApiKey:
+@lru_cache(maxsize=1024)  # the same few keys ask all the time; a row that has changed is another row
+def key_of(row: tuple[Any, ...]) -> ApiKey:
     """A row of `find_key: by prefix`."""
     id, prefix, digest, account, name, scopes, from_allowed, *rest = row
     return ApiKey(id, prefix, digest, account, name, tuple(json.loads(scopes)), tuple(json.loads(from_allowed)), *rest)
