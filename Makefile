@@ -66,7 +66,8 @@ mutants: $(VENV)/dev.stamp $(ORACLES) ## break the guards one by one; a test mus
 soak: $(VENV)/dev.stamp ## kills, pauses and crashes for SOAK_SECONDS (600), drawn from SEED; 1 if a promise is broken
 	@$(BIN)/python -m tests.soak
 
-bench: $(VENV)/dev.stamp $(ORACLES) ## the benchmarks: rates and ratios in one run
+# Rivals of the end-to-end part are installed into ~/.cache/postroom-bench: bench/rivals.
+bench: $(VENV)/dev.stamp $(ORACLES) ## the benchmarks: rates and ratios in one run; BENCH_ARGS=--all for more
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 ci: ## what CI runs

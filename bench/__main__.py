@@ -2,7 +2,8 @@
 
 Accepting is measured against a bare FastAPI endpoint that stores nothing, turn by turn; end to end goes into Postfix's
 smtp-sink (or a sink of our own where Postfix is missing, which the output says). What a message costs before it is stored
-is bench/composing.py. No time is asserted. `python -m bench --quick` takes fewer messages.
+is bench/composing.py; other ways to send mail, end to end, are bench/rivals. No time is asserted. `python -m bench --all`
+takes more messages and rounds, compares the stores, and the rivals with more than one kind of message, load and relay.
 """
 
 import argparse
@@ -163,7 +164,7 @@ async def _split(relay_url: str, count: int) -> None:
     from service import settings as configuration
     from service.app import Service
     from service.spool.values import SCOPES, Caller, Submission
-    from service.store.port import MessageFilter
+    from service.store.shown import MessageFilter
     from service.telemetry import configure_logging
 
     configure_logging("warning")
@@ -197,7 +198,7 @@ async def _split(relay_url: str, count: int) -> None:
 
 async def _commit_cost(service: Any, submission: Any, caller: Any, count: int) -> float:
     """Microseconds for each of messages that are ready, stored 32 at once."""
-    from service.store.port import Accept
+    from service.store.values import Accept
 
     prepared = [(await service.submitter.preview(submission, caller)).prepared.message for _ in range(count // 32 * 32)]
     began = time.perf_counter()
@@ -219,32 +220,42 @@ def _stores(relay_url: str, what: str, *, quick: bool) -> None:
     stores.end_to_end(relay_url, what, count, rounds)
 
 
+def _rivals(*, everything: bool) -> None:
+    from bench.rivals import __main__ as rivals  # it builds on this module
+
+    if not rivals.run(rivals.parsed(["--all"] if everything else [])):
+        raise SystemExit("a message that was accepted did not arrive once and whole: see the last column")
+
+
 def main() -> None:
     """All of it."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="fewer messages and rounds")
-    parser.add_argument("--only", choices=("compose", "wire", "service", "stores"), help="a part of it")
+    parser.add_argument("--all", action="store_true", help="more messages, rounds and variants")
+    parser.add_argument("--only", choices=("compose", "wire", "service", "stores", "rivals"), help="a part of it")
     chosen = parser.parse_args()
-    quick = chosen.quick
-    count, rounds = (1500, 2) if quick else (6000, 5)
+    quick = not chosen.all
     cpus = os.cpu_count()
     print(
         f"{platform.machine()}, {cpus} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
     )
     if chosen.only in (None, "compose"):
         composing.run(300 if quick else 2000, 3 if quick else 7)
-    if chosen.only == "compose":
-        return
+    if chosen.only in (None, "service", "stores", "wire"):
+        _through_sinks(chosen.only, quick=quick)
+    if chosen.only in (None, "rivals"):
+        _rivals(everything=chosen.all)
+
+
+def _through_sinks(only: str | None, *, quick: bool) -> None:
+    count, rounds = (1500, 2) if quick else (6000, 5)
     with tempfile.TemporaryDirectory() as folder, sink(Path(folder)) as (relay_url, what):
-        if chosen.only in (None, "wire"):
+        if only in (None, "wire"):
             wire.run(int(relay_url.partition("127.0.0.1:")[2].partition("?")[0]), what, quick=quick)
-        if chosen.only == "wire":
-            return
-        if chosen.only in (None, "service"):
+        if only in (None, "service"):
             accepting(relay_url, count, rounds)
             end_to_end(relay_url, what, count, rounds)
             asyncio.run(_split(relay_url, 300 if quick else 1000))
-        if chosen.only in (None, "stores"):
+        if only == "stores" or (only is None and not quick):
             _stores(relay_url, what, quick=quick)
 
 
