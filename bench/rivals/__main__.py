@@ -24,7 +24,7 @@ from bench.rivals.haraka import Haraka
 from bench.rivals.install import NotInstalled
 from bench.rivals.node import Nodemailer
 from bench.rivals.postfix import Postfix
-from bench.rivals.postroom import Postroom, PostroomBatch
+from bench.rivals.postroom import Postroom, PostroomApart, PostroomApartBatch, PostroomBatch
 from bench.rivals.rival import Rival
 from bench.rivals.turns import Record, Rounds, ceiling
 from bench.rivals.work import SIZES, Variant
@@ -32,6 +32,8 @@ from bench.rivals.work import SIZES, Variant
 RIVALS: dict[str, type[Rival]] = {
     "postroom": Postroom,
     "batch": PostroomBatch,
+    "apart": PostroomApart,
+    "apart-batch": PostroomApartBatch,
     "postfix": Postfix,
     "haraka": Haraka,
     "nodemailer": Nodemailer,

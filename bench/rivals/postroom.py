@@ -16,6 +16,7 @@ class Postroom(Rival):
     kind = "postroom"
     promises = Promises(durable=True, retries=True, log=True, idempotent=True, template=True)
     configuration = "one process, SQLite, every 202 after an fsync; API key, Idempotency-Key and recipient limit in use"
+    role = "all"
 
     def prepare(self) -> None:
         """It is here."""
@@ -25,7 +26,7 @@ class Postroom(Rival):
         """`postroom serve`."""
         templates = folder / "templates"
         write_postroom_template(templates, variant.size_kb)
-        with postroom(_url(variant, relay), templates_dir=templates) as service:
+        with postroom(_url(variant, relay), templates_dir=templates, role=self.role) as service:
             yield Running(service.port, [service.process.pid], {"Authorization": f"Bearer {TOKEN}"})
 
 
@@ -37,6 +38,22 @@ class PostroomBatch(Postroom):
     path = "/send/batch"
     batch = 50
     configuration = "the same service; 50 messages a request share one commit, and are stored or refused together"
+
+
+class PostroomApart(Postroom):
+    """Two processes, on two cores."""
+
+    name = "Postroom, apart"
+    configuration = "`--role apart`: the same in two processes, one that answers and one that sends"
+    role = "apart"
+
+
+class PostroomApartBatch(PostroomBatch):
+    """Both."""
+
+    name = "Postroom, apart, batches"
+    configuration = "`--role apart` and batches of 50"
+    role = "apart"
 
 
 def _url(variant: Variant, relay: Relay) -> str:
