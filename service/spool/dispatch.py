@@ -66,12 +66,22 @@ class Dispatcher:
         self._holds, self._avoided = self._recorder.holds, self._recorder.avoided
         self._look_at = 0.0  # monotonic seconds: when the store is asked for its routes again
         self._draining = False
-        signals.on_queued(self._queued)
+        self._news: dict[str, tuple[str, int, int]] = {}  # what was stored, and perhaps claimed with the same commit
+        signals.on_queued(self._stored)
+        signals.on_coming(self._queued)
         relays.on_capacity(self._wake.set)
 
     def _queued(self, route: str, priority: int, due_at: int) -> None:
         self._lanes.add(route, priority, due_at)
         self._wake.set()
+
+    def _stored(self, route: str, priority: int, due_at: int, id: str) -> None:
+        """A claim that went with the same commit hands it out in a moment; else it is news for the next one."""
+        if id:
+            self._news[id] = (route, priority, due_at)
+            self._wake.set()
+        else:
+            self._queued(route, priority, due_at)
 
     def wake(self) -> None:
         """Look at the queue now: another process may have queued something."""
@@ -95,6 +105,7 @@ class Dispatcher:
             self._lanes.learn(await self._store.due_routes())
             self._look_at = self._clock.monotonic() + self._settings.poll_interval
         self._wake.clear()
+        self._learn_news()
         if self._readiness.held or not self._store.healthy() or not self._wants(peek=True):
             await self._sleep(self._until_due())
             return
@@ -105,7 +116,13 @@ class Dispatcher:
         self._holds.learn(claimed.held)
         self._return_lanes(claimed)
         for delivery in claimed.deliveries:
+            self._news.pop(delivery.id, None)
             self._start(delivery, asked)  # the lease counts from within the claim: not from when we hear of it
+
+    def _learn_news(self) -> None:
+        for route, priority, due_at in self._news.values():
+            self._lanes.add(route, priority, due_at)
+        self._news.clear()
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

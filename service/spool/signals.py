@@ -8,16 +8,26 @@ class Signals:
     """Who queues tells the dispatcher; who settles wakes whoever waits for that message."""
 
     def __init__(self) -> None:
-        self._queued: list[Callable[[str, int, int], None]] = []
+        self._queued: list[Callable[[str, int, int, str], None]] = []
+        self._coming: list[Callable[[str, int, int], None]] = []
         self._waiting: dict[str, list[asyncio.Event]] = {}
 
-    def on_queued(self, callback: Callable[[str, int, int], None]) -> None:
-        """`callback(route, priority, due_at)` is called for each message that is queued."""
+    def on_queued(self, callback: Callable[[str, int, int, str], None]) -> None:
+        """`callback(route, priority, due_at, id)` is called for each message that is queued."""
         self._queued.append(callback)
 
-    def queued(self, route: str, priority: int, due_at: int) -> None:
-        """A recipient waits on `route`, due at `due_at` (ms)."""
+    def queued(self, route: str, priority: int, due_at: int, id: str = "") -> None:
+        """A recipient waits on `route`, due at `due_at` (ms). `id`: of its message, where `coming` was told before."""
         for callback in self._queued:
+            callback(route, priority, due_at, id)
+
+    def on_coming(self, callback: Callable[[str, int, int], None]) -> None:
+        """`callback(route, priority, due_at)` is called for each message that is about to be stored."""
+        self._coming.append(callback)
+
+    def coming(self, route: str, priority: int, due_at: int) -> None:
+        """Who asks the store now is served behind what is being stored, perhaps in the same commit."""
+        for callback in self._coming:
             callback(route, priority, due_at)
 
     def moved(self, id: str) -> None:

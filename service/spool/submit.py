@@ -35,7 +35,17 @@ from service.spool.prepare import Preparer, check_variables
 from service.spool.signals import Signals
 from service.spool.values import Answer, Caller, ItemResult, Prepared, Preview, Submission
 from service.store.port import Store
-from service.store.values import Accept, Accepted, IdempotencyKey, ItemKey, KeyMismatch, Limited, Replayed, Take
+from service.store.values import (
+    Accept,
+    Accepted,
+    AcceptResult,
+    IdempotencyKey,
+    ItemKey,
+    KeyMismatch,
+    Limited,
+    Replayed,
+    Take,
+)
 from service.telemetry import Metrics, bind_message
 from service.tracing import OFF, Tracing
 
@@ -61,6 +71,7 @@ class Submitter:
         self._settings, self._clock, self._store, self._tracing = settings, clock, store, tracing
         self._preparer, self._readiness, self._signals, self._metrics = preparer, readiness, signals, metrics
         self._in_flight: dict[tuple[str, str], asyncio.Event] = {}
+        self._storing = 0  # submissions whose commit is waited for
         off = settings.recipient_limit.strip().lower() in {"off", "none", ""}
         self._recipient_rate: Rate | None = None if off else parse_rate(settings.recipient_limit)
 
@@ -215,7 +226,7 @@ class Submitter:
             takes=self._takes(prepared, caller),
         )
         with self._tracing.step("commit", {"postroom.messages": len(prepared)}):
-            result = await self._store.accept(accept)
+            result = await self._accept(accept)
         failpoints.passed("accept.after_commit")
         match result:
             case Accepted():
@@ -229,6 +240,19 @@ class Submitter:
             case Limited(take, retry_after):
                 raise _limited(take, retry_after)
         raise InternalError
+
+    async def _accept(self, accept: Accept) -> AcceptResult:
+        """Where nothing else is being stored, the dispatcher is told before: then its claim shares the commit."""
+        if not self._storing:
+            for route, priority in {
+                (each.route, each.priority) for each in accept.messages if each.due_at <= accept.now
+            }:
+                self._signals.coming(route, priority, accept.now)
+        self._storing += 1
+        try:
+            return await self._store.accept(accept)
+        finally:
+            self._storing -= 1
 
     def _takes(self, prepared: Sequence[Prepared], caller: Caller) -> list[Take]:
         takes: list[Take] = []
@@ -247,7 +271,7 @@ class Submitter:
         self._metrics.accepted.inc(len(prepared))
         for each in prepared:
             message = each.message
-            self._signals.queued(message.route, message.priority, message.due_at)
+            self._signals.queued(message.route, message.priority, message.due_at, message.id)
 
 
 def _reject_all(results: Sequence[ItemResult]) -> None:

@@ -70,7 +70,7 @@ async def test_two_hundred_messages_over_four_connections_arrive_once_each_and_b
         (f"{number}@b.example", b"".join(body(number))) for number in numbers
     )
     assert "improper command pipelining" not in postfix.log()
-    assert pool.pipelining is Pipelining[pipelining.upper()], "no reply was out of step"
+    assert pool.learnt.pipelining is Pipelining[pipelining.upper()], "no reply was out of step"
 
 
 @BY_CHUNK_OR_DOT
