@@ -182,7 +182,7 @@ async def _split(relay_url: str, count: int) -> None:
         submission = Submission(from_=one.from_, to=one.to, subject="x", html=one.html, text=one.text)
         began = time.perf_counter()
         for _ in range(count):
-            await service.submitter.submit(submission, caller, None, lambda prepared: b"{}")
+            await service.submitter.submit(lambda: submission, caller, None, lambda prepared: b"{}")
         rows["prepare and commit, one at a time"] = (time.perf_counter() - began) / count * 1e6
         await asyncio.sleep(0.5)
         views, _ = await service.messages.list("default", MessageFilter(), 100, None)

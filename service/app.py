@@ -383,9 +383,8 @@ def _listen(settings: Settings) -> socket.socket:
             (settings.host, settings.port), family=family, backlog=2048, dualstack_ipv6=both
         )
     except OSError as error:
-        raise ConfigurationError(
-            f"POSTROOM_HOST, POSTROOM_PORT: {settings.host}:{settings.port}: {error.strerror}"
-        ) from None
+        names = "POSTROOM_HOST, POSTROOM_PORT (of a sender beside an api: POSTROOM_SENDER_PORT)"
+        raise ConfigurationError(f"{names}: {settings.host}:{settings.port}: {error.strerror}") from None
     listener.setblocking(False)
     return listener
 

@@ -76,7 +76,7 @@ async def _send(service: Service, title: str, submission: Submission) -> bool:
         shown["message"] = prepared.message
         return b"{}"
 
-    await service.submitter.submit(submission, _CALLER, None, shape)
+    await service.submitter.submit(lambda: submission, _CALLER, None, shape)
     message = shown["message"]
     view = await service.messages.wait("default", message.id, _SECONDS)
     print(f"\n{title}: {view.subject}")

@@ -20,6 +20,7 @@ _NEAR = 0.5  # how alike a name must be to be meant, of 1: names are short, and 
 
 def register(parser: argparse.ArgumentParser, run: Runner) -> None:
     """Add the subcommands; `run` runs a coroutine on the event loop of the service."""
+    parser.epilog = "A running service pauses and resumes a relay: POST /relays/NAME/pause, POST /relays/NAME/resume."
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, work: Callable[[argparse.Namespace], int | None], words: str) -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ from service.api.requests import flag, idempotency_key, json_response, only_quer
 from service.errors import FieldProblem, PostroomError, ValidationFailed
 from service.mail.lifecycle import OPEN
 from service.spool.values import Answer, ItemResult, Submission
+from service.telemetry import bind_message
 
 _ITEMS_AT_ONCE = 25  # of a batch, checked without a pause
 _MESSAGE_ALLOWED = "POSTROOM_MAX_MESSAGE_BYTES allows {} octets of content, which base64 makes a third larger."
@@ -34,16 +35,19 @@ async def send(call: Call) -> Response:
     settings = context.settings
     allowed = partial(_MESSAGE_ALLOWED.format, settings.max_message_bytes)
     async with json_body(request, context, settings.raw_body_limit, allowed=allowed) as value:
-        asked = validate(SendIn, value, settings, context.clock.now())
-        one = submission(asked, settings)
         if asks_more and flag(request, "dry_run"):
-            return json_response(views.preview(await context.submitter.preview(one, call.caller)))
+            return json_response(views.preview(await context.submitter.preview(_made(call, value), call.caller)))
         key = idempotency_key(request, value)
-        answer = await context.submitter.submit(one, call.caller, key, views.accepted_bytes)
+        answer = await context.submitter.submit(partial(_made, call, value), call.caller, key, views.accepted_bytes)
     seconds = prefer_wait(request, context.settings.max_wait)
     if seconds is None:
         return accepted(answer)
     return await _after_wait(call, answer, seconds)
+
+
+def _made(call: Call, value: Any) -> Submission:
+    settings = call.context.settings
+    return submission(validate(SendIn, value, settings, call.context.clock.now()), settings)
 
 
 def _id_of(body: bytes) -> str:
@@ -53,7 +57,9 @@ def _id_of(body: bytes) -> str:
 
 def accepted(answer: Answer) -> Response:
     """The 202 of one message."""
-    return _answered(answer, _id_of(answer.body))
+    id = _id_of(answer.body)
+    bind_message(id)
+    return _answered(answer, id)
 
 
 def _answered(answer: Answer, id: str | None) -> Response:

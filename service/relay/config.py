@@ -34,6 +34,7 @@ from service.relay.table_values import (
     limits_in,
     quotas_in,
     tls_versions_in,
+    unknown_key,
     warm_in,
 )
 from service.relay.url import RelayUrl, Tls
@@ -208,9 +209,7 @@ def relay_from(
     if not isinstance(values, Mapping) or "url" not in values:
         raise ConfigurationError(f"{where}: needs `url`")
     if unknown := set(values) - _KEYS:
-        raise ConfigurationError(
-            f"{where}: unknown key {', '.join(sorted(unknown))}; known are {', '.join(sorted(_KEYS))}"
-        )
+        raise ConfigurationError(unknown_key(where, unknown, _KEYS))
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         raise ConfigurationError(f"{where}: a relay's name is made of letters, digits, - and _")
     url = RelayUrl.parse(str(values["url"]), _KEYS - _NOT_IN_URL, where)
@@ -273,7 +272,10 @@ def _secret(values: Mapping[str, Any], url: RelayUrl, where: str, settings: Sett
     file = Path(str(values["secret_file"]))
     if settings is not None and settings.role == "api" and not file.exists():
         return ""
-    return _read_secret(file, f"{where}: secret_file")
+    secret = _read_secret(file, f"{where}: secret_file")
+    if not secret and url.user and (settings is None or settings.role != "api"):
+        raise ConfigurationError(f"{where}: secret_file: {file}: is empty")
+    return secret
 
 
 def _tokens(values: Mapping[str, Any], secret: str, url: RelayUrl, where: str, settings: Settings) -> Tokens | None:

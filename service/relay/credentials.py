@@ -17,6 +17,7 @@ from service.relay.logins import BY_SECRET, BY_TOKEN, MECHANISMS
 from service.relay.oauth import Source
 from service.relay.oauth_client import Client, Given
 from service.relay.presets import Preset
+from service.relay.table_values import unknown_key
 from service.relay.token_sources import Command, File
 from service.relay.url import is_loopback
 
@@ -97,9 +98,7 @@ def _client(value: object, where: str) -> Client:
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"{where}: must be a table")
     if unknown := set(value) - _OAUTH2:
-        raise ConfigurationError(
-            f"{where}: unknown key {', '.join(sorted(unknown))}; known are {', '.join(sorted(_OAUTH2))}"
-        )
+        raise ConfigurationError(unknown_key(where, unknown, _OAUTH2))
     for key in ("token_url", "client_id"):
         if key not in value:
             raise ConfigurationError(f"{where}: needs `{key}`")

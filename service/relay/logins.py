@@ -62,13 +62,6 @@ BY_TOKEN: Mapping[str, Callable[[str, str], Dialogue]] = {"XOAUTH2": xoauth2, "O
 MECHANISMS: Mapping[str, Callable[[str, str], Dialogue]] = {**BY_SECRET, **BY_TOKEN}
 
 
-def without_secrets(text: str, hidden: tuple[str, ...]) -> str:
-    """`text` with what was sent for a login taken out: some servers repeat the line that they refuse."""
-    for each in sorted(filter(None, hidden), key=len, reverse=True):
-        text = text.replace(each, "[secret]")
-    return text
-
-
 def refused_because(challenge: str) -> str:
     """The words of a token's refusal: the JSON in the 334 of XOAUTH2 and OAUTHBEARER (RFC 7628 3.2.2); or nothing."""
     try:

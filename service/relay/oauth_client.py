@@ -7,12 +7,13 @@ that the old one came from. How the form travels is token_request's; what a toke
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote_plus
 
 from pydantic import SecretStr
 
 from service.relay.failure import Cause, SessionFailure
 from service.relay.files import replace_secret
-from service.relay.logins import without_secrets
+from service.relay.hidden import Hidden
 from service.relay.oauth import Fetched, members_of, no_token, parse_token
 from service.relay.token_request import Unanswered, post_form
 from service.relay.token_sources import read_within
@@ -70,7 +71,7 @@ class Client:
         except Unanswered as error:
             raise no_token(Cause.TOKEN_UNREACHABLE, f"token_url: {error}") from None
         if status != 200:
-            raise _refused(status, without_secrets(_told(body), (secret, refresh)))
+            raise _refused(status, _told(body, secret, refresh))
         fetched = parse_token(body, "token_url")
         new = str(members_of(body).get("refresh_token") or "")
         if refresh and new and new != refresh:
@@ -91,11 +92,13 @@ class Client:
             log.warning(Log.REFRESH_TOKEN_NOT_KEPT, file=str(file), detail=detail)
 
 
-def _told(body: bytes) -> str:
-    """`error` and its description (RFC 6749 5.2), as far as they are there."""
+def _told(body: bytes, *secrets: str) -> str:
+    """`error` and its description (RFC 6749 5.2), as far as they are there, without what was sent."""
+    hidden = Hidden()
+    hidden.add(*secrets, *map(quote_plus, secrets))
     members = members_of(body)
     words = ": ".join(str(members[key]) for key in ("error", "error_description") if members.get(key))
-    return "".join(each if each.isprintable() else " " for each in words)[:300]
+    return hidden.take_out("".join(each if each.isprintable() else " " for each in words))[:300]
 
 
 def _refused(status: int, words: str) -> SessionFailure:

@@ -4,8 +4,9 @@ Every fault is a ConfigurationError that begins with `where` and names the key. 
 made of, is config's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -18,6 +19,16 @@ from service.relay.presets import Preset
 from service.settings import Settings
 
 _TLS_VERSIONS = ("1.2", "1.3")
+
+
+def unknown_key(where: str, unknown: Collection[str], known: Collection[str]) -> str:
+    """What is said of keys that are none: what was perhaps meant, and all there are."""
+    first = min(unknown)
+    # who writes the beginning of a longer name means that one: `secret` is `secret_file`
+    longer = [each for each in sorted(known) if each.startswith(f"{first}_")]
+    near = longer or get_close_matches(first, known, 1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return f"{where}: unknown key {', '.join(sorted(unknown))}; {meant}known are {', '.join(sorted(known))}"
 
 
 def tls_versions_in(options: Mapping[str, Any], preset: Preset, where: str) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from service.errors import (
     QueueFull,
     RateLimitExceeded,
     ShuttingDown,
+    StorageUnavailable,
     ValidationFailed,
 )
 from service.mail.address import email_key
@@ -46,7 +47,7 @@ from service.store.values import (
     Replayed,
     Take,
 )
-from service.telemetry import Metrics, bind_message
+from service.telemetry import Metrics
 from service.tracing import OFF, Tracing
 
 TWIN_WAIT = 2.0  # seconds a repeat waits for the request in flight with the same key
@@ -86,16 +87,18 @@ class Submitter:
 
     async def submit(
         self,
-        submission: Submission,
+        make: Callable[[], Submission],
         caller: Caller,
         key: IdempotencyKey | None,
         shape: Callable[[Prepared], bytes],
     ) -> Answer:
-        """One message. Raises RequestError (nothing was stored) or ServiceError (no 202 may be given)."""
+        """One message. `make` may raise its faults; a repeat is answered though it has some by now, such as its time.
+
+        Raises RequestError (nothing was stored) or ServiceError (no 202 may be given).
+        """
 
         async def work() -> Answer:
-            prepared = await self._preparer.prepare(submission, caller)
-            bind_message(prepared.message.id)
+            prepared = await self._preparer.prepare(make(), caller)
             return await self._store_all([prepared], shape(prepared), caller, key)
 
         return await self._once(caller.account, key, work)
@@ -145,6 +148,8 @@ class Submitter:
         done = self._in_flight[slot] = asyncio.Event()
         try:
             return await work()
+        except StorageUnavailable:
+            raise
         except PostroomError:
             if (kept := await self._kept(account, key)) is not None:
                 return kept

@@ -295,7 +295,9 @@ async def test_a_disk_without_room_leaves_the_old_refresh_token_in_its_file(
     ("answer", "cause", "detail"),
     [
         (said(400, '{"error":"invalid_grant","error_description":"Token HIDDEN/r has been\\n revoked."}'), Cause.TOKEN_REFUSED,
-         "token_url: answered 400 invalid_grant: Token [secret] has been  revoked."),
+         "token_url: answered 400 invalid_grant: Token [redacted] has been  revoked."),
+        (said(400, '{"error":"HIDDEN%2Fr","error_description":"' + "x" * 276 + 'HIDDEN/r"}'), Cause.TOKEN_REFUSED,
+         f"token_url: answered 400 [redacted]: {'x' * 276}[redacted]"),
         (said(401, '{"error":"invalid_client"}'), Cause.TOKEN_REFUSED, "token_url: answered 401 invalid_client"),
         (said(403, "<html>HIDDEN=s</html>"), Cause.TOKEN_REFUSED, "token_url: answered 403"),
         (said(429, ""), Cause.TOKEN_UNREACHABLE, "token_url: answered 429"),

@@ -202,3 +202,11 @@ def test_every_quota_of_a_preset_can_be_read() -> None:
     assert load_presets()["tencentses"].recipient_quotas == ("10/h",)
     assert load_presets()["directmail"].recipient_quotas == ("50/300s",)
     assert "10000/d recipients" in load_presets()["office365"].quotas
+
+
+def test_an_empty_secret_file_stops_who_sends_and_not_who_only_takes_requests(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("\n")
+    values = {"url": "smtps://u@h.example", "secret_file": str(tmp_path / "secret")}
+    with pytest.raises(ConfigurationError, match=r"^test: secret_file: .*/secret: is empty$"):
+        relay_from("r", values, "test", settings=load(role="sender"))
+    assert relay_from("r", values, "test", settings=load(role="api")).secret.get_secret_value() == ""
