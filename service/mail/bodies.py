@@ -15,7 +15,8 @@ from service.mail.draft import Alternative, Attachment
 from service.mail.headers import ENCODED_WORD, encode_words, fold, parameters
 
 _LINE = 76  # RFC 2045 6.7 and 6.8
-_SEVEN_BIT = re.compile(r"[\t\n\x20-\x7e]*")
+_LONG_LINE = 990  # octets: RFC 5321 4.5.3.1.6 allows 1000 with CRLF
+_SEVEN_BIT = bytes((9, 10, *range(32, 127)))  # what may stand in 7bit text: tab, line feed, printable ASCII
 _NEWLINES = re.compile(r"\r\n|\r|\n")
 _PARAMETER = re.compile(r"([a-z0-9!#$&^_.+-]+)=([a-z0-9!#$%&'*+.^_`{|}~-]+|\"[ !#-\[\]-~]*\")", re.I)
 _TYPE = re.compile(
@@ -31,16 +32,12 @@ _PIECE = 60  # octets of a file name in percent encoding on one line
 _PERCENT_FREE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&+-.^_`|~")  # RFC 2231 7
 
 
-# what needs quoted-printable also in plain ASCII: a line such as our boundaries, and one that old relays change
-_UNSAFE_LINE = re.compile(r"--=_|(?:\A|\n)From ")
-
-
 def text_part(subtype: str, text: str) -> tuple[str, bytes]:
     """Header fields and body of a text part. Line ends become CRLF."""
     normal = _NEWLINES.sub("\n", text) if "\r" in text else text
-    if normal.isascii() and _SEVEN_BIT.fullmatch(normal) and not _long_line(normal) and not _UNSAFE_LINE.search(normal):
-        return _text_fields(subtype, "7bit"), normal.replace("\n", "\r\n").encode()
     raw = normal.encode()
+    if _as_it_is(raw):
+        return _text_fields(subtype, "7bit"), raw.replace(b"\n", b"\r\n")
     if _mostly_ascii(len(normal), len(raw)):
         return _text_fields(subtype, "quoted-printable"), quoted_printable(raw)
     return _text_fields(subtype, "base64"), base64_lines(raw.replace(b"\n", b"\r\n"))
@@ -51,8 +48,12 @@ def _text_fields(subtype: str, encoding: str) -> str:
     return f"{content_type}Content-Transfer-Encoding: {encoding}\r\n"
 
 
-def _long_line(text: str) -> bool:
-    return len(text) > 990 and any(len(line) > 990 for line in text.split("\n"))
+def _as_it_is(raw: bytes) -> bool:
+    """Whether it needs no encoding: each look runs in C, and texts may be long."""
+    if raw.translate(None, _SEVEN_BIT) or (len(raw) > _LONG_LINE and max(map(len, raw.split(b"\n"))) > _LONG_LINE):
+        return False
+    # a line such as our boundaries, and one that old relays change
+    return b"--=_" not in raw and not raw.startswith(b"From ") and b"\nFrom " not in raw
 
 
 def _mostly_ascii(characters: int, octets: int) -> bool:
