@@ -144,6 +144,6 @@ def test_a_broken_template_is_told_to_the_one_who_works_on_it(tmp_path: Path) ->
         answer = httpx.post(f"{service.url}/send", json=asked)
         assert (answer.status_code, answer.json()["code"]) == (422, "template_refused")
         assert "other/html.j2:2" in answer.json()["errors"][0]["detail"]
-        assert any(line.get("event") == "templates.refused" for line in service.lines)
+        assert wait_for(lambda: any(line.get("event") == "templates.refused" for line in service.lines), 10)
         (other / "html.j2").write_text("<p>mended</p>")
         assert httpx.post(f"{service.url}/send", json=asked).status_code == 202
