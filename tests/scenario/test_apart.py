@@ -54,7 +54,7 @@ def test_when_one_dies_the_other_drains_and_the_whole_ends_with_a_fault(
         both[which].kill()
         assert service.process.wait(30) == 1
         assert not any(each.is_running() for each in both.values())
-    assert any(line.get("event") == "service.stopped" for line in service.lines), "the other was not killed"
+    assert wait_for(lambda: any(line.get("event") == "service.stopped" for line in service.lines), 10), "it drained"
 
 
 def test_when_who_started_them_dies_both_drain(tmp_path: Path, sink: SinkProcess) -> None:
