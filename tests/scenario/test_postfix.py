@@ -126,7 +126,7 @@ async def test_a_refusal_at_the_dot_leaves_the_next_message_that_was_opened_with
     assert sessions(postfix) == 1
 
 
-async def test_its_first_octet_is_a_chunk_before_the_first_content_and_what_follows_goes_whole(postfix: Postfix) -> None:
+async def test_the_first_octet_is_taken_as_a_chunk_and_what_follows_goes_whole(postfix: Postfix) -> None:
     pool = pool_for(postfix.port, f"{ONE}&chunking=true")
     await all_sent(pool, 1)
     for number in (2, 3):  # one after the other: each goes whole
