@@ -24,6 +24,7 @@ class Outgoing:
     key: int
     envelope: Envelope
     content: Sequence[bytes]
+    message: str = ""  # its id: what several tries of it have in common; "": not known
     priority: int = 1
     at_most_once: bool = False  # nothing else is in flight with it
     on_content: Callable[[], Awaitable[None]] | None = None  # awaited before the content
@@ -52,6 +53,7 @@ class Report:
     session: str = ""  # e.g. "smtp.163.com:465 TLSv1.3 AUTH PLAIN, 3rd message"
     timings: Mapping[str, float] = field(default_factory=dict)  # milliseconds by phase
     served: int = 0  # how many messages its session has carried, this one included; 0: not known
+    fruitless: bool = False  # no message was taken on its session so far, this one included
     renew: Callable[[], None] | None = None  # what follows on that session goes over a new connection
 
 
