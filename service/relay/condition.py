@@ -50,6 +50,7 @@ class Condition:
     def __init__(self, owner: Owner, settings: Settings, clock: Clock, ledger: Ledger) -> None:
         self._owner, self._clock, self._ledger = owner, clock, ledger
         self._account, self._mark = owner.config.account, owner.config.secret_mark
+        self._has_login = bool(owner.config.user)
         # a process of role `api` may lack the secret: it then shows what holds for the one that was last used
         self._sends = settings.role != "api"
         self._knows_secret = self._sends or bool(owner.config.secret.get_secret_value())
@@ -160,6 +161,13 @@ class Condition:
         """A fresh session. Raises SessionFailure; one with Failure.SHUTDOWN says that nothing was tried."""
         right = await self._right(probing)
         try:
+            return await self._logged_in(right)
+        finally:
+            if not right and self._has_login:
+                self._ledger.end_login(self._account)
+
+    async def _logged_in(self, right: str) -> Session:
+        try:
             session = await self._within_time()
         except SessionFailure as failure:
             self.login_failed(failure, right)
@@ -203,22 +211,24 @@ class Condition:
             raise SessionFailure(Phase.CONNECT, failure=Failure.TIMEOUT, detail="the login took too long") from None
 
     async def _right(self, probing: bool) -> str:
-        """By which name the right is held; "" when none is needed. Raises SessionFailure when it can't be had."""
+        """By which name the right is held; "" when none is needed: then a place is taken instead. Raises SessionFailure when
+        it can't be had.
+        """
         until = self._clock.monotonic() + _PATIENCE
         while True:
             news = self._news  # what comes while we look and ask must not be missed
             if self._closed or (self.health is not Health.OPEN and not probing):
                 raise _untried(f"the relay is {self.health.value}: {self.reason}")
-            if not probing and self.proven():
-                return ""
-            if not self._asking:
+            proven = not probing and self.proven()
+            if not proven and not self._asking:
                 answer = await self._ask()
                 if answer is Answer.GRANTED:
                     return self._prober
-                if answer is Answer.PROVEN:
-                    return ""
                 if answer is Answer.REFUSED:
                     raise _untried("the relay rests")
+                proven = answer is Answer.PROVEN
+            if proven and (not self._has_login or self._ledger.begin_login(self._account)):
+                return ""
             if not await _within(until - self._clock.monotonic(), news):
                 raise _untried("another connection is logging in")
 

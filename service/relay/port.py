@@ -272,6 +272,14 @@ class Ledger(Protocol):
     async def ask_login(self, account: str, mark: str, prober: str, now: int, lease: float) -> Answer:
         """Ask for the right to log in with the secret of this mark, for `lease` seconds at most."""
 
+    def begin_login(self, account: str) -> bool:
+        """Take one of the few places in this process for logins that need no right. False: none is free, which is news
+        once one is.
+        """
+
+    def end_login(self, account: str) -> None:
+        """Leave the place, after it was told how that went."""
+
     def prove_login(self, mark: str, prober: str, event: RelayEvent) -> None:
         """A login succeeded. The event is kept if that opened a broken relay."""
 

@@ -40,8 +40,9 @@ class Unwilling(Provider):
 async def test_a_relay_that_takes_logins_and_no_mail_costs_a_few_logins_and_rests_for_all_of_its_account(
     clock: SteppedClock, words: bytes, logins: int, health: Health
 ) -> None:
-    async with Unwilling(clock, "RIGHT") as provider:
-        provider.words, ledger = words, ProcessLedger()
+    unwilling, ledger = Unwilling(clock, "RIGHT"), ProcessLedger()
+    unwilling.words = words
+    async with unwilling as provider:
         config = config_for(provider.port, "RIGHT")
         pool, other = (Pool(config, load(role="sender"), clock, ledger) for _ in range(2))
         sent = 0
@@ -54,3 +55,40 @@ async def test_a_relay_that_takes_logins_and_no_mail_costs_a_few_logins_and_rest
         assert (len(provider.logins), sent) == (logins, logins)
         assert [each.status(clock.now()).health for each in (pool, other)] == [health] * 2
         await asyncio.gather(pool.close(0), other.close(0))
+
+
+class Changed(Provider):
+    """Answers a login when it is told to, so that all that are tried at once are seen."""
+
+    def __init__(self, clock: SteppedClock) -> None:
+        super().__init__(clock, "RIGHT")
+        self.answers, self.waiting = asyncio.Event(), 0
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.waiting += 1
+        await self.answers.wait()
+        await super()._serve(reader, writer)
+
+
+@pytest.mark.parametrize("right", [False, True])
+async def test_a_proven_secret_is_tried_by_two_at_once_and_by_no_more_when_it_is_refused(
+    clock: SteppedClock, right: bool
+) -> None:
+    async with Changed(clock) as provider:
+        provider.answers.set()
+        config = config_for(provider.port, "RIGHT", max_messages_per_connection=1)
+        pool = Pool(config, load(role="sender"), clock)
+        await begin(pool, outgoing())
+        assert pool.free(clock.now()) == 5
+        provider.answers.clear()
+        provider.waiting, before = 0, len(provider.logins)
+        tries = [begin(pool, outgoing()) for _ in range(5)]
+        while provider.waiting < 2:
+            await asyncio.sleep(0)
+        provider.secret = "RIGHT" if right else "ANOTHER"
+        assert provider.waiting == 2, "the others wait for these"
+        provider.answers.set()
+        reports = await asyncio.gather(*tries)
+        assert len(provider.logins) - before == (5 if right else 2)
+        assert sum(report.mail_started for report in reports) == (5 if right else 0)
+        await pool.close(0)
