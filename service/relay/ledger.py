@@ -42,10 +42,12 @@ class ProcessLedger:
         for callback in list(self._listeners.get(account, ())):
             callback()
 
-    async def ask_login(self, account: str, mark: str, prober: str, now: int, lease: float) -> Answer:
+    async def ask_login(
+        self, account: str, mark: str, prober: str, now: int, lease: float, force: float | None = None
+    ) -> Answer:
         """See port. A prober of this process tells when it is done, so none is ever dead."""
         standing = self.standing(account)
-        answer = standing.answer(mark, prober, now, lambda _: False)
+        answer = standing.answer(mark, prober, now, lambda _: False, force)
         if answer is Answer.GRANTED:
             standing.grant(mark, prober, now + int(lease * 1000))
         return answer

@@ -269,8 +269,10 @@ class Ledger(Protocol):
     def no_news(self, account: str, callback: Callable[[], None]) -> None:
         """It is not called any more."""
 
-    async def ask_login(self, account: str, mark: str, prober: str, now: int, lease: float) -> Answer:
-        """Ask for the right to log in with the secret of this mark, for `lease` seconds at most."""
+    async def ask_login(
+        self, account: str, mark: str, prober: str, now: int, lease: float, force: float | None = None
+    ) -> Answer:
+        """Ask for the right to log in with the secret of this mark, for `lease` seconds at most. force: see Standing.answer."""
 
     def begin_login(self, account: str) -> bool:
         """Take one of the few places in this process for logins that need no right. False: none is free, which is news

@@ -62,10 +62,12 @@ class Changed(Provider):
 
     def __init__(self, clock: SteppedClock) -> None:
         super().__init__(clock, "RIGHT")
-        self.answers, self.waiting = asyncio.Event(), 0
+        self.answers, self.two, self.waiting = asyncio.Event(), asyncio.Event(), 0
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.waiting += 1
+        if self.waiting == 2:
+            self.two.set()
         await self.answers.wait()
         await super()._serve(reader, writer)
 
@@ -74,8 +76,9 @@ class Changed(Provider):
 async def test_a_proven_secret_is_tried_by_two_at_once_and_by_no_more_when_it_is_refused(
     clock: SteppedClock, right: bool
 ) -> None:
-    async with Changed(clock) as provider:
-        provider.answers.set()
+    provider = Changed(clock)
+    provider.answers.set()
+    async with provider:
         config = config_for(provider.port, "RIGHT", max_messages_per_connection=1)
         pool = Pool(config, load(role="sender"), clock)
         await begin(pool, outgoing())
@@ -83,8 +86,8 @@ async def test_a_proven_secret_is_tried_by_two_at_once_and_by_no_more_when_it_is
         provider.answers.clear()
         provider.waiting, before = 0, len(provider.logins)
         tries = [begin(pool, outgoing()) for _ in range(5)]
-        while provider.waiting < 2:
-            await asyncio.sleep(0)
+        provider.two.clear()
+        await provider.two.wait()
         provider.secret = "RIGHT" if right else "ANOTHER"
         assert provider.waiting == 2, "the others wait for these"
         provider.answers.set()
