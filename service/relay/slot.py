@@ -289,7 +289,8 @@ class Slot:
         session.served += 1
         self._heard = self._owner.monotonic()
         report.session = f"{session.words}, message {session.served}"
-        report.served, report.renew = session.served, session.renew
+        session.fruitless = session.fruitless and not any(map(_taken, report.results))
+        report.served, report.renew, report.fruitless = session.served, session.renew, session.fruitless
         if session.served == 1:
             report.timings = {**session.timings, **report.timings}
         if opened.transaction.by_chunk and any(
@@ -358,6 +359,10 @@ def _stale(report: Report) -> bool:
     first = report.results[0]
     closing = first.reply is not None and first.reply.code == 421
     return first.phase is Phase.MAIL and (closing or first.failure is Failure.LOST)
+
+
+def _taken(result: RecipientResult) -> bool:
+    return result.phase is Phase.DOT and result.reply is not None and result.reply.positive
 
 
 def _out_of_step(result: RecipientResult) -> bool:
