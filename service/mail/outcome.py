@@ -188,13 +188,20 @@ def words_of(text: str) -> str:
 
 _SENT = Verdict(Event.ACCEPTED, Scope.NONE, "sent", Action.SENT, charged=True)
 _UNEXPECTED = Verdict(Event.DEFER, Scope.CONNECTION, "protocol", Action.RECONN, charged=False)
+_LOST_AFTER_DOT = Verdict(Event.IN_DOUBT, Scope.MESSAGE, "in-doubt", Action.DOUBT, charged=True)
 _NO_SESSION = Verdict(Event.NOT_STARTED, Scope.RELAY, "refused", Action.CONFIG, False, pauses=(60, 300), probe=True)
 
 
 def judge_reply(policy: Policy, phase: Phase, reply: Reply) -> Verdict:
-    """The verdict on a reply: the first row that matches. What no row knows is a broken dialogue."""
+    """The verdict on a reply: the first row that matches. What no row knows is a broken dialogue.
+
+    After the final dot only 2yz, 4yz and 5yz answer (RFC 5321 4.3.2); anything else leaves the content in doubt, since a
+    relay that waits for more may have taken it all the same.
+    """
     if phase is Phase.DOT and reply.positive:
         return _SENT
+    if phase is Phase.DOT and not (reply.transient or reply.permanent):
+        return _LOST_AFTER_DOT
     # a positive reply that arrives here answers something else than what was asked
     rule = None if reply.positive or reply.intermediate else policy.rule_for(phase, reply)
     if rule is not None:
@@ -241,7 +248,6 @@ _BY_FAILURE: dict[Failure, Verdict] = {
 }
 # A peer that drops each connection at this very message must not be asked for ever: free once an hour, then charged.
 _BROKEN_OFF = Verdict(Event.DEFER, Scope.CONNECTION, "broken-off", Action.RECONN, charged=False)
-_LOST_AFTER_DOT = Verdict(Event.IN_DOUBT, Scope.MESSAGE, "in-doubt", Action.DOUBT, charged=True)
 DOUBTS_IN_A_ROW = 3
 DOUBTFUL = replace(
     _LOST_AFTER_DOT, scope=Scope.RELAY, action=Action.CONFIG, pauses=doubling(60, 600), probe=True, alert=1

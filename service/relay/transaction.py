@@ -196,7 +196,9 @@ class Transaction:
         self._phase = Phase.DOT
         chunk = await self._reply(self._timeouts.dot)
         self._reply_for_rest(Phase.DOT, chunk)
-        if mail.positive and not chunk.positive and chunk.code != 421:
+        if chunk.intermediate:  # no answer to content: commands and replies no longer fit
+            self._conversation.abort()
+        elif mail.positive and not chunk.positive and chunk.code != 421:
             await self._reset()
         return False
 
@@ -282,7 +284,7 @@ class Transaction:
         failpoints.passed("dot.written")
         reply = await self._conversation.reply(self._within(self._timeouts.dot))
         self._reply_for_rest(Phase.DOT, reply)
-        if reply.code == 421:
+        if reply.code == 421 or reply.intermediate:  # 3yz is no answer to content: commands and replies no longer fit
             self._conversation.abort()
         return True
 

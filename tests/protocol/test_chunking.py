@@ -67,6 +67,18 @@ async def test_some_refused_recipients_leave_the_message_to_the_others() -> None
     assert codes(report) == [(Phase.DOT, 250, None), (Phase.RCPT, 450, None), (Phase.RCPT, 550, None)]
 
 
+async def test_a_354_to_the_last_chunk_is_told_as_it_is_and_ends_the_session() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.hello(*OFFERED)
+        await peer.expect(whole())
+        await peer.say(b"250 ok", b"250 ok", b"354 go on")
+        assert await peer.rest() == b"", "not even RSET"
+
+    report, _ = await run(script, outgoing())
+    assert codes(report) == [(Phase.DOT, 354, None)]
+    assert report.content_started
+
+
 @pytest.mark.parametrize(
     ("replies", "decided", "reset"),
     [

@@ -128,6 +128,12 @@ def test_every_reply_in_every_phase_leads_out_of_sending(phase: Phase, code: int
     assert not verdict.suppress or (phase is Phase.RCPT and code >= 500)
 
 
+@pytest.mark.parametrize("code", [300, 334, 354, 399])
+def test_a_reply_that_is_none_to_the_final_dot_leaves_the_message_in_doubt_as_a_lost_one(code: int) -> None:
+    for policy in POLICIES.values():
+        assert judge_reply(policy, Phase.DOT, make_reply(code, ["go"])) == judge_failure(Phase.DOT, Failure.LOST)
+
+
 @given(st.sampled_from(sorted(BEFORE_MAIL)), st.integers(200, 599), TEXTS, st.sampled_from(PRESETS))
 def test_before_mail_no_reply_says_anything_of_a_message(phase: Phase, code: int, text: str, preset: str) -> None:
     verdict = judge_reply(POLICIES[preset], phase, make_reply(code, [text]))
