@@ -367,7 +367,8 @@ def _taken(result: RecipientResult) -> bool:
 
 def _out_of_step(result: RecipientResult) -> bool:
     if result.reply is not None:
-        return result.reply.code in _BROKEN_DIALOGUE and result.phase is not Phase.DOT
+        # 3yz answers nothing that a report tells of
+        return result.reply.intermediate or (result.reply.code in _BROKEN_DIALOGUE and result.phase is not Phase.DOT)
     return result.failure is Failure.PROTOCOL
 
 

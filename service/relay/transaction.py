@@ -233,8 +233,9 @@ class Transaction:
         """The reply to the last chunk. A refused one leaves the transaction open (RFC 3030 2), if MAIL had opened it."""
         accepted = bool(self._open)
         self._reply_for_rest(Phase.DOT, reply)
-        if accepted and reply.code in UNKNOWN_COMMAND:
-            self._conversation.abort()  # perhaps it goes on to read the content as commands: their replies fit nothing
+        if reply.intermediate or (accepted and reply.code in UNKNOWN_COMMAND):
+            # no answer to content, or perhaps it goes on to read the content as commands: further replies fit nothing
+            self._conversation.abort()
         elif opened and not reply.positive and reply.code != 421:
             await self._reset()
 
@@ -359,7 +360,7 @@ class Transaction:
             await self._chunk_answered(reply, opened=True)
         else:
             self._reply_for_rest(Phase.DOT, reply)
-        if reply.code == 421:
+        if reply.code == 421 or reply.intermediate:  # 3yz is no answer to content: commands and replies no longer fit
             self._conversation.abort()
         return True
 

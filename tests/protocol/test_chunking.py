@@ -357,6 +357,25 @@ async def test_some_refused_recipients_leave_the_message_to_the_others() -> None
     assert codes(reports[0]) == [*SENT, (Phase.RCPT, 450, None), (Phase.RCPT, 550, None)]
 
 
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_354_to_the_last_chunk_is_told_as_it_is_and_ends_the_session(first: bool) -> None:
+    async def script(peer: Peer) -> None:
+        if first:
+            await peer.hello(*OFFERED)
+            await peer.expect(trial())
+            await peer.say(*SERVED)
+            await peer.expect(CHUNK)
+            await peer.say(b"354 go on")
+        else:
+            await peer.expect(whole())
+            await peer.say(b"250 ok", b"250 ok", b"354 go on")
+        assert await peer.rest() == b"", "not even RSET"
+
+    report = (await run(script, outgoing()))[0] if first else (await after_one(script, outgoing()))[0][0]
+    assert codes(report) == [(Phase.DOT, 354, None)]
+    assert report.content_started
+
+
 @pytest.mark.parametrize(
     ("replies", "decided", "reset"),
     [
