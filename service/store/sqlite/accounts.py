@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
 from service.mail.trouble import Answer, Login, RelayEvent, Standing, Trouble
-from service.store.sqlite.writer import Transaction
+from service.store.sqlite.transaction import Transaction
 from service.store.values import RelayView
 
 VIEW_LASTS = 15_000  # ms for which what a process saw tells anything

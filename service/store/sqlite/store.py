@@ -18,10 +18,13 @@ from service.store.sqlite import changes, claim, rescue, settle
 from service.store.sqlite.files import Hints, Holders, connect_reader, connect_writer, migrate_file
 from service.store.sqlite.quotas import use_of
 from service.store.sqlite.reads import Reader, Readers
+from service.store.sqlite.recovery import Recovery
 from service.store.sqlite.restoring import RestoringStore
 from service.store.sqlite.stalls import Stalls
 from service.store.sqlite.telling import TellingStore
-from service.store.sqlite.writer import Steps, Transaction, Writer
+from service.store.sqlite.transaction import Steps, Transaction
+from service.store.sqlite.writer import Writer
+from service.store.unanswered import Unanswered
 from service.store.values import (
     Accept,
     AcceptResult,
@@ -48,7 +51,10 @@ class SQLiteStore(TellingStore, RestoringStore):
         self._holders = Holders(self._path, holder)
         self._hints = Hints(self._path, holder)
         self._stalls = Stalls(clock)
-        self._writer = Writer(lambda: connect_writer(self._path), f"{self._path}.lock", self._hints.send, metrics)
+        self._unanswered = Unanswered()
+        recovery = Recovery(self._unanswered)
+        lock = f"{self._path}.lock"
+        self._writer = Writer(lambda: connect_writer(self._path), lock, self._hints.send, recovery, metrics)
         self._reader: Reader | None = None
         self._lists = Readers(lambda: connect_reader(self._path), 2, "store-lists")
         self._contents = Readers(lambda: connect_reader(self._path), 1, "store-contents")
@@ -131,10 +137,14 @@ class SQLiteStore(TellingStore, RestoringStore):
     ) -> Claimed:
         """See port."""
         asked: list[Want] = []
-        claimed: Claimed = await self._writer.submit(
-            lambda transaction: claim.claim(transaction, asked, holder, now, lease),
-            prepare=lambda: asked.extend(wants()),
-        )
+
+        def work(transaction: Transaction) -> Claimed:
+            found = claim.claim(transaction, asked, holder, now, lease)
+            self._unanswered.add(found.deliveries, now(), holder)
+            return found
+
+        claimed: Claimed = await self._writer.submit(work, prepare=lambda: asked.extend(wants()))
+        self._unanswered.forget([each.attempt for each in claimed.deliveries])
         return claimed
 
     async def quota_use(self, quotas: Sequence[Quota], now: int) -> Sequence[QuotaUse]:
@@ -363,11 +373,16 @@ class SQLiteStore(TellingStore, RestoringStore):
 
     # --- housekeeping --------------------------------------------------------------------------------------------
 
+    async def newest_moment(self) -> int | None:
+        """See port."""
+        row = self._read(lambda reader: reader.one("newest_moment: line"))
+        return row[0] if row else None
+
     async def purge_content(self, now: int, older_than: int, limit: int) -> int:
         """See port."""
         return await self._write_steps(lambda transaction: changes.purge_content(transaction, now, older_than, limit))
 
-    async def purge_log(self, older_than: int, limit: int) -> int:
+    async def purge_log(self, now: int, older_than: int, limit: int) -> int:
         """See port."""
         return await self._write_steps(lambda transaction: changes.purge_log(transaction, older_than, limit))
 
