@@ -19,7 +19,7 @@ class _Sink(asyncio.Protocol):
     def __init__(self) -> None:
         self.buffer = b""
         self.content = False
-        self.chunk = 0  # octets that are still to come
+        self.chunk = -1  # octets that a BDAT announced; -1: none
         self.login = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -30,10 +30,10 @@ class _Sink(asyncio.Protocol):
         self.buffer += data
         answers = []
         while True:
-            if self.chunk:
+            if self.chunk >= 0:
                 if len(self.buffer) < self.chunk:
                     break
-                self.buffer, self.chunk = self.buffer[self.chunk :], 0
+                self.buffer, self.chunk = self.buffer[self.chunk :], -1
                 answers.append(b"250 2.0.0 taken\r\n")
                 continue
             if self.content:

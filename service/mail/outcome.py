@@ -14,6 +14,7 @@ from enum import StrEnum
 from service.mail.lifecycle import Event
 from service.mail.reply import Reply
 from service.mail.reply_wait import told_wait
+from service.mail.reply_words import Words, words_of
 
 
 class Phase(StrEnum):
@@ -114,7 +115,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row. Empty conditions match anything; `text` and `unless` are searched in the reply's words, any case."""
+    """One row. Empty conditions match anything; `text` and `unless` are searched in the reply's words, any case.
+
+    What the relay quotes of another host speaks of a recipient only: `text` of any other scope is not searched there.
+    """
 
     name: str
     verdict: Verdict
@@ -126,13 +130,14 @@ class Rule:
     presets: frozenset[str] = frozenset()
     why: str = ""
 
-    def matches(self, reply: Reply, words: str) -> bool:
+    def matches(self, reply: Reply, words: Words) -> bool:
         """Whether this row speaks about that reply, in a phase that it names."""
+        searched = words.every if self.verdict.scope is Scope.RECIPIENT else words.own
         return (
             (not self.codes or reply.code in self.codes)
             and (self.enhanced is None or self.enhanced.fullmatch(reply.enhanced) is not None)
-            and (self.text is None or self.text.search(words) is not None)
-            and (self.unless is None or self.unless.search(words) is None)
+            and (self.text is None or self.text.search(searched) is not None)
+            and (self.unless is None or self.unless.search(words.every) is None)
         )
 
 
@@ -142,11 +147,25 @@ class Policy:
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = tuple(rules)
         self._by_phase = {phase: tuple(_in_phase(self.rules, phase)) for phase in Phase}
+        self._of_address = tuple(filter(_may_speak_of_address, self._by_phase[Phase.RCPT]))
 
     def rule_for(self, phase: Phase, reply: Reply) -> Rule | None:
         """The first row that matches."""
         words = words_of(reply.text)
-        return next((rule for rule in self._by_phase[phase] if rule.matches(reply, words)), None)
+        of_address = phase is Phase.RCPT and _DESTINATION.fullmatch(reply.enhanced) is not None
+        rules = self._of_address if of_address else self._by_phase[phase]
+        return next((rule for rule in rules if rule.matches(reply, words)), None)
+
+
+_DESTINATION = re.compile(r"[45]\.1\.(?:[0-69]|10)")
+"""RFC 3463 3.2 and RFC 7505: the fault is the destination address'. x.1.7 and x.1.8 are the sender's."""
+
+
+def _may_speak_of_address(rule: Rule) -> bool:
+    """Whether a row may decide a reply whose code says that the address is at fault: no words outweigh that code, so
+    none that rests the relay, unless it names the code itself.
+    """
+    return rule.enhanced is not None or not rule.verdict.pauses
 
 
 def _in_phase(rules: Iterable[Rule], phase: Phase) -> Iterable[Rule]:
@@ -175,26 +194,22 @@ def no_relay_left(verdict: Verdict) -> Verdict:
 NO_RELAY = "no-relay"
 """The class of a message that no relay can carry."""
 
-_BRACKETED = re.compile(r"<[^<>]*>")
-_READ = 500  # characters of a reply that are matched: what matters is said first, and a pattern may look at each twice
-
-
-def words_of(text: str) -> str:
-    """A reply's text without the addresses in it: `user.unknown@example.org` says nothing of an unknown user."""
-    if "<" not in text and "@" not in text:
-        return text[:_READ]
-    return " ".join("<>" if "@" in word else word for word in _BRACKETED.sub("<>", text).split())[:_READ]
-
-
 _SENT = Verdict(Event.ACCEPTED, Scope.NONE, "sent", Action.SENT, charged=True)
 _UNEXPECTED = Verdict(Event.DEFER, Scope.CONNECTION, "protocol", Action.RECONN, charged=False)
+_LOST_AFTER_DOT = Verdict(Event.IN_DOUBT, Scope.MESSAGE, "in-doubt", Action.DOUBT, charged=True)
 _NO_SESSION = Verdict(Event.NOT_STARTED, Scope.RELAY, "refused", Action.CONFIG, False, pauses=(60, 300), probe=True)
 
 
 def judge_reply(policy: Policy, phase: Phase, reply: Reply) -> Verdict:
-    """The verdict on a reply: the first row that matches. What no row knows is a broken dialogue."""
+    """The verdict on a reply: the first row that matches. What no row knows is a broken dialogue.
+
+    After the final dot only 2yz, 4yz and 5yz answer (RFC 5321 4.3.2); anything else leaves the content in doubt, since a
+    relay that waits for more may have taken it all the same.
+    """
     if phase is Phase.DOT and reply.positive:
         return _SENT
+    if phase is Phase.DOT and not (reply.transient or reply.permanent):
+        return _LOST_AFTER_DOT
     # a positive reply that arrives here answers something else than what was asked
     rule = None if reply.positive or reply.intermediate else policy.rule_for(phase, reply)
     if rule is not None:
@@ -241,7 +256,6 @@ _BY_FAILURE: dict[Failure, Verdict] = {
 }
 # A peer that drops each connection at this very message must not be asked for ever: free once an hour, then charged.
 _BROKEN_OFF = Verdict(Event.DEFER, Scope.CONNECTION, "broken-off", Action.RECONN, charged=False)
-_LOST_AFTER_DOT = Verdict(Event.IN_DOUBT, Scope.MESSAGE, "in-doubt", Action.DOUBT, charged=True)
 DOUBTS_IN_A_ROW = 3
 DOUBTFUL = replace(
     _LOST_AFTER_DOT, scope=Scope.RELAY, action=Action.CONFIG, pauses=doubling(60, 600), probe=True, alert=1

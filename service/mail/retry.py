@@ -39,8 +39,13 @@ def _reconnect(verdict: Verdict, history: History, now: int) -> Verdict:
     if last is None or now - last >= FREE_AGAIN * 1000:
         return verdict
     if verdict.then is Action.AUTH:
-        return replace(verdict, scope=Scope.RELAY, action=Action.AUTH, probe=True)
+        return account_at_fault(verdict)
     return replace(verdict, charged=True)
+
+
+def account_at_fault(verdict: Verdict) -> Verdict:
+    """A RECONN that a new connection did not mend, where the account is at fault then."""
+    return replace(verdict, scope=Scope.RELAY, action=Action.AUTH, probe=True)
 
 
 def base_delay(charged: int, schedule: Sequence[float] = SCHEDULE) -> float:

@@ -153,9 +153,26 @@ class Standing:
 
     # --- logins --------------------------------------------------------------------------------------------------
 
-    def answer(self, mark: str, prober: str, now: int, is_dead: Callable[[str], bool]) -> Answer:
-        """What one who wants to log in is told; changes nothing. `is_dead`: whether a prober's process is no more."""
-        if any(each.lasts(now) for each in self.of(mark)):
+    def login_rest(self, mark: str, now: int) -> Trouble | None:
+        """Why not even a check may log in: the secret was refused, or the provider asked for a pause before a login.
+
+        A pause for mail, an operator's, or a network that was down a moment ago is no reason to check less.
+        """
+        resting = [each for each in self.of(mark) if each.lasts(now) and (each.mark or (each.login and not each.probe))]
+        return max(resting, key=lambda each: each.until or 0, default=None)
+
+    def answer(
+        self, mark: str, prober: str, now: int, is_dead: Callable[[str], bool], force: float | None = None
+    ) -> Answer:
+        """What one who wants to log in is told; changes nothing. `is_dead`: whether a prober's process is no more.
+
+        force: seconds after the last refused login from which on one may be tried although the account rests for it.
+        """
+        rest = None if force is None else self.login_rest(mark, now)
+        if rest is not None:
+            if now < min(rest.at, now) + int((force or 0) * 1000):
+                return Answer.REFUSED
+        elif any(each.lasts(now) for each in self.of(mark)):
             return Answer.REFUSED
         if self.proven(mark, now):
             return Answer.PROVEN

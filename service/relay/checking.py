@@ -68,42 +68,42 @@ class Checking:
     async def _permit(self, turns: CheckTurns, force: bool) -> _Permit:
         if not self._config.user:
             return _Permit()
-        if (rest := self._rest()) is not None:
-            return self._forced(turns, rest) if force else _withheld(rest)
+        rest = self._rest()
+        if rest is not None and (not force or self._wait_to_force(turns, rest) > 0):
+            return self._withheld(turns, rest, force)
+        forced = rest is not None
         try:
-            answer = await self._condition.right_to_check()
+            answer = await self._condition.right_to_check(self._interval if forced else None)
         except SessionFailure as failure:
             return _Permit(withheld=Withheld(f"no login was tried: {failure.detail}"))
         if answer is Answer.GRANTED:
-            return _Permit(right=self._condition.prober_name)
+            if forced:
+                turns.forced(self._config.account)
+            return _Permit(right=self._condition.prober_name, forced=forced)
         if answer is Answer.WAIT:
             return _Permit(withheld=Withheld("no login was tried: another connection is logging in", LOGIN_ELSEWHERE))
         # REFUSED: the store may know of a refusal that this process had not heard of; or it rests, and not for a login
         rest = self._rest() if answer is Answer.REFUSED else None
-        return _Permit() if rest is None else _withheld(rest)
+        return _Permit() if rest is None else self._withheld(turns, rest, force)
 
     def _rest(self) -> Trouble | None:
-        """Why no login may be tried now: the secret was refused, or the provider asked for a pause before a login.
+        standing = self._ledger.standing(self._config.account)
+        return standing.login_rest(self._config.secret_mark, self._clock.now())
 
-        A pause for mail, an operator's, or a network that was down a moment ago is no reason to check less.
-        """
+    def _wait_to_force(self, turns: CheckTurns, rest: Trouble) -> float:
+        """Seconds, counted from the last login that was refused in any process, or forced in this one."""
         now = self._clock.now()
-        troubles = self._ledger.standing(self._config.account).of(self._config.secret_mark)
-        resting = [each for each in troubles if each.lasts(now) and (each.mark or (each.login and not each.probe))]
-        return max(resting, key=lambda each: each.until or 0, default=None)
+        return max(
+            turns.wait_to_force(self._config.account, self._interval),
+            (min(rest.at, now) - now) / 1000 + self._interval,
+        )
 
-    def _forced(self, turns: CheckTurns, rest: Trouble) -> _Permit:
-        """Once in a while all the same, counted from the last login that was refused in any process, or forced in this one."""
-        account, now = self._config.account, self._clock.now()
-        login = self._ledger.standing(account).login
-        if login.prober and login.lease_until > now:
-            return _Permit(withheld=Withheld("no login was tried: another connection is logging in", LOGIN_ELSEWHERE))
-        wait = max(turns.wait_to_force(account, self._interval), (min(rest.at, now) - now) / 1000 + self._interval)
-        if wait > 0:
-            words = f"no login was tried: {rest.reason}; one may be forced at {rfc3339(now + int(wait * 1000))}"
-            return _Permit(withheld=Withheld(words, ACCOUNT_RESTS))
-        turns.forced(account)
-        return _Permit(forced=True)
+    def _withheld(self, turns: CheckTurns, rest: Trouble, force: bool) -> _Permit:
+        if not force:
+            return _withheld(rest)
+        at = self._clock.now() + int(max(self._wait_to_force(turns, rest), 0) * 1000)
+        words = f"no login was tried: {rest.reason}; one may be forced at {rfc3339(at)}"
+        return _Permit(withheld=Withheld(words, ACCOUNT_RESTS))
 
 
 def _withheld(rest: Trouble) -> _Permit:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from service.mail.envelope import Dsn, Envelope, original_recipient, xtext
 
 DATA = b"DATA\r\n"
+RSET = b"RSET\r\n"
+UNKNOWN_COMMAND = range(500, 505)  # RFC 5321 4.2.4: what a relay says to a command that it offered and does not know
 
 
 def mail_command(envelope: Envelope, capabilities: Mapping[str, str]) -> bytes:
@@ -38,7 +40,20 @@ def rcpt_commands(envelope: Envelope, capabilities: Mapping[str, str]) -> Iterat
 
 def whole_content(content: Sequence[bytes]) -> bytes:
     """The content as one last chunk (RFC 3030 2): counted, so nothing in it is stuffed or searched for."""
-    octets = b"".join(content)
+    return _last_chunk(b"".join(content))
+
+
+def first_octet(content: Sequence[bytes]) -> bytes:
+    """The first octet of the content as a chunk of its own: no command, whoever reads it."""
+    return b"BDAT 1\r\n" + b"".join(content)[:1]
+
+
+def other_octets(content: Sequence[bytes]) -> bytes:
+    """What is left after `first_octet`, as the last chunk."""
+    return _last_chunk(b"".join(content)[1:])
+
+
+def _last_chunk(octets: bytes) -> bytes:
     return b"BDAT %d LAST\r\n%s" % (len(octets), octets)
 
 

@@ -50,6 +50,7 @@ class Condition:
     def __init__(self, owner: Owner, settings: Settings, clock: Clock, ledger: Ledger) -> None:
         self._owner, self._clock, self._ledger = owner, clock, ledger
         self._account, self._mark = owner.config.account, owner.config.secret_mark
+        self._has_login = bool(owner.config.user)
         # a process of role `api` may lack the secret: it then shows what holds for the one that was last used
         self._sends = settings.role != "api"
         self._knows_secret = self._sends or bool(owner.config.secret.get_secret_value())
@@ -160,6 +161,13 @@ class Condition:
         """A fresh session. Raises SessionFailure; one with Failure.SHUTDOWN says that nothing was tried."""
         right = await self._right(probing)
         try:
+            return await self._logged_in(right)
+        finally:
+            if not right and self._has_login:
+                self._ledger.end_login(self._account)
+
+    async def _logged_in(self, right: str) -> Session:
+        try:
             session = await self._within_time()
         except SessionFailure as failure:
             self.login_failed(failure, right)
@@ -185,12 +193,15 @@ class Condition:
             self._asking = False
             self._renew_no_more()
 
-    async def right_to_check(self) -> Answer:
-        """What one who checks is told; WAIT when another login takes too long. Raises SessionFailure while the store is away."""
+    async def right_to_check(self, force: float | None = None) -> Answer:
+        """What one who checks is told; WAIT when another login takes too long. Raises SessionFailure while the store is away.
+
+        force: see Standing.answer.
+        """
         until = self._clock.monotonic() + _PATIENCE
         while True:
             news = self._news
-            if not self._asking and (answer := await self._ask()) is not Answer.WAIT:
+            if not self._asking and (answer := await self._ask(force)) is not Answer.WAIT:
                 return answer
             if not await _within(until - self._clock.monotonic(), news):
                 return Answer.WAIT
@@ -203,26 +214,28 @@ class Condition:
             raise SessionFailure(Phase.CONNECT, failure=Failure.TIMEOUT, detail="the login took too long") from None
 
     async def _right(self, probing: bool) -> str:
-        """By which name the right is held; "" when none is needed. Raises SessionFailure when it can't be had."""
+        """By which name the right is held; "" when none is needed: then a place is taken instead. Raises SessionFailure when
+        it can't be had.
+        """
         until = self._clock.monotonic() + _PATIENCE
         while True:
             news = self._news  # what comes while we look and ask must not be missed
             if self._closed or (self.health is not Health.OPEN and not probing):
                 raise _untried(f"the relay is {self.health.value}: {self.reason}")
-            if not probing and self.proven():
-                return ""
-            if not self._asking:
+            proven = not probing and self.proven()
+            if not proven and not self._asking:
                 answer = await self._ask()
                 if answer is Answer.GRANTED:
                     return self._prober
-                if answer is Answer.PROVEN:
-                    return ""
                 if answer is Answer.REFUSED:
                     raise _untried("the relay rests")
+                proven = answer is Answer.PROVEN
+            if proven and (not self._has_login or self._ledger.begin_login(self._account)):
+                return ""
             if not await _within(until - self._clock.monotonic(), news):
                 raise _untried("another connection is logging in")
 
-    async def _ask(self) -> Answer:
+    async def _ask(self, force: float | None = None) -> Answer:
         """While `_asking`, no other connection of ours asks; who is granted the right keeps it set.
 
         A login may take minutes. The right is held for no longer than a lease at a time, so that a process which dies
@@ -230,7 +243,7 @@ class Condition:
         """
         self._asking, answer = True, Answer.WAIT
         try:
-            answer = await self._ask_for_a_lease()
+            answer = await self._ask_for_a_lease(force)
         except StorageUnavailable as error:
             raise _untried(error.detail) from None
         except asyncio.CancelledError:  # it may have been granted meanwhile
@@ -239,18 +252,19 @@ class Condition:
         finally:
             self._asking = answer is Answer.GRANTED
         if answer is Answer.GRANTED:
-            self._renewing = asyncio.create_task(self._renew())
+            self._renewing = asyncio.create_task(self._renew(force))
         return answer
 
-    async def _ask_for_a_lease(self) -> Answer:
-        return await self._ledger.ask_login(self._account, self._mark, self._prober, self._clock.now(), self._lease)
+    async def _ask_for_a_lease(self, force: float | None) -> Answer:
+        now = self._clock.now()
+        return await self._ledger.ask_login(self._account, self._mark, self._prober, now, self._lease, force)
 
-    async def _renew(self) -> None:
+    async def _renew(self, force: float | None) -> None:
         """Hold the right until it is given back, or as long as the store can be asked."""
         while True:
             await asyncio.sleep(self._lease / 3)
             with contextlib.suppress(StorageUnavailable):
-                await self._ask_for_a_lease()
+                await self._ask_for_a_lease(force)
 
     def _renew_no_more(self) -> None:
         if self._renewing is not None:
@@ -267,6 +281,7 @@ class Condition:
             self._ledger.release_login(self._account, right)
             return
         known = self._ledger.standing(self._account).find(verdict.kind, self._mark)
+        rests_until = known.until if forced and known is not None else None
         if forced and known is not None:
             known = replace(known, until=self._clock.now())
         reason = self._shown(f"{verdict.kind}: {failure.reply or failure.detail or failure.failure}")
@@ -274,6 +289,9 @@ class Condition:
         trouble = self._backoff.worse(
             known, verdict, reason, self._clock.now(), mark=self._mark, stretch=stretch if verdict.probe else 1.0
         )
+        if rests_until is not None and trouble.until is not None and trouble.until < rests_until:
+            # the ledger keeps what lasts longer, and the time of this refusal must be known to all who may force one
+            trouble = replace(trouble, until=rests_until, length=(rests_until - trouble.at) / 1000)
         again = known is not None and known.probe
         kind = "probe_failed" if again else "broken" if verdict.probe else "paused"
         self._ledger.fail_login(trouble, right, self._event(kind, reason))

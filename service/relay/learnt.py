@@ -38,6 +38,13 @@ class Life:
         self._tried_at = now
         self.until = now + self._length if in_part else _NEVER
 
+    def cut(self, now: int) -> None:
+        """The clock was set back: nothing is believed for longer than its length from now on."""
+        if self.until != _NEVER:
+            self.until = min(self.until, now + self._length)
+        if self._tried_at is not None:
+            self._tried_at = min(self._tried_at, now)
+
 
 class Learnt:
     """The limits of one relay as they are now, each as configured or lower. `seconds`: the first life of a lesson."""
@@ -50,7 +57,9 @@ class Learnt:
         self.chunking = config.chunking
         length = int(seconds * 1000)
         self._messages, self._recipients, self._groups, self._chunks = (Life(length) for _ in range(4))
+        self._lives = (self._messages, self._recipients, self._groups, self._chunks)
         self._look_at = _NEVER  # ms: when the first life is over
+        self._seen = 0  # ms: the last moment that was told
 
     # --- lessons -----------------------------------------------------------------------------------------------------
 
@@ -84,6 +93,7 @@ class Learnt:
         return not known
 
     def _begin(self, life: Life, now: int) -> None:
+        self._notice(now)
         life.begin(now)
         self._look_again()
 
@@ -91,8 +101,17 @@ class Learnt:
 
     def succeeded(self, now: int) -> None:
         """A message was accepted: whatever was believed long enough is tried again."""
+        self._notice(now)
         if now >= self._look_at:
             self._try_again(now)
+
+    def _notice(self, now: int) -> None:
+        """What was believed until a moment of a clock that was ahead would be believed for as long as that was."""
+        if now < self._seen:
+            for life in self._lives:
+                life.cut(now)
+            self._look_again()
+        self._seen = now
 
     def _try_again(self, now: int) -> None:
         config = self._config
@@ -111,4 +130,4 @@ class Learnt:
         self._look_again()
 
     def _look_again(self) -> None:
-        self._look_at = min(each.until for each in (self._messages, self._recipients, self._groups, self._chunks))
+        self._look_at = min(each.until for each in self._lives)

@@ -5,11 +5,14 @@ which is this one with the store behind it.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from service.mail.trouble import Answer, RelayEvent, Standing, Trouble
 
 News = Callable[[], None]
+
+_LOGINS_AT_ONCE = 2  # of an account whose secret is proven: if it is refused all the same, no more are refused with it
 
 
 class ProcessLedger:
@@ -20,6 +23,7 @@ class ProcessLedger:
     def __init__(self) -> None:
         self._standings: dict[str, Standing] = {}
         self._listeners: dict[str, list[News]] = {}
+        self._logging_in: Counter[str] = Counter()  # without a right, by account
 
     def standing(self, account: str) -> Standing:
         """See port."""
@@ -38,13 +42,27 @@ class ProcessLedger:
         for callback in list(self._listeners.get(account, ())):
             callback()
 
-    async def ask_login(self, account: str, mark: str, prober: str, now: int, lease: float) -> Answer:
+    async def ask_login(
+        self, account: str, mark: str, prober: str, now: int, lease: float, force: float | None = None
+    ) -> Answer:
         """See port. A prober of this process tells when it is done, so none is ever dead."""
         standing = self.standing(account)
-        answer = standing.answer(mark, prober, now, lambda _: False)
+        answer = standing.answer(mark, prober, now, lambda _: False, force)
         if answer is Answer.GRANTED:
             standing.grant(mark, prober, now + int(lease * 1000))
         return answer
+
+    def begin_login(self, account: str) -> bool:
+        """See port."""
+        if self._logging_in[account] >= _LOGINS_AT_ONCE:
+            return False
+        self._logging_in[account] += 1
+        return True
+
+    def end_login(self, account: str) -> None:
+        """See port."""
+        self._logging_in[account] -= 1
+        self._tell(account)
 
     def prove_login(self, mark: str, prober: str, event: RelayEvent) -> None:
         """See port."""

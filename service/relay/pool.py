@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from service.clock import Clock
 from service.mail.envelope import Offer
 from service.mail.lifecycle import Event
-from service.mail.outcome import DOUBTFUL, DOUBTS_IN_A_ROW, Action, Lesson, Phase, Policy, Scope, Verdict
+from service.mail.outcome import Action, Lesson, Phase, Policy, Scope, Verdict
 from service.mail.quota import HIGH
 from service.mail.seal import SenderRule
 from service.relay.backoff import Width
@@ -21,6 +21,7 @@ from service.relay.checking import Checking
 from service.relay.condition import Condition
 from service.relay.config import RelayConfig
 from service.relay.hidden import Hidden
+from service.relay.in_a_row import InARow, Trend
 from service.relay.job import Job
 from service.relay.learnt import Learnt
 from service.relay.ledger import ProcessLedger
@@ -72,7 +73,7 @@ class Pool:
         self._capacity: list[Callable[[], None]] = []
         self.policy: Policy = config.policy
         self.limits = config.limits
-        self._width, self._refused, self._doubts = Width(config.max_connections), RefusedShare(), 0
+        self._width, self._refused, self._row = Width(config.max_connections), RefusedShare(), InARow(config.policy)
         self._sent = self._reply_at = self._error_at = 0
         self._last_reply = self._last_error = ""
         self._closing = False
@@ -144,7 +145,7 @@ class Pool:
 
     def start(self, outgoing: Outgoing, done: Callable[[Report], None]) -> None:
         """See port."""
-        job = Job(outgoing, lambda report: self._note(report, done))
+        job = Job(outgoing, lambda report: self._note(outgoing, report, done))
         if self._busy >= self._width.now_at_most:
             self._wait_ahead(job)
         elif self._idle:
@@ -182,11 +183,12 @@ class Pool:
         for _, job in waiting:
             job.give_back(why)
 
-    def _note(self, report: Report, done: Callable[[Report], None]) -> None:
+    def _note(self, outgoing: Outgoing, report: Report, done: Callable[[Report], None]) -> None:
         """What a report says of the relay; then it is handed on, whatever is wrong with that."""
         try:
             for result in report.results:
                 self._note_result(result)
+            self._heed(self._row.reported(outgoing, report))
         except Exception as error:  # a fault of ours must not keep the report from whoever waits for it
             log.critical(Log.LOOP_FAILED, during="note", exc_info=error)
         done(report)
@@ -299,13 +301,11 @@ class Pool:
         for verdict in verdicts:
             if verdict.event in _FINISHED:
                 self._finished(refused=verdict.kind == "content")
-        if any(verdict.kind == DOUBTFUL.kind for verdict in verdicts):
-            self._doubts += 1
-        elif any(verdict.charged for verdict in verdicts):  # the relay has answered
-            self._doubts = 0
-        if self._doubts == DOUBTS_IN_A_ROW:
-            self._doubts = 0
-            self._condition.blame(DOUBTFUL, f"{DOUBTFUL.kind}: no answer to {DOUBTS_IN_A_ROW} contents in a row")
+        self._heed(self._row.judged(verdicts))
+
+    def _heed(self, trend: Trend | None) -> None:
+        if trend is not None:
+            self._condition.blame(trend.verdict, trend.reason)
 
     def _finished(self, *, refused: bool) -> None:
         if words := self._refused.finished(refused=refused, now=self._clock.now()):

@@ -24,6 +24,7 @@ class Outgoing:
     key: int
     envelope: Envelope
     content: Sequence[bytes]
+    message: str = ""  # its id: what several tries of it have in common; "": not known
     priority: int = 1
     at_most_once: bool = False  # nothing else is in flight with it
     on_content: Callable[[], Awaitable[None]] | None = None  # awaited before the content
@@ -52,6 +53,7 @@ class Report:
     session: str = ""  # e.g. "smtp.163.com:465 TLSv1.3 AUTH PLAIN, 3rd message"
     timings: Mapping[str, float] = field(default_factory=dict)  # milliseconds by phase
     served: int = 0  # how many messages its session has carried, this one included; 0: not known
+    fruitless: bool = False  # no message was taken on its session so far, this one included
     renew: Callable[[], None] | None = None  # what follows on that session goes over a new connection
 
 
@@ -267,8 +269,18 @@ class Ledger(Protocol):
     def no_news(self, account: str, callback: Callable[[], None]) -> None:
         """It is not called any more."""
 
-    async def ask_login(self, account: str, mark: str, prober: str, now: int, lease: float) -> Answer:
-        """Ask for the right to log in with the secret of this mark, for `lease` seconds at most."""
+    async def ask_login(
+        self, account: str, mark: str, prober: str, now: int, lease: float, force: float | None = None
+    ) -> Answer:
+        """Ask for the right to log in with the secret of this mark, for `lease` seconds at most. force: see Standing.answer."""
+
+    def begin_login(self, account: str) -> bool:
+        """Take one of the few places in this process for logins that need no right. False: none is free, which is news
+        once one is.
+        """
+
+    def end_login(self, account: str) -> None:
+        """Leave the place, after it was told how that went."""
 
     def prove_login(self, mark: str, prober: str, event: RelayEvent) -> None:
         """A login succeeded. The event is kept if that opened a broken relay."""

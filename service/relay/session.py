@@ -67,6 +67,8 @@ class Session:
     words: str  # for the log: host, port, TLS version, mechanism
     opened: float  # monotonic seconds
     served: int = 0
+    serves_chunks: bool = False  # BDAT was answered by 250 on it
+    fruitless: bool = True  # no message was taken on it
     timings: dict[str, float] = field(default_factory=dict)  # ms: dns, connect, tls, greeting, ehlo, auth
 
     @property

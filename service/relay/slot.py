@@ -10,24 +10,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.mail.outcome import Failure, Phase
+from service.relay.commands import UNKNOWN_COMMAND
 from service.relay.job import Job
 from service.relay.learnt import Learnt
 from service.relay.port import Pipelining, RecipientResult, Report
 from service.relay.session import Session, SessionFailure, Timeouts
-from service.relay.transaction import Transaction
+from service.relay.transaction import Chunking, Transaction
 from service.telemetry import Log, get_logger
 
 log = get_logger()
 
 _LAST_QUIT = 0.5  # seconds for the reply to QUIT when the process stops
 _STILL_OPEN = 5.0  # seconds after its last reply for which a session is taken to be open without asking
-_NO_CHUNKS = (
-    500,
-    501,
-    502,
-    503,
-    504,
-)  # RFC 5321 4.2.4: what a relay says to a command that it offered and does not know
 _BROKEN_DIALOGUE = (500, 502, 503)  # RFC 5321 4.2.4, 4.3.2: the commands came in an order that the relay did not follow
 
 
@@ -52,7 +46,7 @@ class Owner(Protocol):
         """Replies and commands of a session no longer fit."""
 
     def unchunked(self) -> None:
-        """The relay offered CHUNKING and refuses BDAT."""
+        """The relay offered CHUNKING and does not serve BDAT."""
 
     def keeps(self) -> bool:
         """Whether a session that is not used shall stay open."""
@@ -199,18 +193,24 @@ class Slot:
             self._stopping = True
             self._give_back(job)
             return None
-        transaction = self._transaction(session, job, chunking=self._owner.learnt.chunking and self._lives())
+        transaction = self._transaction(session, job, chunking=self._chunking(session))
         if not transaction.fits():
             self._tell(job, transaction.report())
             return None
         transaction.begin()
         return _Opened(job, session, transaction)
 
+    def _chunking(self, session: Session) -> Chunking:
+        """Seen on this session, not on another: behind one name may stand several servers that are not alike."""
+        if not self._owner.learnt.chunking or not self._lives():
+            return Chunking.OFF
+        return Chunking.SEEN if session.serves_chunks else Chunking.TRIAL
+
     def _lives(self) -> bool:
         """Whether the session was heard of just now. What goes whole to one that was closed long ago would be in doubt."""
         return self._owner.monotonic() - self._heard < _STILL_OPEN
 
-    def _transaction(self, session: Session, job: Job, *, chunking: bool = False) -> Transaction:
+    def _transaction(self, session: Session, job: Job, *, chunking: Chunking = Chunking.OFF) -> Transaction:
         owner = self._owner
         job.transaction = transaction = Transaction(
             session.conversation,
@@ -281,6 +281,7 @@ class Slot:
         """Tell what became of a job; or give it back, when only an idle session was found closed."""
         session, job = opened.session, opened.job
         report = opened.transaction.report()
+        self._note_trial(opened)
         if session.served and _stale(report):
             # the relay had ended the idle connection: that says nothing about the message, so nothing is charged; the
             # next one is fresh, and what that says is told
@@ -288,17 +289,26 @@ class Slot:
         session.served += 1
         self._heard = self._owner.monotonic()
         report.session = f"{session.words}, message {session.served}"
-        report.served, report.renew = session.served, session.renew
+        session.fruitless = session.fruitless and not any(map(_taken, report.results))
+        report.served, report.renew, report.fruitless = session.served, session.renew, session.fruitless
         if session.served == 1:
             report.timings = {**session.timings, **report.timings}
-        if opened.transaction.whole and any(
-            map(_not_by_chunk if session.served == 1 else _no_more_chunks, report.results)
+        if opened.transaction.by_chunk and any(
+            map(_no_more_chunks if opened.transaction.whole else _not_by_chunk, report.results)
         ):
             self._owner.unchunked()
         elif any(map(_out_of_step, report.results)):
             self._owner.desynced()
         self._tell(job, report)
         return None
+
+    def _note_trial(self, opened: _Opened) -> None:
+        """What the first BDAT of a session has shown, though the message goes by another one."""
+        shown = opened.transaction.serves_chunks
+        if shown:
+            opened.session.serves_chunks = True
+        elif shown is not None and not self._stopping:
+            self._owner.unchunked()
 
     # --- the session -------------------------------------------------------------------------------------------------
 
@@ -351,9 +361,14 @@ def _stale(report: Report) -> bool:
     return first.phase is Phase.MAIL and (closing or first.failure is Failure.LOST)
 
 
+def _taken(result: RecipientResult) -> bool:
+    return result.phase is Phase.DOT and result.reply is not None and result.reply.positive
+
+
 def _out_of_step(result: RecipientResult) -> bool:
     if result.reply is not None:
-        return result.reply.code in _BROKEN_DIALOGUE and result.phase is not Phase.DOT
+        # 3yz answers nothing that a report tells of
+        return result.reply.intermediate or (result.reply.code in _BROKEN_DIALOGUE and result.phase is not Phase.DOT)
     return result.failure is Failure.PROTOCOL
 
 
@@ -363,4 +378,4 @@ def _no_more_chunks(result: RecipientResult) -> bool:
 
 
 def _not_by_chunk(result: RecipientResult) -> bool:
-    return result.phase is Phase.DOT and result.reply is not None and result.reply.code in _NO_CHUNKS
+    return result.phase is Phase.DOT and result.reply is not None and result.reply.code in UNKNOWN_COMMAND

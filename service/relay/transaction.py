@@ -5,19 +5,41 @@ step. The envelope of a following transaction may go out in the write that holds
 open a group (RFC 2920 3.1), so a busy session needs one round trip a message. Each forward-path gets the reply that
 decided it, or the failure that left it without one. From the moment when the block that holds the final dot is handed to
 the transport the content counts as started: without a reply it is in doubt. This file knows SMTP and no policy.
+
+With CHUNKING (RFC 3030) nothing in the content is stuffed: to a relay that offers BDAT and does not know it, content
+is commands. So the first content that goes by BDAT on a session waits until its first octet, which is no command whoever
+reads it, was taken as a chunk; only then may everything of a message go in one write. A relay that refuses it gets DATA.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from enum import Enum
 from typing import Any
 
 from service import failpoints
 from service.mail.outcome import Failure, Phase
 from service.mail.reply import Reply
-from service.relay.commands import DATA, mail_command, rcpt_commands, whole_content
+from service.relay.commands import (
+    DATA,
+    RSET,
+    UNKNOWN_COMMAND,
+    first_octet,
+    mail_command,
+    other_octets,
+    rcpt_commands,
+    whole_content,
+)
 from service.relay.content import BLOCK, has_bare_line_end, wire_blocks
 from service.relay.conversation import Conversation, Lost
 from service.relay.port import Outgoing, RecipientResult, Report
+
+
+class Chunking(Enum):
+    """What of BDAT a session may be told."""
+
+    OFF = "off"
+    TRIAL = "trial"  # it offers CHUNKING; that it knows BDAT was not seen on it
+    SEEN = "seen"
 
 
 class Transaction:
@@ -35,13 +57,17 @@ class Transaction:
         *,
         pipelining: bool,
         monotonic: Callable[[], float],
-        chunking: bool = False,
+        chunking: Chunking = Chunking.OFF,
     ) -> None:
         self.outgoing = outgoing
         self._conversation, self._timeouts, self._monotonic = conversation, timeouts, monotonic
         self._capabilities = capabilities
         self._pipelining = pipelining and "pipelining" in capabilities
-        self.whole = chunking and self._pipelining and "chunking" in capabilities and _is_small(outgoing)
+        if not (self._pipelining and "chunking" in capabilities and _is_small(outgoing)):
+            chunking = Chunking.OFF
+        self.whole = self.by_chunk = chunking is Chunking.SEEN  # the content goes by BDAT; and with the envelope
+        self._trial = chunking is Chunking.TRIAL
+        self.serves_chunks: bool | None = None  # what the trial has shown, if it came to that
         self._results: list[RecipientResult | None] = [None] * len(outgoing.envelope.forward_paths)
         self._open = len(self._results)  # forward-paths without a result
         self._phase = Phase.MAIL
@@ -86,14 +112,17 @@ class Transaction:
         self._began = self._monotonic()
         if not self._pipelining:
             return self._mail_command()
-        return self._mail_command() + b"".join(self._rcpt_commands()) + DATA
+        last = first_octet(self.outgoing.content) if self._trial else DATA
+        return self._mail_command() + b"".join(self._rcpt_commands()) + last
 
     def _mail_command(self) -> bytes:
         failpoints.passed("mail.before")
         return mail_command(self.outgoing.envelope, self._capabilities)
 
     def _rcpt_commands(self) -> Iterator[bytes]:
-        return rcpt_commands(self.outgoing.envelope, self._capabilities)
+        """One for each forward-path without a result."""
+        commands = rcpt_commands(self.outgoing.envelope, self._capabilities)
+        return (command for command, result in zip(commands, self._results, strict=True) if result is None)
 
     async def envelope(self) -> bool:
         """Read the replies to the envelope. True: the content may go, to at least one forward-path."""
@@ -101,6 +130,8 @@ class Transaction:
             return False
         if self.whole:
             step = self._replies_to_whole()
+        elif self._trial:
+            step = self._replies_to_trial()
         else:
             step = self._replies_in_order() if self._pipelining else self._step_by_step()
         return bool(await self._guarded(step))
@@ -109,6 +140,7 @@ class Transaction:
         """Send the content and read the reply to the final dot.
 
         `follow` is asked right before the final dot; the transaction it gives is opened in the same write and returned.
+        A chunk is followed by nothing: one that is refused leaves its transaction open (RFC 3030 2).
         """
         followed: list[Transaction] = []
 
@@ -191,23 +223,66 @@ class Transaction:
         return False
 
     async def _replies_to_whole(self) -> bool:
-        """The replies to MAIL, all RCPT and BDAT. A refused chunk leaves the transaction open (RFC 3030 2)."""
+        """The replies to MAIL, all RCPT and BDAT."""
         mail = await self._replies_to_envelope()
         self._phase = Phase.DOT
-        chunk = await self._reply(self._timeouts.dot)
-        self._reply_for_rest(Phase.DOT, chunk)
-        if mail.positive and not chunk.positive and chunk.code != 421:
-            await self._reset()
+        await self._chunk_answered(await self._reply(self._timeouts.dot), opened=mail.positive)
         return False
+
+    async def _chunk_answered(self, reply: Reply, *, opened: bool) -> None:
+        """The reply to the last chunk. A refused one leaves the transaction open (RFC 3030 2), if MAIL had opened it."""
+        accepted = bool(self._open)
+        self._reply_for_rest(Phase.DOT, reply)
+        if reply.intermediate or (accepted and reply.code in UNKNOWN_COMMAND):
+            # no answer to content, or perhaps it goes on to read the content as commands: further replies fit nothing
+            self._conversation.abort()
+        elif opened and not reply.positive and reply.code != 421:
+            await self._reset()
+
+    async def _replies_to_trial(self) -> bool:
+        """The replies to MAIL, all RCPT and the first octet. True: the content may go, as a chunk or after DATA."""
+        await self._replies_to_envelope()
+        self._phase = Phase.DATA
+        if self._open:
+            self.serves_chunks = False  # as whoever ends the session over it, or says nothing
+        chunk = await self._reply(self._timeouts.data)
+        if chunk.code == 421:
+            return False
+        if chunk.intermediate:  # neither served nor refused: what it reads the next octets as is not known
+            self._conversation.abort()
+            raise Lost(Failure.PROTOCOL, f"a chunk was answered by {chunk}")
+        if chunk.positive and self._open:
+            self.serves_chunks = self.by_chunk = True
+            return True
+        if self._open and not chunk.permanent:
+            self._reply_for_rest(Phase.DATA, chunk)
+        await self._clear()
+        return bool(self._open) and await self._by_data_instead()
+
+    async def _clear(self) -> None:
+        """RSET after an octet that was perhaps taken for the beginning of a line: then that line is refused, the next is not."""
+        self._conversation.write(RSET)
+        reply = await self._reply()
+        if reply.permanent:
+            await self._reset()
+        elif not reply.positive:
+            self._conversation.abort()
+
+    async def _by_data_instead(self) -> bool:
+        """The first octet was refused: the same transaction once more, with DATA, for whoever was accepted."""
+        self._phase = Phase.MAIL
+        self._conversation.write(self._mail_command() + b"".join(self._rcpt_commands()) + DATA)
+        return await self._replies_in_order()
 
     async def _replies_to_envelope(self) -> Reply:
         """Read those to MAIL, which is answered, and to all RCPT; whoever is refused has a result."""
+        asked = [index for index, result in enumerate(self._results) if result is None]
         mail = await self._reply()
         if not mail.positive:
             # the first refusal decides; what follows (503s, 554 no valid recipients) is read and ignored
             self._reply_for_rest(Phase.MAIL, mail)
         self._phase = Phase.RCPT
-        for index in range(len(self._results)):
+        for index in asked:
             reply = await self._reply()
             if mail.positive and not reply.positive:
                 self._decide(index, RecipientResult(Phase.RCPT, reply))
@@ -253,7 +328,7 @@ class Transaction:
 
     async def _reset(self) -> None:
         """RSET, so that the next transaction begins clean."""
-        self._conversation.write(b"RSET\r\n")
+        self._conversation.write(RSET)
         reply = await self._conversation.reply(self._within(self._timeouts.command))
         if not reply.positive:
             self._conversation.abort()
@@ -267,7 +342,7 @@ class Transaction:
             await outgoing.on_content()
         failpoints.passed("content.before")
         self._check_lease()
-        *blocks, last = wire_blocks(outgoing.content)
+        *blocks, last = [other_octets(outgoing.content)] if self.by_chunk else wire_blocks(outgoing.content)
         for block in blocks:
             self._conversation.write(block)
             await self._conversation.drained(self._within(self._timeouts.block))
@@ -275,14 +350,17 @@ class Transaction:
                 return False
         if self._interrupted():
             return False
-        group = last + following()
+        group = last if self.by_chunk else last + following()
         self.content_started = True
         self._phase = Phase.DOT
         self._conversation.write(group)
         failpoints.passed("dot.written")
         reply = await self._conversation.reply(self._within(self._timeouts.dot))
-        self._reply_for_rest(Phase.DOT, reply)
-        if reply.code == 421:
+        if self.by_chunk:
+            await self._chunk_answered(reply, opened=True)
+        else:
+            self._reply_for_rest(Phase.DOT, reply)
+        if reply.code == 421 or reply.intermediate:  # 3yz is no answer to content: commands and replies no longer fit
             self._conversation.abort()
         return True
 
@@ -310,8 +388,13 @@ class Transaction:
 
 def _is_small(outgoing: Outgoing) -> bool:
     """Whether envelope and content fit in one write, and nothing has to be written down between them."""
-    paths = outgoing.envelope.forward_paths
-    return outgoing.on_content is None and outgoing.envelope.size + 1024 * (len(paths) + 1) <= BLOCK
+    paths, content = outgoing.envelope.forward_paths, outgoing.content
+    begins_with_a_letter = bool(content) and content[0][:1].isalpha()  # as a field name does; no line end, no space
+    return (
+        outgoing.on_content is None
+        and outgoing.envelope.size + 1024 * (len(paths) + 1) <= BLOCK
+        and begins_with_a_letter
+    )
 
 
 def _unfit(outgoing: Outgoing) -> tuple[Failure, str] | None:

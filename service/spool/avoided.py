@@ -31,4 +31,5 @@ class Avoided:
         """The same relays in the same order, but those to be avoided behind the others."""
         if not self._until:
             return relays
-        return sorted(relays, key=lambda name: self._until.get(name, now) > now)
+        # an end that is further away than any was told by a clock that was ahead
+        return sorted(relays, key=lambda name: now < self._until.get(name, now) <= now + AVOIDED_FOR)

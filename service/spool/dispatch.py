@@ -113,7 +113,7 @@ class Dispatcher:
         claimed = await self._store.claim(self._wants, self._holder, self._clock.now, self._settings.lease)
         failpoints.passed("claim.after_commit")
         self._metrics.claim_seconds.observe(self._clock.monotonic() - asked)
-        self._holds.learn(claimed.held)
+        self._holds.learn(claimed.held, self._clock.now())
         self._return_lanes(claimed)
         for delivery in claimed.deliveries:
             self._news.pop(delivery.id, None)
@@ -282,6 +282,7 @@ class Dispatcher:
         relay.start(
             Outgoing(
                 key=delivery.attempt,
+                message=delivery.id,
                 envelope=Envelope(
                     sealed.envelope_from,
                     tuple(recipient.email for recipient in delivery.recipients[: relay.max_recipients]),

@@ -65,11 +65,13 @@ class StoreLedger(ProcessLedger):
 
     # --- what we tell --------------------------------------------------------------------------------------------
 
-    async def ask_login(self, account: str, mark: str, prober: str, now: int, lease: float) -> Answer:
+    async def ask_login(
+        self, account: str, mark: str, prober: str, now: int, lease: float, force: float | None = None
+    ) -> Answer:
         """See port. The store decides by all that we know."""
         with self._tellings.asking(account):
             await self._tellings.told(account)
-            answer = await self._store.ask_login(account, mark, prober, now, lease)
+            answer = await self._store.ask_login(account, mark, prober, now, lease, force)
             if answer is Answer.GRANTED:
                 self.standing(account).grant(mark, prober, now + int(lease * 1000))
         if answer is not Answer.GRANTED:

@@ -185,10 +185,12 @@ class Store(Protocol):
         What lasts for longer than its length from now on is cut to that, for all: the clock of who told it was ahead.
         """
 
-    async def ask_login(self, account: str, mark: str, prober: str, now: int, lease: float) -> Answer:
+    async def ask_login(
+        self, account: str, mark: str, prober: str, now: int, lease: float, force: float | None = None
+    ) -> Answer:
         """Ask for the right to log in (Standing.answer), and take it for `lease` seconds where it is granted.
 
-        prober: `holder/relay`. Another secret than the last one that had the right is an event.
+        force: seconds, see Standing.answer. prober: `holder/relay`. Another secret than the last one that had the right is an event.
         """
 
     def prove_login(self, mark: str, prober: str, event: RelayEvent) -> Awaitable[bool]:

@@ -229,7 +229,7 @@ async def test_one_check_of_an_account_runs_at_a_time_by_whichever_relay(clock: 
 
 async def test_while_the_store_is_away_a_check_does_all_but_the_login(clock: SteppedClock) -> None:
     class Away(ProcessLedger):
-        async def ask_login(self, account: str, mark: str, prober: str, now: int, lease: float) -> Answer:
+        async def ask_login(self, account: str, *_: object) -> Answer:
             raise StorageUnavailable("the disk is gone")
 
     async with Provider(clock, "RIGHT") as provider:
@@ -245,11 +245,54 @@ async def test_while_the_store_is_away_a_check_does_all_but_the_login(clock: Ste
 
 async def test_a_check_of_a_relay_without_a_login_asks_for_no_right(clock: SteppedClock) -> None:
     class Unasked(ProcessLedger):
-        async def ask_login(self, account: str, mark: str, prober: str, now: int, lease: float) -> Answer:
+        async def ask_login(self, account: str, *_: object) -> Answer:
             raise AssertionError("there is no login")
 
     async with Provider(clock) as provider:
         config = relay_from("r", {"url": f"smtp://127.0.0.1:{provider.port}?plaintext=allow"}, "test")
         pool = pool_for(config, clock, Unasked())
         assert auth_of(await pool.check()).state is StepState.SKIPPED
+        await pool.close(0)
+
+
+async def test_a_forced_check_takes_the_right_that_other_processes_wait_for(
+    tmp_path: Path, clock: SteppedClock
+) -> None:
+    async with Provider(clock, "RIGHT") as provider:
+        config = config_for(provider.port)
+        async with process(tmp_path, clock, config, "one") as one, process(tmp_path, clock, config, "two") as two:
+            await one.pool.check()
+            await two.ledger.refresh()
+            clock.step(61)
+            provider.asked.clear()
+            provider.silent = True  # the first one holds the right for as long as it likes
+            first = asyncio.create_task(one.pool.check(force=True))
+            await provider.asked.wait()
+            assert two.pool.status(clock.now()).prober is None, "the other has not heard of it: the store decides"
+            answer = await two.ledger.ask_login(config.account, config.secret_mark, "two/r", clock.now(), 60, 60)
+            assert answer is Answer.WAIT
+            second = asyncio.create_task(two.pool.check(force=True))
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            provider.silent = False
+            await second
+        assert len(provider.logins) == 3, "one who was stopped gives the right on"
+
+
+async def test_a_forced_login_that_was_refused_counts_for_all_though_its_pause_were_the_shorter_one(
+    clock: SteppedClock,
+) -> None:
+    async with Provider(clock, "RIGHT") as provider:
+        config, ledger = config_for(provider.port), ProcessLedger()
+        steps = (60.0, 600.0)
+        known = Trouble(
+            "auth-refused", EPOCH - 70_000, EPOCH + 900_000, "535", config.secret_mark, True, True, 1, 2, 970.0, steps
+        )
+        ledger.record_trouble(config.account, known, None)
+        pool = pool_for(config, clock, ledger)
+        assert auth_of(await pool.check(force=True)).state is StepState.FAILED
+        (trouble,) = pool.status(clock.now()).troubles
+        assert trouble.at == EPOCH
+        assert trouble.until is not None
+        assert trouble.until >= EPOCH + 900_000
         await pool.close(0)

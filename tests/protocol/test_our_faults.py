@@ -90,6 +90,9 @@ async def test_a_lease_that_can_not_be_asked_for_keeps_the_content_back(extensio
         if extensions is PIPELINED:
             await peer.expect(envelope("a"))
             await peer.say(*OPENED)
+        else:
+            await peer.expect(envelope("a").replace(b"DATA\r\n", b"BDAT 1\r\nS"))
+            await peer.say(b"250 ok", b"250 ok", b"250 ok")
         assert await peer.rest() == b""
 
     async with ScriptedServer(first, serve_any) as server:

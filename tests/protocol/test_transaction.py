@@ -42,6 +42,20 @@ async def test_without_pipelining_each_command_waits_for_its_reply() -> None:
     assert codes(report) == [(Phase.DOT, 250, None)]
 
 
+async def test_a_354_to_the_final_dot_is_told_as_it_is_and_ends_the_session() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.hello(*PIPELINED)
+        await peer.expect(MAIL + b"RCPT TO:<a@b.example>\r\nDATA\r\n")
+        await peer.say(b"250 ok", b"250 ok", b"354 go")
+        await peer.content()
+        await peer.say(b"354 go on")
+        assert await peer.rest() == b"", "neither a second content nor QUIT"
+
+    report, _ = await run(script, outgoing())
+    assert codes(report) == [(Phase.DOT, 354, None)]
+    assert report.content_started
+
+
 @pytest.mark.parametrize("split", [1, 2, 3, 7])
 async def test_replies_may_be_split_at_any_byte_and_have_many_lines(split: int) -> None:
     async def script(peer: Peer) -> None:

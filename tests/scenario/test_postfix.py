@@ -126,6 +126,18 @@ async def test_a_refusal_at_the_dot_leaves_the_next_message_that_was_opened_with
     assert sessions(postfix) == 1
 
 
+async def test_the_first_octet_is_taken_as_a_chunk_and_what_follows_goes_whole(postfix: Postfix) -> None:
+    pool = pool_for(postfix.port, f"{ONE}&chunking=true")
+    await all_sent(pool, 1)
+    for number in (2, 3):  # one after the other: each goes whole
+        await all_sent(pool, number)
+    assert pool.learnt.chunking
+    await pool.close(1)
+    arrived = await asyncio.to_thread(postfix.arrived, 3)
+    assert sorted(each.content for each in arrived) == [b"".join(body(number)) for number in (1, 2, 3)]
+    await asyncio.to_thread(postfix.until_logged, "ehlo=1 mail=3 rcpt=3 bdat=4 quit=1")
+
+
 async def test_what_was_refused_in_one_chunk_leaves_the_session_to_the_next(postfix: Postfix) -> None:
     pool = pool_for(postfix.port, f"{ONE}&chunking=true")
     report = await send(pool, outgoing("1@b.example", content=REFUSED_CONTENT))

@@ -19,6 +19,7 @@ RELAYS = {
     "login": ("163", "535 Error: authentication failed", "auth"),
     "crowded": ("163", "421 HL:ICC 163 smtp9,DcCowABnb6fWcNRbfN8pDA--.44049S2", "rcpt"),
     "worn": ("163", "450 MI:DMC 163 smtp12,EMCowAD3", "dot"),
+    "stopped": ("ses", "554 Message rejected: Sending paused for this account. For more information, ask", "dot"),
     "address": ("163", "550 User not found: nobody@163.com", "rcpt"),
 }
 TO = "nobody@163.com"
@@ -88,6 +89,7 @@ async def test_only_a_true_address_fault_bounces_and_suppresses(tmp_path: Path, 
         "login": ("auth-refused", "relay", "AUTH", False),
         "crowded": ("concurrency", "relay", "RATE", False),
         "worn": ("connection-limit", "connection", "RECONN", False),
+        "stopped": ("account-disabled", "relay", "AUTH", False),
         "address": ("bad-address", "recipient", "PERM", True),
     }
     states = {name: view["recipients"][0]["status"] for name, view in views.items()}
@@ -97,12 +99,13 @@ async def test_only_a_true_address_fault_bounces_and_suppresses(tmp_path: Path, 
         "login": "queued",
         "crowded": "deferred",
         "worn": "sent",
+        "stopped": "deferred",
         "address": "bounced",
     }
-    for name in ("frequency", "count", "login", "crowded"):
+    for name in ("frequency", "count", "login", "crowded", "stopped"):
         assert views[name]["recipients"][0]["attempts"] == 0
         assert told[name]["relay_paused_until"] == relays[name]["until"]
-        assert relays[name]["health"] == ("broken" if name == "login" else "waiting")
+        assert relays[name]["health"] == ("broken" if name in ("login", "stopped") else "waiting")
     assert "relay_paused_until" not in told["worn"]
     assert relays["worn"]["health"] == relays["address"]["health"] == "open"
     assert len(sinks["login"].logins) == 1, "one wrong secret is one failed login"

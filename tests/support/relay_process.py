@@ -33,6 +33,7 @@ _USUAL = {
     "data": "354 go on",
     "dot": "250 2.0.0 taken",
     "rset": "250 2.0.0 ok",
+    "bdat": "250 2.0.0 ok",  # a chunk that is not the last
     "quit": "221 2.0.0 bye",
 }
 _EXTENSIONS = ("PIPELINING", "8BITMIME", "SMTPUTF8", "AUTH PLAIN")
@@ -44,6 +45,7 @@ class _Connection(asyncio.Protocol):
         self._buffer = b""
         self._in_content = False
         self._chunk: int | None = None  # octets of the BDAT under way
+        self._last = False  # whether that is the last; its end is answered as a final dot is
         self._silent = False
         self._slowly: asyncio.Queue[bytes] = asyncio.Queue()  # of replies, each an octet at a time
         self._dripping: asyncio.Task[None] | None = None
@@ -69,7 +71,10 @@ class _Connection(asyncio.Protocol):
             if at < 0 or len(self._buffer) < at:
                 return
             read, self._buffer = self._buffer[:at], self._buffer[at + mark :]
-            if self._in_content or self._chunk is not None:
+            if self._chunk is not None and not self._last:
+                self._chunk = None
+                self._answer("bdat")
+            elif self._in_content or self._chunk is not None:
                 self._in_content, self._chunk = False, None
                 self._end_content(read)
             else:
@@ -85,8 +90,8 @@ class _Connection(asyncio.Protocol):
         step = line[:4].decode("ascii", "replace").lower()
         if step == "auth":
             self._note("login")
-        if step == "bdat":  # always the last chunk: answered as a final dot is
-            self._chunk = int(line.split()[1])
+        if step == "bdat":
+            self._chunk, self._last = int(line.split()[1]), line.endswith(b" LAST")
             return
         self._answer(step)
         if step == "data" and self._manner.get("data", "354").startswith("354"):

@@ -88,16 +88,16 @@ def _trouble(row: Sequence[Any]) -> Trouble:
 # --- rules ----------------------------------------------------------------------------------------------------------
 
 
-def answer(account: Account, mark: str, prober: str, now: int) -> Answer:
+def answer(account: Account, mark: str, prober: str, now: int, force: float | None) -> Answer:
     """What one who wants to log in is told; changes nothing. now: the server's."""
-    return account.standing.answer(mark, prober, now, lambda _: not account.prober_lives)
+    return account.standing.answer(mark, prober, now, lambda _: not account.prober_lives, force)
 
 
-def ask(moments: Moments, name: str, mark: str, prober: str, now: int, until: int) -> Telling:
+def ask(moments: Moments, name: str, mark: str, prober: str, now: int, until: int, force: float | None) -> Telling:
     """See Store.ask_login."""
 
     def rule(account: Account, events: list[RelayEvent]) -> Answer:
-        answered = answer(account, mark, prober, moments.there(now))
+        answered = answer(account, mark, prober, moments.there(now), force)
         if answered is Answer.GRANTED:
             if account.standing.grant(mark, prober, moments.there(until)):
                 events.append(RelayEvent(name, prober.rpartition("/")[2], now, "secret_changed"))

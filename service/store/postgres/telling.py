@@ -33,7 +33,9 @@ class TellingStore:
             await asyncio.gather(*(self._telling.submit(accounts.cut(each, now)) for each in too_long))
         return {name: self._moments.here(standing) for name, standing in standings.items()}
 
-    async def ask_login(self, account: str, mark: str, prober: str, now: int, lease: float) -> Answer:
+    async def ask_login(
+        self, account: str, mark: str, prober: str, now: int, lease: float, force: float | None = None
+    ) -> Answer:
         """See port. Who must wait has written nothing."""
         given = {"accounts": [account]}
         ((server_now,),), *rows = await self._database.read(
@@ -43,11 +45,12 @@ class TellingStore:
         )
         self._moments.heard(server_now)
         known = accounts.accounts_of(*rows).get(account, accounts.Account(Standing()))
-        answer = accounts.answer(known, mark, prober, self._moments.there(now))
+        answer = accounts.answer(known, mark, prober, self._moments.there(now), force)
         if answer is not Answer.GRANTED:
             return answer
         until = now + int(lease * 1000)
-        granted: Answer = await self._telling.submit(accounts.ask(self._moments, account, mark, prober, now, until))
+        asking = accounts.ask(self._moments, account, mark, prober, now, until, force)
+        granted: Answer = await self._telling.submit(asking)
         return granted
 
     def prove_login(self, mark: str, prober: str, event: RelayEvent) -> Awaitable[bool]:

@@ -6,6 +6,7 @@ changed is written back. What is known of an account is so little that it is alw
 
 from collections.abc import Callable, Sequence, Set
 from dataclasses import astuple, dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from service.mail.trouble import Answer, Login, RelayEvent, Standing, Trouble
@@ -76,10 +77,12 @@ class Asked:
     now: int
     until: int
     dead_of: DeadOf
+    force: float | None  # seconds
 
     def answer(self, standing: Standing) -> Answer:
         """What the rules say."""
-        return standing.answer(self.mark, self.prober, self.now, lambda prober: _is_dead(prober, self.dead_of))
+        is_dead = partial(_is_dead, dead_of=self.dead_of)
+        return standing.answer(self.mark, self.prober, self.now, is_dead, self.force)
 
 
 def ask(transaction: Transaction, asked: Asked) -> Answer:

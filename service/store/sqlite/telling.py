@@ -34,9 +34,11 @@ class TellingStore(Plumbing):
             await self._write(lambda transaction: accounts.cut(transaction, too_long, now))
         return standings
 
-    async def ask_login(self, account: str, mark: str, prober: str, now: int, lease: float) -> Answer:
+    async def ask_login(
+        self, account: str, mark: str, prober: str, now: int, lease: float, force: float | None = None
+    ) -> Answer:
         """See port. Who must wait has written nothing."""
-        asked = accounts.Asked(account, mark, prober, now, now + int(lease * 1000), self._holders.dead)
+        asked = accounts.Asked(account, mark, prober, now, now + int(lease * 1000), self._holders.dead, force)
         answer = self._read(lambda reader: asked.answer(accounts.read(reader, account)))
         if answer is not Answer.GRANTED:
             return answer

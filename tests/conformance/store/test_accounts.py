@@ -84,6 +84,25 @@ async def test_ask_login_refuses_while_the_account_rests_and_grants_a_probe_afte
     assert await ask(store, at=EPOCH + 1000 * MINUTE) is Answer.REFUSED
 
 
+async def test_ask_login_gives_one_who_forces_it_the_right_once_in_the_interval_and_to_no_two(
+    store: Store, open_another: Opener
+) -> None:
+    other = await open_another("other")
+    later = EPOCH + MINUTE
+    await store.record_trouble(ACCOUNT, refused(until=EPOCH + 10 * MINUTE, length=600.0), None)
+    assert await ask(store, at=later) is Answer.REFUSED
+    assert await store.ask_login(ACCOUNT, MARK, "me/r", later - 1, 60, 60) is Answer.REFUSED, "too soon"
+    assert await store.ask_login(ACCOUNT, MARK, "me/r", later, 60, 60) is Answer.GRANTED
+    assert await other.ask_login(ACCOUNT, MARK, "other/r", later, 60, 60) is Answer.WAIT
+    await store.fail_login(refused(later, until=EPOCH + 11 * MINUTE, length=600.0), "me/r", event())
+    assert await other.ask_login(ACCOUNT, MARK, "other/r", later + 1, 60, 60) is Answer.REFUSED
+    await store.clear_troubles(event("resumed"))
+    await store.record_trouble(ACCOUNT, Trouble(OPERATOR, EPOCH, None, "by hand"), None)
+    assert await other.ask_login(ACCOUNT, MARK, "other/r", later, 60, 60) is Answer.REFUSED, (
+        "it does not rest for a login"
+    )
+
+
 async def test_ask_login_with_another_secret_does_not_inherit_the_refusals_of_the_old_one(store: Store) -> None:
     assert await ask(store) is Answer.GRANTED
     await store.fail_login(refused(), "me/r", event())

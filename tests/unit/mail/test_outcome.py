@@ -19,10 +19,10 @@ from service.mail.outcome import (
     judge_failure,
     judge_reply,
     no_relay_left,
-    words_of,
 )
 from service.mail.reply import Reply, make_reply
-from service.relay.policy import builtin_rules, policy_for
+from service.mail.reply_words import words_of
+from service.relay.policy import builtin_rules, parse_rules, policy_for
 from service.relay.presets import load_presets
 
 PRESETS = ("", *load_presets())
@@ -128,6 +128,12 @@ def test_every_reply_in_every_phase_leads_out_of_sending(phase: Phase, code: int
     assert not verdict.suppress or (phase is Phase.RCPT and code >= 500)
 
 
+@pytest.mark.parametrize("code", [300, 334, 354, 399])
+def test_a_reply_that_is_none_to_the_final_dot_leaves_the_message_in_doubt_as_a_lost_one(code: int) -> None:
+    for policy in POLICIES.values():
+        assert judge_reply(policy, Phase.DOT, make_reply(code, ["go"])) == judge_failure(Phase.DOT, Failure.LOST)
+
+
 @given(st.sampled_from(sorted(BEFORE_MAIL)), st.integers(200, 599), TEXTS, st.sampled_from(PRESETS))
 def test_before_mail_no_reply_says_anything_of_a_message(phase: Phase, code: int, text: str, preset: str) -> None:
     verdict = judge_reply(POLICIES[preset], phase, make_reply(code, [text]))
@@ -162,7 +168,7 @@ def test_neither_503_nor_a_temporary_code_is_ever_for_good(code: int, phase: Pha
     ],
 )
 def test_addresses_are_no_words(text: str, words: str) -> None:
-    assert words_of(text) == words
+    assert words_of(text).every == words_of(text).own == words
 
 
 def test_an_address_that_spells_a_reply_can_not_stop_the_relay() -> None:
@@ -170,6 +176,40 @@ def test_an_address_that_spells_a_reply_can_not_stop_the_relay() -> None:
         for text in (f"<{local}@x.example>: rejected", f"5.1.1 <{local}@x.example> user unknown"):
             verdict = judge_reply(POLICIES["163"], Phase.RCPT, make_reply(550, [text]))
             assert verdict.scope is Scope.RECIPIENT, text
+
+
+QUOTED = st.sampled_from([example.text[4:].replace("\\n", " ") for example in EXAMPLES])
+
+
+@given(
+    QUOTED,
+    st.sampled_from([421, 450, 454, 550, 554]),
+    st.sampled_from(["", ".7.1", ".1.1", ".4.4"]),
+    st.sampled_from(PRESETS),
+)
+def test_what_a_recipients_own_host_says_stops_no_relay(text: str, code: int, subject: str, preset: str) -> None:
+    enhanced = f"{code // 100}{subject}" if subject else ""
+    words = (
+        f"{enhanced} <a@b.example>: Recipient address rejected: undeliverable address: host mx.b.example said: {text}"
+    )
+    verdict = judge_reply(POLICIES[preset], Phase.RCPT, make_reply(code, [words.lstrip()]))
+    assert verdict.scope is not Scope.RELAY
+    assert not verdict.pauses
+    assert verdict.learn is None
+
+
+@given(TEXTS, st.sampled_from([450, 550, 554]), st.sampled_from(["1.0", "1.1", "1.2", "1.6", "1.10"]))
+def test_a_code_that_blames_the_address_outweighs_all_words_about_the_relay(text: str, code: int, detail: str) -> None:
+    for policy in POLICIES.values():
+        verdict = judge_reply(policy, Phase.RCPT, make_reply(code, [f"{code // 100}.{detail} {text}"]))
+        assert verdict.scope is not Scope.RELAY
+        assert not verdict.pauses
+
+
+def test_ones_own_row_may_name_a_code_that_blames_the_address() -> None:
+    row = {"name": "a", "enhanced": ["5.1.1"], "scope": "relay", "action": "CONFIG", "pause": ["1h"]}
+    policy = policy_for("", parse_rules([row], "test"))
+    assert judge_reply(policy, Phase.RCPT, make_reply(550, ["5.1.1 nobody"])).kind == "a"
 
 
 def test_dots_are_literal() -> None:

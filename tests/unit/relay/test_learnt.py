@@ -134,3 +134,23 @@ def test_a_level_that_fails_while_the_next_one_is_still_forbidden_is_a_failed_tr
     assert known.pipelining is Pipelining.OFF, "two hours this time"
     known.succeeded(EPOCH + 3 * HOUR + 1)
     assert known.pipelining is Pipelining.ENVELOPE
+
+
+def test_a_lesson_of_a_clock_that_was_ahead_is_believed_no_longer_than_its_life_once_the_clock_is_right() -> None:
+    known, ahead = learnt(), EPOCH + 30 * 24 * HOUR
+    known.fewer_recipients([TAKEN, TOO_MANY], ahead)
+    known.succeeded(EPOCH)
+    known.succeeded(EPOCH + HOUR - 1)
+    assert known.max_recipients == 1
+    known.succeeded(EPOCH + HOUR)
+    assert known.max_recipients is None
+
+
+def test_a_try_of_a_clock_that_was_ahead_does_not_make_every_later_lesson_a_failed_try() -> None:
+    known, ahead = learnt(), EPOCH + 30 * 24 * HOUR
+    known.no_chunks(ahead)
+    known.succeeded(ahead + HOUR)
+    known.succeeded(EPOCH)
+    known.no_chunks(EPOCH + 2 * HOUR)
+    known.succeeded(EPOCH + 3 * HOUR)
+    assert known.chunking, "a first one: it is believed for an hour"

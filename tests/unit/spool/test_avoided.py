@@ -39,3 +39,9 @@ def test_an_older_session_and_a_refused_recipient_say_nothing() -> None:
     told(avoided, "a", CLOSED, served=7)
     told(avoided, "a", REFUSED)
     assert list(avoided.last(["a", "b"], NOW)) == ["a", "b"]
+
+
+def test_an_end_that_a_clock_told_that_was_ahead_avoids_nothing() -> None:
+    avoided = Avoided()
+    told(avoided, "a", CLOSED, now=NOW + 3_600_000)
+    assert list(avoided.last(["a", "b"], NOW)) == ["a", "b"]

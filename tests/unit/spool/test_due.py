@@ -104,10 +104,10 @@ def test_only_the_priorities_that_are_asked_for_are_taken_and_they_are_told() ->
 
 def test_a_hold_ends_by_itself_and_high_priority_has_its_own() -> None:
     holds = Holds()
-    holds.learn([Held("r", 1, 500, "5/h")])
+    holds.learn([Held("r", 1, 500, "5/h")], 0)
     assert [holds.held("r", priority, 499) for priority in (0, 1, 2)] == [False, True, True]
     assert holds.next_end(499) == 500
-    holds.learn([Held("r", 0, 300, "5/h")])
+    holds.learn([Held("r", 0, 300, "5/h")], 299)
     assert holds.held("r", 0, 299)
     assert holds.next_end(299) == 300
     assert not holds.held("r", 0, 300)
@@ -118,7 +118,17 @@ def test_a_hold_ends_by_itself_and_high_priority_has_its_own() -> None:
 
 def test_what_was_given_back_ends_a_hold() -> None:
     holds = Holds()
-    holds.learn([Held("r", 1, 500, "5/h"), Held("s", 1, 600, "5/h")])
+    holds.learn([Held("r", 1, 500, "5/h"), Held("s", 1, 600, "5/h")], 0)
     holds.forget("r")
     assert not holds.held("r", 1, 0)
     assert holds.next_end(0) == 600
+
+
+def test_a_hold_that_was_learnt_by_a_clock_that_was_ahead_is_over_once_the_clock_is_right() -> None:
+    holds, hour = Holds(), 3_600_000
+    holds.learn([Held("r", 0, hour + 10_000, "2/10s")], hour)
+    assert holds.held("r", 1, hour + 9_999)
+    assert not holds.held("r", 1, 5_000), "the store is asked again"
+    holds.learn([Held("r", 0, 12_000, "2/10s")], 5_000)
+    assert holds.held("r", 1, 11_999), "and what it says then counts"
+    assert holds.next_end(0) is None
