@@ -6,13 +6,12 @@ from pathlib import Path
 
 import apsw
 
-from service import failpoints
 from service.clock import Clock
 from service.errors import StorageUnavailable
 from service.mail.address import email_key
 from service.mail.lifecycle import State
 from service.mail.quota import Quota
-from service.store.shown import ApiKey, EventView, MessageFilter, MessageView, QueueStats, Suppression, TemplateVersion
+from service.store.shown import ApiKey, EventView, MessageFilter, MessageView, QueueStats, Suppression
 from service.store.sqlite import accept as accepting
 from service.store.sqlite import changes, claim, rescue, settle
 from service.store.sqlite.files import Hints, Holders, connect_reader, connect_writer, migrate_file
@@ -22,6 +21,7 @@ from service.store.sqlite.recovery import Recovery
 from service.store.sqlite.restoring import RestoringStore
 from service.store.sqlite.stalls import Stalls
 from service.store.sqlite.telling import TellingStore
+from service.store.sqlite.templates import TemplateStore
 from service.store.sqlite.transaction import Steps, Transaction
 from service.store.sqlite.writer import Writer
 from service.store.unanswered import Unanswered
@@ -42,7 +42,7 @@ from service.store.views import key_of, key_row
 from service.telemetry import Metrics
 
 
-class SQLiteStore(TellingStore, RestoringStore):
+class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
     """Implements store/port.Store. Point reads run on the loop (microseconds), lists in a thread."""
 
     def __init__(self, path: str, clock: Clock, holder: str, metrics: Metrics | None = None) -> None:
@@ -296,52 +296,6 @@ class SQLiteStore(TellingStore, RestoringStore):
         return await self._write(
             lambda transaction: len(transaction.run("remove_suppressions: delete", bindings).fetchall())
         )
-
-    # --- templates -----------------------------------------------------------------------------------------------
-
-    async def publish_template(self, name: str, digest: str, files: str, now: int, *, current: bool) -> int:
-        """See port."""
-
-        def work(transaction: Transaction) -> int:
-            row = transaction.one("publish_template: known", (name, digest))
-            if row is None:
-                version = {"name": name, "digest": digest, "files": files, "now": now}
-                row = transaction.one("publish_template: version", version)
-            if current:
-                failpoints.passed("template.publish")
-                transaction.run("publish_template: current", (name, row[0], now))
-            return int(row[0])
-
-        return await self._write(work, len(files))
-
-    async def retire_template(self, name: str) -> bool:
-        """See port."""
-        return await self._write(
-            lambda transaction: bool(transaction.run("retire_template: delete", (name,)).fetchall())
-        )
-
-    async def published_templates(self, name: str | None = None) -> Sequence[TemplateVersion]:
-        """See port."""
-
-        def read(reader: Reader) -> list[TemplateVersion]:
-            rows = (
-                reader.run("published_templates: all")
-                if name is None
-                else reader.run("published_templates: one", (name,))
-            )
-            return [TemplateVersion(*row) for row in rows.fetchall()]
-
-        return self._read(read)
-
-    async def template_versions(self, name: str, limit: int) -> Sequence[TemplateVersion]:
-        """See port."""
-        rows = self._read(lambda reader: reader.run("template_versions: newest", (name, limit)).fetchall())
-        return [TemplateVersion(*row) for row in rows]
-
-    async def template_files(self, name: str, number: int) -> str | None:
-        """See port."""
-        row = self._read(lambda reader: reader.one("template_files: by number", (name, number)))
-        return row[0] if row else None
 
     # --- keys ----------------------------------------------------------------------------------------------------
 
