@@ -39,16 +39,16 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_shown(
 
 @pytest.mark.parametrize("value", ["?nonsense", "-1", "1e999", "", " 1.5 "])
 def test_no_setting_is_refused_in_words_of_a_library(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = 0
+    told: list[str] = []
     for name in Settings.model_fields:
         with monkeypatch.context() as each:
             each.setenv(f"POSTROOM_{name.upper()}", value)
             try:
                 load()
             except ConfigurationError as error:
-                refused += 1
-                assert re.search(r"Input|should|Value error|valid |Tuple|String", error.detail) is None, error.detail
-    assert refused > 5
+                told.append(error.detail)
+    assert len(told) > 5
+    assert [each for each in told if re.search(r"Input|should|Value error|valid |Tuple|String", each)] == []
 
 
 def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
