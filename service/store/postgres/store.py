@@ -17,8 +17,7 @@ from service.store.bounds import Bounds
 from service.store.counting import commits_of
 from service.store.marks import MOVED, moved_sentence
 from service.store.postgres import accept as accepting
-from service.store.postgres import changes, reads, rescue
-from service.store.postgres.accounts import tell_all
+from service.store.postgres import accounts, changes, reads, rescue
 from service.store.postgres.database import Database
 from service.store.postgres.hints import Hints
 from service.store.postgres.keeping import Keeping
@@ -69,7 +68,7 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         self._accepting = Lane(self._database, shard + 1, accepting.accept_all, self._queued, accepted)
         self._sending = Lane(self._database, shard + 2, sending.perform, self._queued, sent, sending.recover)
         self._moments = Moments(clock)
-        self._telling = Lane(self._database, shard, partial(tell_all, self._moments), self._queued, told)
+        self._telling = Lane(self._database, shard, partial(accounts.tell_all, self._moments), self._queued, told)
         self._lanes = (self._accepting, self._sending, self._telling)
         self._closing = False
 
@@ -292,6 +291,13 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         """See port."""
         before = older_than - await self._ahead(now)
         return await self._in_parts(limit, lambda most, transaction: changes.purge_log(transaction, before, most))
+
+    async def purge_relays(self, now: int, events_before: int, limit: int) -> int:
+        """See port."""
+        ahead = await self._ahead(now)
+        return await self._database.write(
+            lambda transaction: accounts.purge(transaction, now - ahead, events_before - ahead, limit)
+        )
 
     async def _in_parts(self, limit: int, work: Callable[[int, Transaction], Awaitable[int]]) -> int:
         """At most `limit`, in transactions of as many as `work` takes at once."""
