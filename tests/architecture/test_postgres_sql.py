@@ -1,7 +1,7 @@
 """The SQL of PostgreSQL: the same names as in the other dialect, every statement used, each served by the index it names.
 
 Plans are made on filled tables, by the planner's own statistics and within the bounds that every transaction sets, for
-any values (GENERIC_PLAN). So a plan that would walk a backlog shows here.
+any values (a generic plan). So a plan that would walk a backlog shows here.
 """
 
 import json
@@ -169,7 +169,12 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def steps_of(connection: "psycopg.Connection[Any]", name: str) -> list[dict[str, Any]]:
     names = re.findall(r"(?<![:\w]):([a-z_0-9]+)", re.sub(r"^--.*$", "", QUERIES[name], flags=re.M))
     asked = statement(name, dict.fromkeys(names))
-    row = connection.execute(f"EXPLAIN (GENERIC_PLAN, FORMAT json) {asked.text}".encode()).fetchone()
+    nulls = f"({', '.join(['NULL'] * len(asked.values))})" if asked.values else ""
+    connection.execute(b"SET plan_cache_mode = force_generic_plan")
+    connection.execute(f"PREPARE planned AS {asked.text}".encode())
+    row = connection.execute(f"EXPLAIN (FORMAT json) EXECUTE planned{nulls}".encode()).fetchone()
+    connection.execute(b"DEALLOCATE planned")
+    assert row is not None
     plan = json.loads(row[0]) if isinstance(row[0], str) else row[0]
     return list(nodes(plan[0]["Plan"]))
 
