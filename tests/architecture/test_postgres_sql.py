@@ -37,7 +37,7 @@ ONLY_POSTGRES = {
     "purge_content: clock",  # and the time: SQLite has no clock
     "get_message: recipients by seq", "retry: bytes",
     "on_hint: listen", "on_hint: tell", "on_hint: unsynced",  # SQLite has sockets beside its file
-    "open: bounds", "open: schema lock", "open: server", "ping: look",
+    "open: bounds", "open: schema lock", "open: schema stays", "open: newer steps", "open: older holders", "open: server", "ping: look",
 }  # fmt: skip
 ONLY_SQLITE = {
     "accept: content blob", "accept: content", "accept: count", "accept: event", "accept: find limit", "accept: item of",
@@ -48,6 +48,7 @@ ONLY_SQLITE = {
 }  # fmt: skip
 # Housekeeping and lists of keys may look at more rows; these are what every message pays for.
 WHOLE = {
+    "open: older holders",
     "list_keys: all",
     "add_key: any",
     "published_templates: all",
