@@ -10,7 +10,7 @@ from functools import partial
 from zlib import crc32
 
 from service.clock import SYSTEM, Clock
-from service.errors import ConfigurationError, StorageUnavailable
+from service.errors import ConfigurationError, PostroomError, StorageUnavailable
 from service.mail.lifecycle import State
 from service.mail.quota import Quota
 from service.store.bounds import Bounds
@@ -111,11 +111,15 @@ class PostgresStore(Keeping, TellingStore, Restoring):
 
     async def _stay_alive(self) -> None:
         """Say for ever that this process lives, whatever it does: one that only accepts has no leases to renew."""
-        while not self._leaving.is_set():
-            with contextlib.suppress(StorageUnavailable):
-                await self._database.write(lambda transaction: transaction.run(self._living(self._holder)))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._leaving.wait(), SILENT_AFTER / 4)
+        while not await self._left_within(SILENT_AFTER / 4):
+            written = self._database.write(lambda transaction: transaction.run(self._living(self._holder)))
+            with contextlib.suppress(PostroomError):
+                await self._database.while_well(written)
+
+    async def _left_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._leaving.wait(), seconds)
+        return self._leaving.is_set()
 
     async def close(self) -> None:
         """See port."""
@@ -125,7 +129,9 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         await self._hints.close()
         self._leaving.set()
         if self._alive is not None:
-            await self._alive  # what it has begun must not come after we have left
+            await asyncio.gather(
+                self._alive, return_exceptions=True
+            )  # what it has begun must not come after we have left
         await asyncio.gather(*(lane.stop() for lane in self._lanes))
         with contextlib.suppress(StorageUnavailable):
             await self._database.write(self._leave)
