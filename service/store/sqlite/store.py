@@ -65,7 +65,8 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
         try:
             # first seen, then let in: who moves the file away holds its lock and looks for holders after that
             self._holders.enter()
-            await asyncio.to_thread(migrate_file, self._path)
+            migrated = await asyncio.to_thread(migrate_file, self._path)
+            migrated.tell()
             await self._writer.start()
             self._reader = Reader(connect_reader(self._path))
         except (apsw.Error, OSError) as error:

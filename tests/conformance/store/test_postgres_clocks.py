@@ -12,7 +12,7 @@ from service.store.bounds import Bounds
 from service.store.postgres import moments
 from service.store.postgres import store as stores_module
 from service.store.postgres.store import PostgresStore
-from service.store.values import IdempotencyKey
+from service.store.values import IdempotencyKey, RelayView
 from tests.support.postgres import shared_server
 from tests.support.store_data import accept_of, claim_all, new_message, settlement_of
 
@@ -116,5 +116,32 @@ async def test_what_is_young_by_the_servers_clock_is_not_purged_whatever_the_hos
         now = clock.now()
         assert await store.purge_content(now, now + 1, 10) == 1
         assert await store.purge_log(now, now + 1, 10) == 1
+    finally:
+        await store.close()
+
+
+async def test_what_was_told_of_relays_is_not_purged_while_it_is_young_by_the_servers_clock(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process does not know of the jump: since then it has heard nothing of the server's clock."""
+    clock = WrongClock()
+    for module in (stores_module, moments):
+        monkeypatch.setattr(module, "SYSTEM", clock)
+    store = PostgresStore(url, clock, "host", Bounds())
+    await store.open()
+    try:
+        now = clock.now()
+        await store.record_trouble("a", Trouble("rate", now, now + 300_000, "slow down", length=300.0), None)
+        await store.add_relay_event(RelayEvent("a", "r", now, "paused", "by hand"))
+        await store.show_relays([RelayView("host", "r", now, 1, 0, 7, "250 ok", now, "", 0)])
+        clock.ahead = 90 * DAY
+        assert await store.purge_relays(clock.now(), clock.now() - 30 * DAY, 10) == 0
+        assert len(await store.relay_events("a", 50)) == 1
+        assert len(await store.relay_views(0)) == 1
+        assert "a" in await store.relay_accounts()
+        clock.ahead = -90 * DAY
+        assert await store.purge_relays(clock.now(), clock.now() - 30 * DAY, 10) == 0, "one that is behind deletes less"
+        clock.ahead = 0
+        assert await store.purge_relays(clock.now(), clock.now() + 1, 10) == 1
     finally:
         await store.close()
