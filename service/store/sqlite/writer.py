@@ -7,6 +7,9 @@ disk in one call without the GIL, runs in a thread. So the GIL changes hands twi
 Two things keep the loop free meanwhile. An operation over many rows is a generator: each `yield` is a place to let
 others run, within the one transaction. An operation that carries large bytes runs in the thread.
 
+What a sender writes down comes many at a time and all alike: neighbours of that kind are one call, which runs each of its
+statements for all of them. Where that raises, it is undone and each is done alone, so that a fault stays with its cause.
+
 After a failed commit, or any fault that is not an operation's own, the handle is never used again: the group is
 refused, the file reopened in the background, and until that succeeds nothing is accepted. A commit to a file that is no
 longer the one of its name has failed too, though SQLite does not notice: whoever opens the name next won't find it. A
@@ -21,7 +24,7 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import GeneratorType
@@ -56,13 +59,18 @@ class Recovery(Protocol):
         """They are committed."""
 
 
+Alike = Callable[[Transaction, Sequence[Any]], Sequence[Any]]  # the result of each of several, in their order
+
+
 @dataclass(slots=True)
 class _Operation:
     work: Callable[[Transaction], Any]
     future: "asyncio.Future[Any]"
-    size: int
-    large: bool
+    size: int = 0
+    large: bool = False
     prepare: Callable[[], None] | None = None
+    alike: Alike | None = None
+    item: Any = None  # what `alike` is given for it
     result: Any = None
     error: Exception | None = None
 
@@ -132,12 +140,23 @@ class Writer:
         group is formed: what it learns is as old as the group, in which all that was queued before stands.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        return self._enqueue(_Operation(work, future, size, largest > _LARGE, prepare))
+
+    def submit_alike(self, work: Alike, item: Any) -> "asyncio.Future[Any]":
+        """As `submit`, for what is done together with its neighbours of the same `work` (a few small rows for each)."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        return self._enqueue(
+            _Operation(lambda transaction: work(transaction, [item])[0], future, alike=work, item=item)
+        )
+
+    def _enqueue(self, operation: _Operation) -> "asyncio.Future[Any]":
         if not self.healthy or self._stopping:
-            future.set_exception(_unavailable("the store is closing" if self._stopping else "it is being reopened"))
-            return future
-        self._queue.append(_Operation(work, future, size, largest > _LARGE, prepare))
-        self._arrived.set()
-        return future
+            why = "the store is closing" if self._stopping else "it is being reopened"
+            operation.future.set_exception(_unavailable(why))
+        else:
+            self._queue.append(operation)
+            self._arrived.set()
+        return operation.future
 
     # --- groups --------------------------------------------------------------------------------------------------
 
@@ -202,37 +221,51 @@ class Writer:
     async def _run(self, connection: apsw.Connection, group: list[_Operation]) -> bool:
         """All statements of a group but the COMMIT; whether anything was queued."""
         await self._begin(connection)
+        done: list[Transaction] = []  # of what was not undone
+        for operations in _neighbours(group):
+            if len(operations) > 1 and (together := _run_together(connection, operations)) is not None:
+                done.append(together)
+            else:
+                alone = [await self._run_alone(connection, operation) for operation in operations]
+                done += [transaction for transaction in alone if transaction is not None]
+            await self._pause(len(operations))
         moves: dict[str, int] = {}
-        queued = False
-        for operation in group:
-            transaction = Transaction(connection)
-            connection.execute("SAVEPOINT operation")
-            try:
-                if operation.large:
-                    result = await self._in_thread(_run_whole, operation.work, transaction)
-                else:
-                    result = operation.work(transaction)
-                    if isinstance(result, GeneratorType):
-                        result = await self._run_steps(result)
-            except BROKEN:
-                raise
-            except Exception as error:  # its own: it alone is undone
-                connection.execute("ROLLBACK TO operation")
-                connection.execute("RELEASE operation")
-                operation.error = error
-                continue
-            connection.execute("RELEASE operation")
-            operation.result = result
-            queued = queued or transaction.queued
+        for transaction in done:
             for state, delta in transaction.moves.items():
                 moves[state] = moves.get(state, 0) + delta
-            self._steps += 1
-            if self._steps % _PAUSE_EVERY == 0:
-                await asyncio.sleep(0)
         for state, delta in moves.items():
             if delta:
                 connection.execute(QUERIES["accept: count"], (state, delta))
-        return queued
+        return any(transaction.queued for transaction in done)
+
+    async def _run_alone(self, connection: apsw.Connection, operation: _Operation) -> Transaction | None:
+        """What it did; None when it was undone."""
+        transaction = Transaction(connection)
+        connection.execute("SAVEPOINT operation")
+        try:
+            if operation.large:
+                result = await self._in_thread(_run_whole, operation.work, transaction)
+            else:
+                result = operation.work(transaction)
+                if isinstance(result, GeneratorType):
+                    result = await self._run_steps(result)
+        except BROKEN:
+            raise
+        except Exception as error:  # its own: it alone is undone
+            connection.execute("ROLLBACK TO operation")
+            connection.execute("RELEASE operation")
+            operation.error = error
+            return None
+        connection.execute("RELEASE operation")
+        operation.result = result
+        return transaction
+
+    async def _pause(self, steps: int = 1) -> None:
+        """Let others run, once in a while."""
+        self._steps += steps
+        if self._steps >= _PAUSE_EVERY:
+            self._steps = 0
+            await asyncio.sleep(0)
 
     async def _begin(self, connection: apsw.Connection) -> None:
         try:
@@ -246,9 +279,7 @@ class Writer:
                 next(steps)
             except StopIteration as done:
                 return done.value  # type: ignore[no-any-return]
-            self._steps += 1
-            if self._steps % _PAUSE_EVERY == 0:
-                await asyncio.sleep(0)
+            await self._pause()
 
     # --- trouble -------------------------------------------------------------------------------------------------
 
@@ -312,6 +343,33 @@ class Writer:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
         self._place.learn(self._connection)
         self._connection.set_busy_timeout(0)
+
+
+def _neighbours(group: Iterable[_Operation]) -> Iterator[list[_Operation]]:
+    """A group in pieces: neighbours that are alike, no more at once than the loop can spare the time for; else one each."""
+    for alike, operations in itertools.groupby(group, lambda operation: operation.alike):
+        while some := list(itertools.islice(operations, 1 if alike is None else _PAUSE_EVERY)):
+            yield some
+
+
+def _run_together(connection: apsw.Connection, operations: Sequence[_Operation]) -> Transaction | None:
+    """Neighbours that are alike in one call. None: it was undone, and nobody has a result."""
+    alike = operations[0].alike
+    assert alike is not None
+    transaction = Transaction(connection)
+    connection.execute("SAVEPOINT operation")
+    try:
+        results = alike(transaction, [operation.item for operation in operations])
+    except BROKEN:
+        raise
+    except Exception:  # of one of them, which is found when each is done alone
+        connection.execute("ROLLBACK TO operation")
+        connection.execute("RELEASE operation")
+        return None
+    connection.execute("RELEASE operation")
+    for operation, result in zip(operations, results, strict=True):
+        operation.result = result
+    return transaction
 
 
 def _begin_patiently(connection: apsw.Connection) -> None:
