@@ -21,7 +21,7 @@ from service.mail.seal import Sealed
 from service.relay.port import RecipientResult, Relay, Report
 from service.settings import Settings
 from service.spool.avoided import Avoided
-from service.spool.elsewhere import Elsewhere
+from service.spool.elsewhere import Elsewhere, Resolved
 from service.spool.holds import Holds
 from service.spool.salvage import not_sent, salvage
 from service.spool.settling import Settler, judge_all
@@ -97,9 +97,12 @@ class Recorder:
         """Its settlement, and whether no relay was left that could carry it."""
         results = [*report.results, *[_LEFT_OUT] * (len(delivery.recipients) - len(report.results))]
         now = self._clock.now()
-        resolved = self._elsewhere.resolve(delivery, judge_all(relay.policy, delivery, results, now))
+        resolved = Resolved(judge_all(relay.policy, delivery, results, now))
+        until = None
+        if any(verdict.event is not Event.ACCEPTED for verdict in resolved.verdicts):  # else nobody is at fault
+            resolved = self._elsewhere.resolve(delivery, resolved.verdicts)
+            until = self._blame(relay, delivery, resolved.verdicts, report)
         verdicts = resolved.verdicts
-        until = self._blame(relay, delivery, verdicts, report)
         relay.judged(verdicts)
         self.avoided.learn(relay.name, report, verdicts, now)
         if len(results) > len(report.results):
@@ -109,12 +112,7 @@ class Recorder:
     def _blame(self, relay: Relay, delivery: Delivery, verdicts: Sequence[Verdict], report: Report) -> int | None:
         """What the verdicts say of the relay and the connection is done to them; answers until when the relay rests."""
         until = None
-        each_once = {
-            verdict: result
-            for verdict, result in zip(verdicts, report.results, strict=False)
-            if verdict.event is not Event.ACCEPTED
-        }
-        for verdict, result in each_once.items():
+        for verdict, result in dict(zip(verdicts, report.results, strict=False)).items():
             text = str(result.reply or result.detail or result.failure)
             if verdict.scope in (Scope.RELAY, Scope.CONNECTION) or verdict.learn is not None:
                 until = relay.blame(verdict, report, f"{verdict.kind}: {text}") or until

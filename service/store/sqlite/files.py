@@ -20,7 +20,7 @@ from service.clock import SYSTEM
 from service.errors import ConfigurationError, StorageUnavailable
 from service.store.migrate import migrate
 from service.store.queries import Migration, load_migrations
-from service.store.sqlite.writer import BUSY_TIMEOUT
+from service.store.sqlite.group import BUSY_TIMEOUT
 
 # From 3.7.0 on, two connections that write and checkpoint at once can lose committed rows; mended in 3.51.3.
 _SAFE_SQLITE = (3, 51, 3)

@@ -144,7 +144,7 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
             self._unanswered.add(found.deliveries, now(), holder)
             return found
 
-        claimed: Claimed = await self._writer.submit(work, prepare=lambda: asked.extend(wants()))
+        claimed: Claimed = await self._writer.submit(work, prepare=lambda: asked.extend(wants()), sure=True)
         self._unanswered.forget([each.attempt for each in claimed.deliveries])
         return claimed
 
