@@ -19,7 +19,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import apsw
@@ -27,6 +26,7 @@ import apsw
 from service.errors import StorageUnavailable
 from service.store.counting import commits_of
 from service.store.sqlite.group import Alike, Operation, Statements
+from service.store.sqlite.one_thread import OneThread
 from service.store.sqlite.place import Place
 from service.store.sqlite.transaction import QUERIES, Transaction
 from service.telemetry import Log, Metrics, get_logger
@@ -65,7 +65,8 @@ class Writer:
         self._on_commit = commits_of(metrics, "all")
         self._place = Place()
         self._connection: apsw.Connection | None = None
-        self._thread = ThreadPoolExecutor(1, "store-writer")
+        self._thread = OneThread("store-writer")
+        self._in_thread = self._thread.run
         self._statements = Statements(self._in_thread)
         self._queue: deque[Operation] = deque()
         self._arrived = asyncio.Event()
@@ -96,7 +97,7 @@ class Writer:
             with contextlib.suppress(apsw.Error):
                 self._connection.close()
             self._connection = None
-        self._thread.shutdown()
+        self._thread.end()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -183,9 +184,6 @@ class Writer:
         _answer(group)
         if queued:
             self._on_queued()
-
-    def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
-        return asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     def _lock_now(self) -> bool:
         """The file lock between processes, if it is free."""
