@@ -13,7 +13,7 @@ FREE_AGAIN = 3600.0
 """Seconds after which a message may have another new connection for nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class History:
     """What a recipient went through before this attempt."""
 

@@ -156,6 +156,10 @@ class Conversation(asyncio.Protocol):
             await self._within(self._waiter, timeout)
         return self._replies.popleft()
 
+    def arrived(self) -> Reply | None:
+        """The next reply if it is there: those to one group of commands mostly come together."""
+        return self._replies.popleft() if self._replies else None
+
     def unasked(self) -> Reply | None:
         """A reply that has come though nobody waits for one. Raises Lost when the conversation ended without one."""
         if self._replies:

@@ -14,6 +14,7 @@ from service.mail.envelope import Offer
 from service.mail.lifecycle import Event
 from service.mail.outcome import Action, Lesson, Phase, Policy, Scope, Verdict
 from service.mail.quota import HIGH
+from service.mail.reply import Reply
 from service.mail.seal import SenderRule
 from service.relay.backoff import Width
 from service.relay.check_turns import CheckTurns
@@ -75,7 +76,8 @@ class Pool:
         self.limits = config.limits
         self._width, self._refused, self._row = Width(config.max_connections), RefusedShare(), InARow(config.policy)
         self._sent = self._reply_at = self._error_at = 0
-        self._last_reply = self._last_error = ""
+        self._last_reply: Reply | None = None
+        self._last_error = ""
         self._closing = False
         self.still_busy: Callable[[], int] = lambda: 0  # connections of the pool whose place it took, that finish
         ledger = ledger or ProcessLedger()
@@ -196,7 +198,7 @@ class Pool:
     def _note_result(self, result: RecipientResult) -> None:
         if result.reply is not None:
             now = self._clock.now()
-            self._last_reply, self._reply_at = str(result.reply), now
+            self._last_reply, self._reply_at = result.reply, now
             if result.phase is Phase.DOT and result.reply.positive:
                 self._sent += 1
                 self._succeeded(now)
@@ -361,7 +363,7 @@ class Pool:
             max_connections=config.max_connections,
             in_flight=len(self._slots) - len(self._idle),
             sent=self._sent,
-            last_reply=self._last_reply,
+            last_reply=str(self._last_reply or ""),
             last_error=self._last_error,
             reply_at=self._reply_at,
             error_at=self._error_at,

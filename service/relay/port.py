@@ -17,7 +17,7 @@ from service.mail.seal import SenderRule
 from service.mail.trouble import Answer, RelayEvent, Standing, Trouble
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outgoing:
     """One sealed delivery: the envelope and the exact bytes, in pieces. `key` names it in the log (its attempt id)."""
 
@@ -33,7 +33,7 @@ class Outgoing:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecipientResult:
     """What became of one forward-path: the reply that decided it, or the failure that left it without one."""
 

@@ -315,7 +315,9 @@ class Transaction:
         return False
 
     async def _reply(self, timeout: float | None = None) -> Reply:
-        reply = await self._conversation.reply(self._within(self._timeouts.command if timeout is None else timeout))
+        reply = self._conversation.arrived()
+        if reply is None:
+            reply = await self._conversation.reply(self._within(self._timeouts.command if timeout is None else timeout))
         if reply.code == 421:  # RFC 5321 3.8: the relay closes now; this reply decides whatever has none
             self._reply_for_rest(self._phase, reply)
             self._conversation.abort()
