@@ -193,7 +193,7 @@ async def _operations(url: str) -> dict[str, list[float]]:
         "rescue": lambda: store.rescue(SYSTEM.now(), RescuePolicy(900, 2, 3)),
         "heartbeat": lambda: store.heartbeat("bench", SYSTEM.now(), 60),
         "purge_content": lambda: store.purge_content(now, now - 86_400_000, 500),
-        "purge_log": lambda: store.purge_log(now - 86_400_000, 500),
+        "purge_log": lambda: store.purge_log(now, now - 86_400_000, 500),
         "purge_keys": lambda: store.purge_keys(now, 86_400, 500),
         "a page": lambda: store.list_messages("default", MessageFilter(), 50, None),
         "a page by state": lambda: store.list_messages("default", MessageFilter(status="queued"), 50, None),

@@ -56,6 +56,7 @@ class Log(StrEnum):
     DKIM_REFUSED = "dkim.refused"
     DKIM_GAP = "dkim.no_key"
     PURGED = "janitor.purged"
+    CLOCK_DOUBTED = "janitor.clock_doubted"
     BOOTSTRAP_KEY = "keys.bootstrap"
     NO_KEYS = "keys.none"
     TRACING = "tracing.on"

@@ -6,13 +6,14 @@ Every pass works in small batches, so that no transaction grows with the backlog
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from service.clock import Clock
+from service.clock import Clock, rfc3339
 from service.errors import PostroomError
 from service.mail.lifecycle import PENDING
 from service.relay.port import Health, Relays
 from service.settings import Settings
 from service.spool.health import Readiness
 from service.spool.relays import RelayWatch
+from service.spool.retention import RetentionClock
 from service.store.port import Store
 from service.store.values import RescuePolicy
 from service.telemetry import Log, Metrics, get_logger
@@ -41,6 +42,7 @@ class Janitor:
     ) -> None:
         self._settings, self._clock, self._store, self._relays = settings, clock, store, relays
         self._readiness, self._metrics, self._wake, self._watch = readiness, metrics, wake, watch
+        self._retention, self._looked = RetentionClock(clock), False
         self._policy = RescuePolicy(settings.in_doubt_delay, settings.max_in_doubt, settings.max_kills)
 
     async def run(self) -> None:
@@ -106,17 +108,26 @@ class Janitor:
                 self._relays.get(name).keep_warm()
 
     async def _purge(self) -> None:
-        now, settings = self._clock.now(), self._settings
+        now, settings = await self._time_to_purge_by(), self._settings
         purged = 0
         for work in (
             lambda: self._store.purge_content(now, now - int(settings.content_retention * 1000), _BATCH),
-            lambda: self._store.purge_log(now - int(settings.log_retention * 1000), _BATCH),
+            lambda: self._store.purge_log(now, now - int(settings.log_retention * 1000), _BATCH),
             lambda: self._store.purge_keys(now, settings.idempotency_retention, _BATCH),
             lambda: self._store.purge_relays(now, now - int(settings.log_retention * 1000), _BATCH),
         ):
             purged += await _drain(work)
         if purged:
             log.info(Log.PURGED, rows=purged)
+
+    async def _time_to_purge_by(self) -> int:
+        """The time, unless the clock is far ahead of what it can be; that is told once, as long as it lasts."""
+        newest = None if self._looked else await self._store.newest_moment()
+        self._looked, before = True, self._retention.doubted
+        now = self._retention.now(newest)
+        if self._retention.doubted and not before:
+            log.warning(Log.CLOCK_DOUBTED, ahead=round(self._retention.doubted), purging_by=rfc3339(now))
+        return now
 
 
 async def _drain(work: Callable[[], Awaitable[int]]) -> int:

@@ -234,10 +234,17 @@ class Store(Protocol):
     async def revoke_key(self, account: str | None, id: str, now: int) -> bool: ...
 
     # housekeeping
-    async def purge_content(self, now: int, older_than: int, limit: int) -> int:
-        """Delete the bytes of messages closed before `older_than`; answers how many messages."""
+    async def newest_moment(self) -> int | None:
+        """When the newest line of the delivery log was written, ms, by the clock of who wrote it; None: there is none."""
 
-    async def purge_log(self, older_than: int, limit: int) -> int:
+    async def purge_content(self, now: int, older_than: int, limit: int) -> int:
+        """Delete the bytes of messages closed before `older_than`; answers how many messages.
+
+        Where the store has a clock of its own that is behind `now`, older means older by that one; so it does for the
+        log and the keys.
+        """
+
+    async def purge_log(self, now: int, older_than: int, limit: int) -> int:
         """Delete messages closed before `older_than`, with their log."""
 
     async def purge_keys(self, now: int, retention: float, limit: int) -> int:

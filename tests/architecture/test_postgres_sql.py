@@ -34,6 +34,7 @@ ONLY_POSTGRES = {
     "add_key: lock", "ask_login: lock", "ask_login: clock", "publish_template: lock", "cancel_where: messages", "erase: lock blobs",
     "reschedule: message of", "settle: messages", "expire: still due",  # locks, and looks under them
     "close: holder", "open: holder", "purge_keys: holders",  # who lives: SQLite asks the kernel
+    "purge_content: clock",  # and the time: SQLite has no clock
     "get_message: recipients by seq", "retry: bytes",
     "on_hint: listen", "on_hint: tell", "on_hint: unsynced",  # SQLite has sockets beside its file
     "open: bounds", "open: schema lock", "open: server", "ping: look",
@@ -41,7 +42,7 @@ ONLY_POSTGRES = {
 ONLY_SQLITE = {
     "accept: content blob", "accept: content", "accept: count", "accept: event", "accept: find limit", "accept: item of",
     "accept: limit", "accept: message", "accept: recipient", "accept: request", "accept: tag",  # one row at a time
-    "claim: attempt",
+    "claim: attempt", "claim: of holder",  # numbers of attempts that were not committed come again there
     "claim: sealed as", "delivery_content: blob",  # part of another statement there
     "erase: content blobs", "purge_log: recipients", "rescue: holders",
 }  # fmt: skip
@@ -63,7 +64,7 @@ WHOLE = {
     "waiting: attempts",
 }
 # An index is read from one end: for its first row, or because it is partial and holds only what is open.
-WALKED = {"due_routes: lanes", "rescue: orphans"}
+WALKED = {"due_routes: lanes", "rescue: orphans", "newest_moment: line"}
 # Sorts of what one message, one page or one group has; none of them sorts a backlog.
 SORTED = {
     "get_message: recipients",

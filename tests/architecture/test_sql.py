@@ -30,6 +30,7 @@ COLD = {
     "purge_relays: troubles",
     "purge_log: states",  # the rows of one message
     "rescue: holders",  # a partial index that holds only open attempts
+    "newest_moment: line",  # the last row alone
 }
 # What is read whole and stands in no table: the recursion of due_routes, a batch of keys, the metadata asked for.
 OF_NO_TABLE = {"SCAN CONSTANT ROW", "SCAN lanes", "SCAN q", "SCAN w VIRTUAL TABLE INDEX 1:"}

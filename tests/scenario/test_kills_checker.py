@@ -9,7 +9,7 @@ import pytest
 from service.mail.lifecycle import Event
 from service.store import open_store
 from service.store.port import Store
-from service.store.sqlite.writer import QUERIES
+from service.store.sqlite.transaction import QUERIES
 from service.store.values import RescuePolicy
 from tests.support.checker import Copy, Promise, Records, check
 from tests.support.clock import EPOCH, SteppedClock

@@ -28,7 +28,7 @@ log = get_logger()
 
 _READERS, _TOGETHER = 2, 16  # groups of reads at once, and reads in one group
 TRIES = 5  # of a transaction that was undone for the sake of another
-_LOOK_EVERY, _SILENT_AFTER = 0.2, 0.6  # seconds: together less than one
+_LOOK_EVERY, _SILENT_AFTER = 0.15, 0.6  # seconds: two looks and a silence are less than one
 _LATE = 0.1  # seconds: a timer that rings later than this tells of our own loop, not of the server
 
 
@@ -58,7 +58,7 @@ class Database:
         self._readers = 0
         self._watcher: asyncio.Task[None] | None = None
         self._answered = 0.0
-        self._well = asyncio.Event()
+        self._well, self._ill = asyncio.Event(), asyncio.Event()
         self.closing = False
 
     @property
@@ -99,6 +99,7 @@ class Database:
         """No connection can be had: nothing is promised until the server proves itself again."""
         if self.healthy:
             self._well.clear()
+            self._ill.set()
             self._on_lost()
             log.error(Log.STORE_FAILED, detail=why)
         self._drop_idle()
@@ -106,6 +107,21 @@ class Database:
     async def until_well(self) -> None:
         """Wait until the server can be relied on."""
         await self._well.wait()
+
+    async def while_well(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` answers. Raises StorageUnavailable as soon as the server is no longer relied on, whatever becomes of it.
+
+        A batch that a silent server was given waits for much longer than it takes to see that nobody answers.
+        """
+        working, ill = asyncio.ensure_future(work), asyncio.ensure_future(self._ill.wait())
+        try:
+            await asyncio.wait({working, ill}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise unavailable("the database does not answer")
+        finally:
+            working.cancel()
+            ill.cancel()
 
     def _drop_idle(self) -> None:
         while self._idle:
@@ -145,11 +161,11 @@ class Database:
         asked = [each for question in group for each in question.statements]
         try:
             rows = iter(await self._repeated(lambda session: self._rows(session, asked), lambda: True))
-        except psycopg.Error as error:  # one of them is wrong: find out which
+        except PostroomError as error:
+            _refuse(group, error)
+        except Exception as error:  # one of them is wrong, or has a value that can't be sent: find out which
             for each in group if len(group) > 1 else ():
                 await self._answer_group([each])
-            _refuse(group, error)
-        except PostroomError as error:
             _refuse(group, error)
         else:
             for question in group:
@@ -271,6 +287,7 @@ class Database:
         write = statement("ping: write", {"at": int(asyncio.get_running_loop().time())})
         await session.run([BEGIN, opening(self.bounds), write, COMMIT])
         self.answered()
+        self._ill.clear()
         self._well.set()
         log.info(Log.STORE_RECOVERED)
 

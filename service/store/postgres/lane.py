@@ -2,7 +2,8 @@
 
 Operations queue up; a transaction begins at once when the lane is idle, and whoever arrives while it runs forms the next
 group. What a group does is `perform`'s: it says everything in a few statements for all. One operation that the database
-refuses does not fail the others: then each gets a transaction of its own.
+refuses, or that needs a row that somebody keeps for too long, does not fail the others: then each gets a transaction of its
+own.
 
 After a lost connection the group is refused, since its commit may have happened or not, and the lane goes on with a
 fresh connection once the server has proved itself.
@@ -12,12 +13,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
-from service.errors import PostroomError
+from service.errors import PostroomError, StorageUnavailable
 from service.store.postgres.database import TRIES, Database, pause_before
 from service.store.postgres.session import Judgement, Session, judge, sentence, unavailable
 from service.store.postgres.transaction import Transaction
@@ -44,8 +46,8 @@ Perform = Callable[[Transaction, Sequence[Any]], Awaitable[Sequence[Any]]]
 class Lane:
     """See the module. `perform` commits, and answers a result or an Exception for each operation, in order.
 
-    `recover` runs on each fresh connection before anything else; `on_queued` after a commit that queued something,
-    `on_commit` after each, with how many operations shared it and the seconds that it took.
+    `recover` runs on each fresh connection before anything else, given what begins a transaction there; `on_queued` after
+    a commit that queued something, `on_commit` after each, with how many operations shared it and the seconds that it took.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Lane:
         perform: Perform,
         on_queued: Callable[[], None],
         on_commit: Callable[[int, float], None],
-        recover: Callable[[Transaction], Awaitable[None]] | None = None,
+        recover: Callable[[Callable[[], Transaction]], Awaitable[None]] | None = None,
     ) -> None:
         self._database, self._shard, self._perform = database, shard, perform
         self._on_queued, self._on_commit, self._recover = on_queued, on_commit, recover
@@ -134,12 +136,12 @@ class Lane:
                 break
         return group
 
-    async def _settle(self, group: list[_Operation]) -> None:
-        """Commit a group, or its operations one by one. Raises _Lost."""
+    async def _settle(self, group: list[_Operation], patience: float | None = None) -> None:
+        """Commit a group, or its operations one by one. Raises _Lost. patience: seconds for rows that others hold."""
         assert self._session is not None
         for tries in range(TRIES):
             began = time.perf_counter()
-            transaction = Transaction(self._session, self._database.bounds, self._shard)
+            transaction = Transaction(self._session, self._database.bounds, self._shard, patience)
             try:
                 results = await self._perform(transaction, [each.work for each in group])
             except psycopg.Error as error:
@@ -150,8 +152,10 @@ class Lane:
                 if judgement is Judgement.AGAIN and tries + 1 < TRIES:
                     await pause_before(tries)
                     continue
-                own = error if judgement is Judgement.OWN else unavailable(sentence(error))
-                await self._apart(group, own)
+                if judgement is Judgement.OWN:
+                    await self._apart(group, error)
+                else:
+                    await self._apart_soon(group, unavailable(sentence(error)))
                 return
             except Exception as error:
                 await self._undo(transaction)
@@ -175,6 +179,23 @@ class Lane:
         for operation in group:
             await self._settle([operation])
 
+    async def _apart_soon(self, group: list[_Operation], error: StorageUnavailable) -> None:
+        """The group waited too long for rows that others hold: find out for which of its operations.
+
+        Each may wait for its share of what the group was allowed, so that all together wait no longer than one would. Whoever
+        has not had its turn when a statement's time is over gets `error`, as if it had waited for so long itself.
+        """
+        if len(group) == 1:
+            _give(group[0], error)
+            return
+        bounds = self._database.bounds
+        until = time.monotonic() + bounds.statement_timeout
+        for number, operation in enumerate(group):
+            if time.monotonic() > until:
+                _refuse_all(group[number:], error)
+                return
+            await self._settle([operation], bounds.lock_timeout / len(group))
+
     def _answer(self, group: list[_Operation], results: Sequence[Any], *, queued: bool) -> None:
         self.groups += 1
         self._database.answered()
@@ -186,8 +207,7 @@ class Lane:
     # --- trouble -------------------------------------------------------------------------------------------------
 
     def _refuse(self, operations: Iterable[_Operation], why: str) -> None:
-        for operation in operations:
-            _give(operation, unavailable(why))
+        _refuse_all(operations, unavailable(why))
 
     async def _reconnect(self, group: list[_Operation], lost: "_Lost") -> None:
         """Get a fresh connection: at once if there is one, else when the server has proved itself.
@@ -232,7 +252,7 @@ class Lane:
         session = await self._database.connect()
         try:
             if self._recover is not None:
-                await self._recover(Transaction(session, self._database.bounds, self._shard))
+                await self._recover(lambda: Transaction(session, self._database.bounds, self._shard))
         except BaseException:
             session.close()
             raise
@@ -245,6 +265,11 @@ class _Lost(Exception):
     def __init__(self, why: str, *, unknown: bool) -> None:
         super().__init__(why)
         self.unknown = unknown
+
+
+def _refuse_all(operations: Iterable[_Operation], error: Exception) -> None:
+    for operation in operations:
+        _give(operation, copy(error))  # each has a traceback of its own
 
 
 def _give(operation: _Operation, result: Any) -> None:

@@ -3,32 +3,75 @@
 Safe in several processes at once: what one holds, the others pass over.
 """
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
 from service import failpoints
+from service.errors import PostroomError
 from service.mail.lifecycle import Event, State
 from service.store.orphans import Orphan, settle_orphan
+from service.store.postgres.session import sentence
 from service.store.postgres.settle import end_waiting, settle_all
 from service.store.postgres.statements import statement
 from service.store.postgres.transaction import Transaction
 from service.store.values import RescuePolicy
 from service.store.views import SPAN
+from service.telemetry import Log, get_logger
+
+log = get_logger()
 
 
-async def rescue(transaction: Transaction, now: int, leased_at: int | None, policy: RescuePolicy) -> int:
-    """Close orphaned attempts, a few hundred at most; how many. Commits."""
-    rows = await transaction.ask("rescue: orphans", {"leased_at": leased_at})
+@dataclass(slots=True)
+class Rescue:
+    """A look for orphans. `leased_at`: the moment that leases are compared with; None is the server's own clock.
+
+    One that can't be closed, by a fault of ours, must not keep the others from it: then each is closed alone.
+    """
+
+    write: Callable[[Callable[[Transaction], Awaitable[int]]], Awaitable[int]]
+    now: int
+    leased_at: int | None
+    policy: RescuePolicy
+
+    async def run(self) -> int:
+        """Close a few hundred at most; how many. Raises StorageUnavailable."""
+        found: list[int] = []
+        try:
+            return await self.write(lambda transaction: _close(transaction, self, None, found))
+        except PostroomError:
+            raise
+        except Exception as error:
+            log.warning(Log.LOOP_FAILED, during="rescue", detail=sentence(error))
+            return sum([await self._alone(attempt) for attempt in found])
+
+    async def _alone(self, attempt: int) -> int:
+        try:
+            return await self.write(lambda transaction: _close(transaction, self, attempt, []))
+        except PostroomError:
+            raise
+        except Exception as own:
+            log.error(Log.ATTEMPT_FAULT, attempt=attempt, during="rescue", exc_info=own)
+            return 0
+
+
+async def _close(transaction: Transaction, look: Rescue, only: int | None, found: list[int]) -> int:
+    """Close the orphans, or one of them; how many. `found`: their attempts are written there. Commits."""
+    rows = await transaction.ask("rescue: orphans", {"leased_at": look.leased_at, "only": only})
     orphans = _counted([Orphan(*row) for row in rows])
+    found[:] = [each.attempt for each in orphans]
     if not orphans:
         return 0
-    messages, attempts = [each.message for each in orphans], [each.attempt for each in orphans]
     held, _ = await transaction.run(
-        statement("rescue: recipients", {"messages": messages, "attempts": attempts}),
+        statement("rescue: recipients", {"messages": [each.message for each in orphans], "attempts": found}),
         statement("rescue: kill", {"seqs": [each.message for each in orphans if each.may_have_killed]}),
     )
     failpoints.passed("rescue.within")
     of: dict[int, list[tuple[int, int]]] = {}
     for rid, attempt, in_doubt in held:
         of.setdefault(attempt, []).append((rid % SPAN, in_doubt))
-    await settle_all(transaction, [settle_orphan(each, of.get(each.attempt, []), now, policy) for each in orphans])
+    await settle_all(
+        transaction, [settle_orphan(each, of.get(each.attempt, []), look.now, look.policy) for each in orphans]
+    )
     return len(orphans)
 
 

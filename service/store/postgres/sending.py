@@ -3,8 +3,7 @@
 Steps of the three share their round trips: (1) attempts are closed and marked, due messages are held; (2) recipients are
 moved, messages are read; (3) quotas of both are held, in one order; (4) everything is written and committed.
 
-A claim whose commit got no answer may have happened: nobody works on its attempts, and heartbeats would keep them alive.
-Their ids are known, so they are given back as soon as there is a connection again.
+A claim whose commit got no answer is given back as soon as there is a connection again (store/unanswered.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,15 +12,18 @@ from typing import Any
 
 import psycopg
 
-from service.mail.lifecycle import Event
 from service.store.postgres.claim import Claiming
 from service.store.postgres.limits import hold, states_of, write
 from service.store.postgres.session import Judgement, Rows, judge
-from service.store.postgres.settle import Closing, settle_all
+from service.store.postgres.settle import Closing, settle_apart
 from service.store.postgres.statements import Statement, statement
 from service.store.postgres.transaction import Transaction
 from service.store.quotas import Quotas
-from service.store.values import Delivery, RecipientSettlement, Settlement, Want
+from service.store.unanswered import Unanswered
+from service.store.values import Settlement, Want
+from service.telemetry import Log, get_logger
+
+log = get_logger()
 
 
 @dataclass(slots=True)
@@ -54,7 +56,7 @@ class Sending:
     """See the module. `lease_clock`: the moment from which a lease counts; None is the server's own clock."""
 
     lease_clock: Callable[[int], int | None]
-    _unknown: list[tuple[Delivery, int]] = field(default_factory=list)  # claimed, perhaps; and when
+    _unanswered: Unanswered = field(default_factory=Unanswered)
 
     async def perform(self, transaction: Transaction, works: Sequence[Any]) -> list[Any]:
         """The result of each, committed. Raises psycopg.Error."""
@@ -117,26 +119,24 @@ class Sending:
             return None
         now = claiming.now
         statements += claiming.writes(ask.holder, ask.lease, self.lease_clock(now))
-        doubtful = [(each, now) for each in claiming.claimed]
-        self._unknown += doubtful
+        doubtful = [each.attempt for each in claiming.claimed]
+        self._unanswered.add(claiming.claimed, now, ask.holder)
         try:
             rows = await transaction.commit(*statements)
-        except psycopg.Error as error:
-            if judge(error) is not Judgement.LOST:
-                self.forget(doubtful)
+        except Exception as error:
+            if not isinstance(error, psycopg.Error) or judge(error) is not Judgement.LOST:
+                self._unanswered.forget(doubtful)
             raise
-        self.forget(doubtful)
+        self._unanswered.forget(doubtful)
         return claiming.result(rows[-1] if rows else [])
 
-    def forget(self, known: Sequence[tuple[Delivery, int]]) -> None:
-        """It is known what became of these claims."""
-        self._unknown = [each for each in self._unknown if each not in known]
-
-    async def recover(self, transaction: Transaction) -> None:
-        """Give back what was claimed by a commit without an answer; what was not claimed is not there."""
-        if doubtful := list(self._unknown):
-            await settle_all(transaction, [_given_back(each, now) for each, now in doubtful])
-            self.forget(doubtful)
+    async def recover(self, begin: Callable[[], Transaction]) -> None:
+        """Give back what was claimed by a commit without an answer. Raises psycopg.Error when the connection is lost."""
+        settlements = [settlement for _, settlement in self._unanswered.given_back()]
+        for each, result in zip(settlements, await settle_apart(begin, settlements), strict=True):
+            if isinstance(result, Exception):  # a fault of ours with one of them must not keep the store closed
+                log.error(Log.ATTEMPT_FAULT, id=each.id, attempt=each.attempt, during="recover", exc_info=result)
+        self._unanswered.forget([each.attempt for each in settlements])
 
 
 async def _run(transaction: Transaction, asked: dict[str, list[Statement]]) -> dict[str, list[Rows]]:
@@ -152,14 +152,3 @@ def _marks(marks: Sequence[Mark]) -> list[Statement]:
         return []
     ids = sorted(times)
     return [statement("start_content: mark", {"ids": ids, "times": [times[each] for each in ids]})]
-
-
-def _given_back(delivery: Delivery, now: int) -> Settlement:
-    results = [
-        RecipientSettlement(each.n, Event.NOT_STARTED, "not-started", "claim", False, now,
-                            text="the database did not say whether it was claimed")
-        for each in delivery.recipients
-    ]  # fmt: skip
-    return Settlement(
-        delivery.attempt, delivery.id, delivery.account, now, "not_started", results, detail="lost claim", unspent=True
-    )

@@ -99,7 +99,9 @@ class Session:
         return session
 
     async def run(self, statements: Sequence[Statement]) -> list[Rows]:
-        """The rows of each, in one round trip. Raises psycopg.Error; after it the transaction is to be rolled back."""
+        """The rows of each, in one round trip. Raises psycopg.Error, or what a value that can't be sent raises; after
+        either the transaction is to be rolled back.
+        """
         timer = asyncio.get_running_loop().call_later(self._deadline, self.abort)
         try:
             pipeline = await asyncio.shield(self._pipeline)
@@ -110,12 +112,12 @@ class Session:
                     await cursor.execute(each.text, each.values)
                     cursors.append(cursor)
                 await pipeline.sync()
-            except psycopg.Error:
+            except Exception:  # the server's, or a value's that was not sent: the connection is in order behind it
                 await self._drain(pipeline)
                 raise
             return [await cursor.fetchall() if cursor.description is not None else [] for cursor in cursors]
         except BaseException as error:
-            if not isinstance(error, psycopg.Error):
+            if not isinstance(error, Exception):
                 self.abort()  # it was stopped in the middle: nobody knows what comes next on this connection
             raise
         finally:

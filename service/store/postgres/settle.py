@@ -7,15 +7,17 @@ at one message the last to end closes it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import psycopg
 
 from service import failpoints
 from service.mail.lifecycle import OPEN, Event, State, apply, target
 from service.store.log import event_data, event_text, left_out_data, suppression_detail, timings_text
 from service.store.postgres.limits import buckets_of, close_taken, hold, idle_after, states_of, write
-from service.store.postgres.session import Rows
+from service.store.postgres.session import Judgement, Rows, judge
 from service.store.postgres.statements import Statement, statement
 from service.store.postgres.transaction import Transaction
 from service.store.values import RecipientSettlement, Settlement
@@ -236,3 +238,28 @@ async def settle_all(transaction: Transaction, settlements: Sequence[Settlement]
     written = write(closing.give_back(states))
     await transaction.commit(*closing.rest(), *written)
     return closing.results()
+
+
+async def settle_apart(
+    begin: Callable[[], Transaction], settlements: Sequence[Settlement]
+) -> Sequence[int | Exception]:
+    """Close attempts, all in one transaction; after a fault of one of them each in a transaction of its own.
+
+    Recipients changed by each, or its fault. Raises psycopg.Error for what is the connection's or the server's.
+    """
+    if not settlements:
+        return []
+    transaction = begin()
+    fault: Exception
+    try:
+        return await settle_all(transaction, settlements)
+    except psycopg.Error as error:
+        if judge(error) is not Judgement.OWN:
+            raise
+        fault = error
+    except Exception as error:
+        fault = error
+    await transaction.rollback()
+    if len(settlements) == 1:
+        return [fault]
+    return [result for each in settlements for result in await settle_apart(begin, [each])]

@@ -115,7 +115,7 @@ class PostgresStore(Keeping, TellingStore, Restoring):
     async def ping(self) -> None:
         """See port."""
         write = statement("ping: write", {"at": self._clock.now()})
-        await self._database.write(lambda transaction: transaction.run(write))
+        await self._database.while_well(self._database.write(lambda transaction: transaction.run(write)))
 
     def healthy(self) -> bool:
         """See port."""
@@ -189,10 +189,8 @@ class PostgresStore(Keeping, TellingStore, Restoring):
 
     async def rescue(self, now: int, policy: RescuePolicy) -> int:
         """See port."""
-        leased_at, total = self._leased_at(now), 0
-        while rescued := await self._write_queuing(
-            lambda transaction: rescue.rescue(transaction, now, leased_at, policy)
-        ):
+        look, total = rescue.Rescue(self._write_queuing, now, self._leased_at(now), policy), 0
+        while rescued := await look.run():
             total += rescued
         return total
 
@@ -271,15 +269,29 @@ class PostgresStore(Keeping, TellingStore, Restoring):
 
     # --- housekeeping --------------------------------------------------------------------------------------------
 
+    async def newest_moment(self) -> int | None:
+        """See port."""
+        rows = await self._database.ask("newest_moment: line")
+        return rows[0][0] if rows else None
+
+    async def _ahead(self, now: int) -> int:
+        """By how much a clock that says `now` is ahead of the server's, ms; 0 when it is behind."""
+        if self._leased_at(now) is not None:
+            return 0
+        ((server_now,),) = await self._database.ask("purge_content: clock")
+        return max(now - int(server_now), 0)
+
     async def purge_content(self, now: int, older_than: int, limit: int) -> int:
         """See port."""
+        before = older_than - await self._ahead(now)
         return await self._in_parts(
-            limit, lambda most, transaction: changes.purge_content(transaction, now, older_than, most)
+            limit, lambda most, transaction: changes.purge_content(transaction, now, before, most)
         )
 
-    async def purge_log(self, older_than: int, limit: int) -> int:
+    async def purge_log(self, now: int, older_than: int, limit: int) -> int:
         """See port."""
-        return await self._in_parts(limit, lambda most, transaction: changes.purge_log(transaction, older_than, most))
+        before = older_than - await self._ahead(now)
+        return await self._in_parts(limit, lambda most, transaction: changes.purge_log(transaction, before, most))
 
     async def _in_parts(self, limit: int, work: Callable[[int, Transaction], Awaitable[int]]) -> int:
         """At most `limit`, in transactions of as many as `work` takes at once."""
@@ -293,6 +305,7 @@ class PostgresStore(Keeping, TellingStore, Restoring):
 
     async def purge_keys(self, now: int, retention: float, limit: int) -> int:
         """See port."""
+        now -= await self._ahead(now)
         closed_before = now - int(retention * 1000)
         while True:
             postponed, deleted = await self._database.write(

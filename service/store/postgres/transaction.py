@@ -15,23 +15,23 @@ from service.store.postgres.session import Rows, Session
 from service.store.postgres.statements import BEGIN, COMMIT, ROLLBACK, UNHURRIED, Statement, statement
 
 
-def opening(bounds: Bounds) -> Statement:
-    """The statement that sets the bounds of a transaction."""
+def opening(bounds: Bounds, patience: float | None = None) -> Statement:
+    """The statement that sets the bounds of a transaction. patience: seconds for rows that others hold, if less."""
     return statement(
         "open: bounds",
         {
             "statement": f"{bounds.statement_timeout * 1000:.0f}ms",
-            "lock": f"{bounds.lock_timeout * 1000:.0f}ms",
+            "lock": f"{max((patience or bounds.lock_timeout) * 1000, 1):.0f}ms",
             "idle": f"{bounds.idle_timeout * 1000:.0f}ms",
         },
     )
 
 
 class Transaction:
-    """See the module. It begins with its first batch."""
+    """See the module. It begins with its first batch. `patience`: see `opening`."""
 
-    def __init__(self, session: Session, bounds: Bounds, shard: int) -> None:
-        self._session, self._bounds, self._shard = session, bounds, shard
+    def __init__(self, session: Session, bounds: Bounds, shard: int, patience: float | None = None) -> None:
+        self._session, self._bounds, self._shard, self._patience = session, bounds, shard, patience
         self._begun = False
         self.committing = False
         self.moves: Counter[str] = Counter()
@@ -39,7 +39,7 @@ class Transaction:
 
     async def run(self, *statements: Statement) -> list[Rows]:
         """The rows of each statement. Raises psycopg.Error."""
-        first = [] if self._begun else [BEGIN, opening(self._bounds)]
+        first = [] if self._begun else [BEGIN, opening(self._bounds, self._patience)]
         self._begun = True
         return (await self._session.run([*first, *statements]))[len(first) :]
 

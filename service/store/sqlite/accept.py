@@ -8,7 +8,7 @@ from service.mail.address import email_key
 from service.mail.lifecycle import State
 from service.store.limiter import idle_after, take
 from service.store.sqlite.contents import insert_content
-from service.store.sqlite.writer import Steps, Transaction
+from service.store.sqlite.transaction import Steps, Transaction
 from service.store.values import (
     Accept,
     Accepted,

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from service.mail.trouble import Answer, Login, RelayEvent, Standing, Trouble
-from service.store.sqlite.writer import Transaction
+from service.store.sqlite.transaction import Transaction
 from service.store.values import RelayView
 
 VIEW_LASTS = 15_000  # ms for which what a process saw tells anything

@@ -7,7 +7,7 @@ from service.errors import ContentPurged
 from service.mail.lifecycle import Event, State, apply
 from service.store.sqlite.contents import forget_content, insert_content
 from service.store.sqlite.settle import close, end_waiting, log_event
-from service.store.sqlite.writer import Steps, Transaction
+from service.store.sqlite.transaction import Steps, Transaction
 from service.store.views import SPAN
 
 _LOOK_AGAIN = 3_600_000  # ms: how long a key past its time is left alone while its message is open

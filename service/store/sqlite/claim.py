@@ -20,7 +20,7 @@ from service.store.quotas import Quotas
 from service.store.sqlite.contents import content_of
 from service.store.sqlite.quotas import quotas_of, write_quotas
 from service.store.sqlite.settle import close, end_waiting
-from service.store.sqlite.writer import Transaction
+from service.store.sqlite.transaction import Transaction
 from service.store.values import Claimed, Delivery, DueRecipient, Want
 from service.store.views import SPAN, dsn_of
 

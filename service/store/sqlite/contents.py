@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from service.store.layout import assemble, lay_out
-from service.store.sqlite.writer import Transaction
+from service.store.sqlite.transaction import Transaction
 
 
 def insert_content(transaction: Transaction, seq: int, pieces: Sequence[bytes]) -> None:

@@ -7,7 +7,8 @@ import apsw
 
 from service.errors import StorageUnavailable
 from service.store.sqlite.reads import Reader, Readers
-from service.store.sqlite.writer import Steps, Transaction, Writer
+from service.store.sqlite.transaction import Steps, Transaction
+from service.store.sqlite.writer import Writer
 
 T = TypeVar("T")
 

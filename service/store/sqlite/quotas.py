@@ -10,7 +10,7 @@ from service.mail.quota import Quota
 from service.store import quotas
 from service.store.limiter import Takes
 from service.store.quotas import Quotas
-from service.store.sqlite.writer import Transaction
+from service.store.sqlite.transaction import Transaction
 from service.store.values import QuotaUse
 
 

@@ -18,7 +18,7 @@ from service.clock import ulid_floor
 from service.errors import FieldProblem, ValidationFailed
 from service.store.layout import assemble
 from service.store.shown import EventView, MessageFilter, MessageView
-from service.store.sqlite.writer import QUERIES
+from service.store.sqlite.transaction import QUERIES
 from service.store.views import SPAN, conditions, event_view, message_view, pick_driver, recipient_view
 
 T = TypeVar("T")

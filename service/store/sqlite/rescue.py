@@ -6,9 +6,12 @@ from service import failpoints
 from service.mail.lifecycle import Event, State
 from service.store.orphans import Orphan, settle_orphan
 from service.store.sqlite.settle import close, end_waiting, settle
-from service.store.sqlite.writer import Steps, Transaction
+from service.store.sqlite.transaction import BROKEN, Steps, Transaction
 from service.store.values import RescuePolicy
 from service.store.views import SPAN
+from service.telemetry import Log, get_logger
+
+log = get_logger()
 
 
 def rescue(
@@ -26,10 +29,22 @@ def rescue(
     for holder in holders:
         before = 2**62 if holder in gone else 0 if spare_living else now
         for orphan in transaction.run("rescue: orphans", (holder, before)).fetchall():
-            _rescue_attempt(transaction, Orphan(*orphan), now, policy)
-            rescued += 1
+            rescued += _rescue_alone(transaction, Orphan(*orphan), now, policy)
             yield
     return rescued
+
+
+def _rescue_alone(transaction: Transaction, orphan: Orphan, now: int, policy: RescuePolicy) -> int:
+    """1, or 0 for one that can't be closed by a fault of ours: it must not keep the others from it."""
+    try:
+        with transaction.apart():
+            _rescue_attempt(transaction, orphan, now, policy)
+    except BROKEN:
+        raise
+    except Exception as error:
+        log.error(Log.ATTEMPT_FAULT, id=orphan.id, attempt=orphan.attempt, during="rescue", exc_info=error)
+        return 0
+    return 1
 
 
 def _rescue_attempt(transaction: Transaction, orphan: Orphan, now: int, policy: RescuePolicy) -> None:

@@ -10,7 +10,7 @@ from service import failpoints
 from service.mail.lifecycle import OPEN, Event, State, apply, target
 from service.store.log import event_data, event_text, left_out_data, suppression_detail, timings_text
 from service.store.sqlite.quotas import close_taken
-from service.store.sqlite.writer import Transaction
+from service.store.sqlite.transaction import Transaction
 from service.store.values import RecipientSettlement, Settlement
 from service.store.views import SPAN
 

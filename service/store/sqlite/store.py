@@ -6,22 +6,25 @@ from pathlib import Path
 
 import apsw
 
-from service import failpoints
 from service.clock import Clock
 from service.errors import StorageUnavailable
 from service.mail.address import email_key
 from service.mail.lifecycle import State
 from service.mail.quota import Quota
-from service.store.shown import ApiKey, EventView, MessageFilter, MessageView, QueueStats, Suppression, TemplateVersion
+from service.store.shown import ApiKey, EventView, MessageFilter, MessageView, QueueStats, Suppression
 from service.store.sqlite import accept as accepting
 from service.store.sqlite import changes, claim, rescue, settle
 from service.store.sqlite.files import Hints, Holders, connect_reader, connect_writer, migrate_file
 from service.store.sqlite.quotas import use_of
 from service.store.sqlite.reads import Reader, Readers
+from service.store.sqlite.recovery import Recovery
 from service.store.sqlite.restoring import RestoringStore
 from service.store.sqlite.stalls import Stalls
 from service.store.sqlite.telling import TellingStore
-from service.store.sqlite.writer import Steps, Transaction, Writer
+from service.store.sqlite.templates import TemplateStore
+from service.store.sqlite.transaction import Steps, Transaction
+from service.store.sqlite.writer import Writer
+from service.store.unanswered import Unanswered
 from service.store.values import (
     Accept,
     AcceptResult,
@@ -39,7 +42,7 @@ from service.store.views import key_of, key_row
 from service.telemetry import Metrics
 
 
-class SQLiteStore(TellingStore, RestoringStore):
+class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
     """Implements store/port.Store. Point reads run on the loop (microseconds), lists in a thread."""
 
     def __init__(self, path: str, clock: Clock, holder: str, metrics: Metrics | None = None) -> None:
@@ -48,7 +51,10 @@ class SQLiteStore(TellingStore, RestoringStore):
         self._holders = Holders(self._path, holder)
         self._hints = Hints(self._path, holder)
         self._stalls = Stalls(clock)
-        self._writer = Writer(lambda: connect_writer(self._path), f"{self._path}.lock", self._hints.send, metrics)
+        self._unanswered = Unanswered()
+        recovery = Recovery(self._unanswered)
+        lock = f"{self._path}.lock"
+        self._writer = Writer(lambda: connect_writer(self._path), lock, self._hints.send, recovery, metrics)
         self._reader: Reader | None = None
         self._lists = Readers(lambda: connect_reader(self._path), 2, "store-lists")
         self._contents = Readers(lambda: connect_reader(self._path), 1, "store-contents")
@@ -131,10 +137,14 @@ class SQLiteStore(TellingStore, RestoringStore):
     ) -> Claimed:
         """See port."""
         asked: list[Want] = []
-        claimed: Claimed = await self._writer.submit(
-            lambda transaction: claim.claim(transaction, asked, holder, now, lease),
-            prepare=lambda: asked.extend(wants()),
-        )
+
+        def work(transaction: Transaction) -> Claimed:
+            found = claim.claim(transaction, asked, holder, now, lease)
+            self._unanswered.add(found.deliveries, now(), holder)
+            return found
+
+        claimed: Claimed = await self._writer.submit(work, prepare=lambda: asked.extend(wants()))
+        self._unanswered.forget([each.attempt for each in claimed.deliveries])
         return claimed
 
     async def quota_use(self, quotas: Sequence[Quota], now: int) -> Sequence[QuotaUse]:
@@ -287,52 +297,6 @@ class SQLiteStore(TellingStore, RestoringStore):
             lambda transaction: len(transaction.run("remove_suppressions: delete", bindings).fetchall())
         )
 
-    # --- templates -----------------------------------------------------------------------------------------------
-
-    async def publish_template(self, name: str, digest: str, files: str, now: int, *, current: bool) -> int:
-        """See port."""
-
-        def work(transaction: Transaction) -> int:
-            row = transaction.one("publish_template: known", (name, digest))
-            if row is None:
-                version = {"name": name, "digest": digest, "files": files, "now": now}
-                row = transaction.one("publish_template: version", version)
-            if current:
-                failpoints.passed("template.publish")
-                transaction.run("publish_template: current", (name, row[0], now))
-            return int(row[0])
-
-        return await self._write(work, len(files))
-
-    async def retire_template(self, name: str) -> bool:
-        """See port."""
-        return await self._write(
-            lambda transaction: bool(transaction.run("retire_template: delete", (name,)).fetchall())
-        )
-
-    async def published_templates(self, name: str | None = None) -> Sequence[TemplateVersion]:
-        """See port."""
-
-        def read(reader: Reader) -> list[TemplateVersion]:
-            rows = (
-                reader.run("published_templates: all")
-                if name is None
-                else reader.run("published_templates: one", (name,))
-            )
-            return [TemplateVersion(*row) for row in rows.fetchall()]
-
-        return self._read(read)
-
-    async def template_versions(self, name: str, limit: int) -> Sequence[TemplateVersion]:
-        """See port."""
-        rows = self._read(lambda reader: reader.run("template_versions: newest", (name, limit)).fetchall())
-        return [TemplateVersion(*row) for row in rows]
-
-    async def template_files(self, name: str, number: int) -> str | None:
-        """See port."""
-        row = self._read(lambda reader: reader.one("template_files: by number", (name, number)))
-        return row[0] if row else None
-
     # --- keys ----------------------------------------------------------------------------------------------------
 
     async def find_key(self, prefix: str) -> ApiKey | None:
@@ -363,11 +327,16 @@ class SQLiteStore(TellingStore, RestoringStore):
 
     # --- housekeeping --------------------------------------------------------------------------------------------
 
+    async def newest_moment(self) -> int | None:
+        """See port."""
+        row = self._read(lambda reader: reader.one("newest_moment: line"))
+        return row[0] if row else None
+
     async def purge_content(self, now: int, older_than: int, limit: int) -> int:
         """See port."""
         return await self._write_steps(lambda transaction: changes.purge_content(transaction, now, older_than, limit))
 
-    async def purge_log(self, older_than: int, limit: int) -> int:
+    async def purge_log(self, now: int, older_than: int, limit: int) -> int:
         """See port."""
         return await self._write_steps(lambda transaction: changes.purge_log(transaction, older_than, limit))
 

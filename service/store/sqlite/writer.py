@@ -9,7 +9,9 @@ others run, within the one transaction. An operation that carries large bytes ru
 
 After a failed commit, or any fault that is not an operation's own, the handle is never used again: the group is
 refused, the file reopened in the background, and until that succeeds nothing is accepted. A commit to a file that is no
-longer the one of its name has failed too, though SQLite does not notice: whoever opens the name next won't find it.
+longer the one of its name has failed too, though SQLite does not notice: whoever opens the name next won't find it. A
+commit that was refused may have happened nevertheless, so the first thing written to a reopened file is what `Recovery`
+says.
 """
 
 import asyncio
@@ -19,19 +21,18 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import GeneratorType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import apsw
 
 from service.errors import StorageUnavailable
-from service.mail.lifecycle import State
 from service.store.counting import commits_of
-from service.store.queries import load_queries
 from service.store.sqlite.place import Place
+from service.store.sqlite.transaction import BROKEN, QUERIES, Steps, Transaction
 from service.telemetry import Log, Metrics, get_logger
 
 T = TypeVar("T")
@@ -43,57 +44,16 @@ _PAUSE_EVERY = 32  # operations, or steps of a long one, between two chances for
 _REOPEN_WAITS = (0.05, 0.1, 0.25, 0.5, 1.0)  # seconds; the last repeats
 BUSY_TIMEOUT = 5000  # ms
 _ROOM = 1024 * 1024  # octets that must be free beside a group that found the disk full
-_BROKEN = (
-    apsw.IOError,
-    apsw.FullError,
-    apsw.CorruptError,
-    apsw.NotADBError,
-    apsw.CantOpenError,
-    apsw.ReadOnlyError,
-    apsw.ProtocolError,
-    apsw.NoMemError,
-    apsw.BusyError,
-    apsw.LockedError,
-    apsw.InterruptError,
-)
-QUERIES = load_queries("sqlite")
 
 
-class Transaction:
-    """What an operation may do: run named statements, and count recipients from state to state."""
+class Recovery(Protocol):
+    """What a refused commit may have left behind."""
 
-    __slots__ = ("_connection", "moves", "queued")
+    def works(self) -> Sequence[Callable[[Transaction], Any]]:
+        """Operations that put it right."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
-        self.moves: dict[str, int] = {}
-        self.queued = False
-
-    def run(self, name: str, bindings: Any = ()) -> Any:
-        """Run a named statement; the cursor yields its rows."""
-        return self._connection.execute(QUERIES[name], bindings)
-
-    def one(self, name: str, bindings: Any = ()) -> Any:
-        """The first row, or None."""
-        return self._connection.execute(QUERIES[name], bindings).fetchone()
-
-    def inserted(self) -> int:
-        """The row number of the last insert."""
-        return self._connection.last_insert_rowid()
-
-    def changes(self) -> int:
-        """Rows that the last statement changed."""
-        return self._connection.changes()
-
-    def move(self, before: State | None, after: State | None, count: int = 1) -> None:
-        """`count` recipients went from one state to another; None is outside."""
-        if before is not None:
-            self.moves[before] = self.moves.get(before, 0) - count
-        if after is not None:
-            self.moves[after] = self.moves.get(after, 0) + count
-
-
-Steps = Generator[None, None, T]  # an operation over many rows: it yields where others may run
+    def done(self) -> None:
+        """They are committed."""
 
 
 @dataclass(slots=True)
@@ -115,9 +75,10 @@ class Writer:
         connect: Callable[[], apsw.Connection],
         lock_path: str,
         on_queued: Callable[[], None],
+        recovery: Recovery,
         metrics: Metrics | None = None,
     ) -> None:
-        self._connect, self._lock_path, self._on_queued = connect, lock_path, on_queued
+        self._connect, self._lock_path, self._on_queued, self._recovery = connect, lock_path, on_queued, recovery
         self._metrics = metrics = metrics or Metrics()
         self._on_commit = commits_of(metrics, "all")
         self._place = Place()
@@ -253,7 +214,7 @@ class Writer:
                     result = operation.work(transaction)
                     if isinstance(result, GeneratorType):
                         result = await self._run_steps(result)
-            except _BROKEN:
+            except BROKEN:
                 raise
             except Exception as error:  # its own: it alone is undone
                 connection.execute("ROLLBACK TO operation")
@@ -311,11 +272,25 @@ class Writer:
                 return
             try:
                 await self._in_thread(self._prove, room)
-            except (apsw.Error, OSError):
+                await self._recover()
+            except Exception as again:  # whatever it was: who ends here never writes again
+                log.debug(Log.STORE_FAILED, during="reopen", detail=f"{type(again).__name__}: {again}")
                 continue
             self.healthy = True
             log.info(Log.STORE_RECOVERED, tries=tries + 1)
             return
+
+    async def _recover(self) -> None:
+        """Put right what is not known, in one group; nobody else can write yet. Raises what a commit raises."""
+        loop = asyncio.get_running_loop()
+        group = [_Operation(work, loop.create_future(), 0, False) for work in self._recovery.works()]
+        if not group:
+            return
+        await self._commit_group(group)
+        for each in await asyncio.gather(*(operation.future for operation in group), return_exceptions=True):
+            if isinstance(each, BaseException):  # a fault of ours with one of them must not keep the store closed
+                log.error(Log.STORE_FAILED, during="recover", exc_info=each)
+        self._recovery.done()
 
     def _prove(self, room: int) -> None:
         """Open, and commit something: only that shows that the disk takes writes again.

@@ -211,9 +211,17 @@ async def test_retention_takes_bytes_first_and_the_log_later(store: Store) -> No
     assert await store.purge_content(now, now, 10) == 0
     assert await store.get_content("acme", _id(1)) is None
     assert await store.get_content("acme", _id(2)) is not None, "it is not closed"
-    assert await store.purge_log(now, 10) == 1
+    assert await store.purge_log(now, now, 10) == 1
     assert await store.get_message("acme", _id(1)) is None
     assert (await store.stats(EPOCH)).counts[State.SENT] == 0
+
+
+async def test_the_newest_moment_is_that_of_the_last_line_of_the_log(store: Store) -> None:
+    assert await store.newest_moment() is None
+    await store.accept(accept_of(new_message(1)))
+    (delivery,) = await claim_all(store)
+    await store.settle(settlement_of(delivery, Event.ACCEPTED, at=EPOCH + 2 * HOUR))
+    assert await store.newest_moment() == EPOCH + 2 * HOUR
 
 
 async def test_an_idempotency_key_outlives_its_open_message(store: Store) -> None:

@@ -113,7 +113,7 @@ OPERATIONS: dict[str, Callable[[SQLiteStore], Awaitable[Any]]] = {
     "a page by state": lambda store: store.list_messages("acme", MessageFilter(status="queued"), FEW, None),
     "cancel": lambda store: store.cancel("acme", new_message(5).id, EPOCH),
     "purge_content": lambda store: store.purge_content(EPOCH, EPOCH, 500),
-    "purge_log": lambda store: store.purge_log(EPOCH, 500),
+    "purge_log": lambda store: store.purge_log(EPOCH, EPOCH, 500),
     "purge_keys": lambda store: store.purge_keys(EPOCH, 1, 500),
 }
 

@@ -1,15 +1,20 @@
 """PostgreSQL: processes on hosts whose clocks are wrong tell each other of relays by the server's clock."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from service.clock import Clock
+from service.mail.lifecycle import Event
 from service.mail.trouble import Answer, RelayEvent, Trouble
 from service.store.bounds import Bounds
 from service.store.postgres import moments
+from service.store.postgres import store as stores_module
 from service.store.postgres.store import PostgresStore
+from service.store.values import IdempotencyKey
 from tests.support.postgres import shared_server
+from tests.support.store_data import accept_of, claim_all, new_message, settlement_of
 
 DAY = 86_400_000  # ms
 
@@ -80,5 +85,36 @@ async def test_a_clock_that_steps_between_two_looks_is_noticed_before_a_trouble_
             await store.record_trouble("a", Trouble(f"step {step}", now, now + 300_000, "x", length=300.0), None)
         for trouble in (await store.relay_accounts())["a"].troubles.values():
             assert trouble.until == pytest.approx(clock.now() + 300_000, abs=20_000)
+    finally:
+        await store.close()
+
+
+async def test_what_is_young_by_the_servers_clock_is_not_purged_whatever_the_hosts_clock_says(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = WrongClock()
+    monkeypatch.setattr(stores_module, "SYSTEM", clock)
+    store = PostgresStore(url, clock, "host", Bounds())
+    await store.open()
+    try:
+        accepted = clock.now()
+        message = new_message(1, created_at=accepted, due_at=accepted, expires_at=accepted + DAY)
+        await store.accept(replace(accept_of(message, key="k"), key_expires_at=accepted + DAY))
+        (delivery,) = await claim_all(store, at=accepted)
+        await store.settle(settlement_of(delivery, Event.ACCEPTED, at=accepted))
+        clock.ahead = 90 * DAY
+        now = clock.now()
+        assert await store.purge_content(now, now - 7 * DAY, 10) == 0
+        assert await store.purge_log(now, now - 30 * DAY, 10) == 0
+        assert await store.purge_keys(now, DAY / 1000, 10) == 0
+        assert await store.get_content("acme", message.id) is not None
+        assert await store.find_answer("acme", IdempotencyKey("k", b"f")) is not None
+        clock.ahead = -90 * DAY
+        now = clock.now()
+        assert await store.purge_content(now, now - 7 * DAY, 10) == 0, "a clock that is behind deletes less"
+        clock.ahead = 0
+        now = clock.now()
+        assert await store.purge_content(now, now + 1, 10) == 1
+        assert await store.purge_log(now, now + 1, 10) == 1
     finally:
         await store.close()

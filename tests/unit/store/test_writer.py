@@ -12,7 +12,21 @@ import pytest
 
 from service.errors import StorageUnavailable
 from service.store.sqlite.files import connect_writer, migrate_file
-from service.store.sqlite.writer import Steps, Transaction, Writer
+from service.store.sqlite.transaction import Steps, Transaction
+from service.store.sqlite.writer import Writer
+
+
+class Unknown:
+    """What is to be put right after a reopening."""
+
+    def __init__(self) -> None:
+        self.left: list[Callable[[Transaction], object]] = []
+
+    def works(self) -> list[Callable[[Transaction], object]]:
+        return self.left
+
+    def done(self) -> None:
+        self.left = []
 
 
 class Harness:
@@ -23,7 +37,8 @@ class Harness:
         self.hints = 0
         self.fail_hint = False
         self.opened: list[apsw.Connection] = []
-        self.writer = Writer(self._connect, f"{self.path}.lock", self._hint)
+        self.unknown = Unknown()
+        self.writer = Writer(self._connect, f"{self.path}.lock", self._hint, self.unknown)
 
     def _connect(self) -> apsw.Connection:
         self.opened.append(connect_writer(self.path))
@@ -182,6 +197,25 @@ async def test_a_fault_that_nobody_thought_of_is_mended_in_the_same_way(harness:
     harness.fail_hint = False
     assert await harness.writer.submit(put("later", queue)) == "later"
     assert harness.buckets() == {"stands", "later"}
+
+
+async def test_what_is_not_known_is_put_right_before_anybody_else_may_write(harness: Harness) -> None:
+    def fault(_: Transaction) -> object:
+        raise ValueError("a fault of ours")
+
+    harness.unknown.left = [put("first"), fault, put("third")]
+    harness.fail_hint = True
+    await harness.writer.submit(lambda transaction: setattr(transaction, "queued", True))
+    for _ in range(1000):
+        if not harness.writer.healthy:
+            break
+        await asyncio.sleep(0)
+    with pytest.raises(StorageUnavailable):
+        await harness.writer.submit(put("too early"))
+    harness.fail_hint = False
+    await healthy_again(harness)
+    assert harness.unknown.left == []
+    assert harness.buckets() == {"first", "third"}, "one that fails keeps neither the others nor the store"
 
 
 async def test_what_is_queued_at_a_stop_is_committed_and_nothing_later_is(harness: Harness) -> None:

@@ -300,13 +300,14 @@ WHERE id = ANY(ARRAY(SELECT a.id FROM attempts a WHERE a.holder = :holder AND a.
     FOR UPDATE SKIP LOCKED)) AND closed_at + 0 IS NULL RETURNING id;
 
 -- rescue: orphans --
--- Open attempts whose lease is over on the server's clock, or whose holder has ended, held with their messages.
--- attempts_open, messages primary key, holders primary key.
+-- Open attempts whose lease is over on the server's clock, or whose holder has ended, held with their messages; all, or
+-- one. attempts_open, messages primary key, holders primary key.
 SELECT a.id, a.message, a.content_started_at, a.ahead, m.id, m.account, m.delivery, m.kills, m.expires_at
 FROM attempts a JOIN messages m ON m.seq = a.message
 WHERE a.closed_at IS NULL
     AND (a.lease_until < coalesce(:leased_at, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
         OR NOT EXISTS (SELECT 1 FROM holders h WHERE h.holder = a.holder))
+    AND (:only::bigint IS NULL OR a.id = :only)
 LIMIT 500 FOR UPDATE OF m, a SKIP LOCKED;
 
 -- rescue: recipients --
@@ -749,6 +750,14 @@ FROM api_keys WHERE (:account::text IS NULL OR account = :account) ORDER BY seq;
 -- End a key. api_keys_by_id.
 UPDATE api_keys SET revoked_at = :now
 WHERE id = :id AND (:account::text IS NULL OR account = :account) AND revoked_at IS NULL RETURNING id;
+
+-- newest_moment: line --
+-- When the newest line of the delivery log was written. events primary key.
+SELECT at FROM events ORDER BY seq DESC LIMIT 1;
+
+-- purge_content: clock --
+-- What time it is on the server, ms.
+SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
 
 -- purge_content: closed --
 -- Messages closed long enough whose bytes are still there, held. messages_purgeable.

@@ -89,6 +89,10 @@ WHERE rid >= :first AND rid < :first + 1000 AND +due_at <= :now AND +route = :ro
 INSERT INTO attempts (message, relay, sealed_as, holder, opened_at, lease_until, ahead, taken)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
+-- claim: of holder --
+-- Whether an attempt is open and this holder's. Primary key.
+SELECT id FROM attempts WHERE id = ? AND holder = ? AND closed_at IS NULL;
+
 -- claim: lease --
 -- A recipient is being sent under this fence. Primary key.
 UPDATE recipients SET state = ?, attempt = ?, relay = ?, due_at = NULL, updated_at = ?, held_by = NULL WHERE rid = ?;
@@ -534,6 +538,10 @@ FROM api_keys WHERE (:account IS NULL OR account = :account) ORDER BY seq;
 -- End a key. api_keys (id).
 UPDATE api_keys SET revoked_at = :now
 WHERE id = :id AND (:account IS NULL OR account = :account) AND revoked_at IS NULL RETURNING id;
+
+-- newest_moment: line --
+-- When the newest line of the delivery log was written. Primary key.
+SELECT at FROM events ORDER BY seq DESC LIMIT 1;
 
 -- purge_content: closed --
 -- Messages closed long enough whose bytes are still there. messages_purgeable.

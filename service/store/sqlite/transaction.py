@@ -1,0 +1,84 @@
+"""What an operation may do within a group's transaction: named statements, counts of recipients by state, and parts of it
+that are undone alone.
+
+`BROKEN` is what no part gets over: after one of these nothing is known of the connection.
+"""
+
+import contextlib
+from collections.abc import Generator, Iterator
+from typing import Any, TypeVar
+
+import apsw
+
+from service.mail.lifecycle import State
+from service.store.queries import load_queries
+
+T = TypeVar("T")
+
+BROKEN = (
+    apsw.IOError,
+    apsw.FullError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.ProtocolError,
+    apsw.NoMemError,
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.InterruptError,
+)
+QUERIES = load_queries("sqlite")
+
+
+class Transaction:
+    """What an operation may do: run named statements, and count recipients from state to state."""
+
+    __slots__ = ("_connection", "moves", "queued")
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self.moves: dict[str, int] = {}
+        self.queued = False
+
+    def run(self, name: str, bindings: Any = ()) -> Any:
+        """Run a named statement; the cursor yields its rows."""
+        return self._connection.execute(QUERIES[name], bindings)
+
+    def one(self, name: str, bindings: Any = ()) -> Any:
+        """The first row, or None."""
+        return self._connection.execute(QUERIES[name], bindings).fetchone()
+
+    def inserted(self) -> int:
+        """The row number of the last insert."""
+        return self._connection.last_insert_rowid()
+
+    def changes(self) -> int:
+        """Rows that the last statement changed."""
+        return self._connection.changes()
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """Undo alone what is done within, if it raises something of its own."""
+        moves, queued = dict(self.moves), self.queued
+        self._connection.execute("SAVEPOINT part")
+        try:
+            yield
+        except BROKEN:
+            raise
+        except Exception:
+            self._connection.execute("ROLLBACK TO part")
+            self._connection.execute("RELEASE part")
+            self.moves, self.queued = moves, queued
+            raise
+        self._connection.execute("RELEASE part")
+
+    def move(self, before: State | None, after: State | None, count: int = 1) -> None:
+        """`count` recipients went from one state to another; None is outside."""
+        if before is not None:
+            self.moves[before] = self.moves.get(before, 0) - count
+        if after is not None:
+            self.moves[after] = self.moves.get(after, 0) + count
+
+
+Steps = Generator[None, None, T]  # an operation over many rows: it yields where others may run
