@@ -164,9 +164,7 @@ class Writer:
             if group and size + self._queue[0].size > _MAX_BYTES:
                 break
             operation = self._queue.popleft()
-            if not operation.future.cancelled():
-                if operation.prepare is not None:
-                    operation.prepare()
+            if not operation.future.cancelled() and _is_prepared(operation):
                 group.append(operation)
                 size += operation.size
         return group
@@ -332,6 +330,17 @@ def _run_whole(work: Callable[[Transaction], Any], transaction: Transaction) -> 
             next(result)
         except StopIteration as done:
             return done.value
+
+
+def _is_prepared(operation: _Operation) -> bool:
+    """A fault of whoever prepares is its own: it must end neither the writer nor the others of the group."""
+    try:
+        if operation.prepare is not None:
+            operation.prepare()
+    except Exception as error:
+        operation.future.set_exception(error)
+        return False
+    return True
 
 
 def _answer(group: list[_Operation]) -> None:
