@@ -6,7 +6,6 @@ a moment, then give back what they have. A broken relay is probed by whoever get
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -263,8 +262,12 @@ class Condition:
         """Hold the right until it is given back, or as long as the store can be asked."""
         while True:
             await asyncio.sleep(self._lease / 3)
-            with contextlib.suppress(StorageUnavailable):
+            try:
                 await self._ask_for_a_lease(force)
+            except StorageUnavailable:
+                pass  # asked again soon; until then the lease goes on
+            except Exception as error:  # our own fault must not let the right run out under a login
+                log.critical(Log.LOOP_FAILED, during="renew", exc_info=error)
 
     def _renew_no_more(self) -> None:
         if self._renewing is not None:

@@ -237,9 +237,9 @@ class Pool:
         self.offer, self._offered_to_us = Offer(both, session.max_size), True
         return session
 
-    def next_ahead(self) -> Job | None:
+    def next_ahead(self, may_go: Callable[[Outgoing], bool]) -> Job | None:
         """See slot.Owner."""
-        if self._condition.health is not Health.OPEN or not self._ahead or self._ahead[0][1].outgoing.at_most_once:
+        if self._condition.health is not Health.OPEN or not self._ahead or not may_go(self._ahead[0][1].outgoing):
             return None
         _, job = self._ahead.pop(0)
         self._tell()

@@ -138,7 +138,7 @@ class Session:
             async with self.connection.pipeline() as pipeline:
                 self._pipeline.set_result(pipeline)
                 await self._over.wait()
-        except psycopg.Error as error:  # at the end: the connection is gone already
+        except Exception as error:  # at the end the connection may be gone; before, nobody must wait for ever
             if not self._pipeline.done():
                 self._pipeline.set_exception(error)
 

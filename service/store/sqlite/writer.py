@@ -161,9 +161,7 @@ class Writer:
             if group and size + self._queue[0].size > _MAX_BYTES:
                 break
             operation = self._queue.popleft()
-            if not operation.future.cancelled():
-                if operation.prepare is not None:
-                    operation.prepare()
+            if not operation.future.cancelled() and _is_prepared(operation):
                 group.append(operation)
                 size += operation.size
         return group
@@ -255,6 +253,17 @@ class Writer:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
         self._place.learn(self._connection)
         self._connection.set_busy_timeout(0)
+
+
+def _is_prepared(operation: Operation) -> bool:
+    """A fault of whoever prepares is its own: it must end neither the writer nor the others of the group."""
+    try:
+        if operation.prepare is not None:
+            operation.prepare()
+    except Exception as error:
+        operation.future.set_exception(error)
+        return False
+    return True
 
 
 def _answer(group: list[Operation]) -> None:
