@@ -96,6 +96,12 @@ class Settings(BaseSettings):
     transaction_timeout: Seconds = Field(900, description="One mail transaction in all.")
     idle_timeout: Seconds = Field(60, description="An idle session is closed with QUIT after this.")
     session_lifetime: Seconds = Field(600, description="No session is used longer.")
+    refusals_in_a_row: int = Field(
+        10,
+        ge=0,
+        description="When a relay refused so many messages in a row with the same words that do not tell what is wrong with"
+        " a message, and accepted none between, it rests and an alert is raised. Each process counts its own. 0: never.",
+    )
     learnt_for: Seconds = Field(
         3600,
         gt=0,

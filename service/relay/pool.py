@@ -21,7 +21,7 @@ from service.relay.checking import Checking
 from service.relay.condition import Condition
 from service.relay.config import RelayConfig
 from service.relay.hidden import Hidden
-from service.relay.in_a_row import InARow, Trend
+from service.relay.in_a_row import InARow
 from service.relay.job import Job
 from service.relay.learnt import Learnt
 from service.relay.ledger import ProcessLedger
@@ -73,7 +73,8 @@ class Pool:
         self._capacity: list[Callable[[], None]] = []
         self.policy: Policy = config.policy
         self.limits = config.limits
-        self._width, self._refused, self._row = Width(config.max_connections), RefusedShare(), InARow(config.policy)
+        self._width, self._refused = Width(config.max_connections), RefusedShare()
+        self._row = InARow(settings.refusals_in_a_row)
         self._sent = self._reply_at = self._error_at = 0
         self._last_reply = self._last_error = ""
         self._closing = False
@@ -145,7 +146,7 @@ class Pool:
 
     def start(self, outgoing: Outgoing, done: Callable[[Report], None]) -> None:
         """See port."""
-        job = Job(outgoing, lambda report: self._note(outgoing, report, done))
+        job = Job(outgoing, lambda report: self._note(report, done))
         if self._busy >= self._width.now_at_most:
             self._wait_ahead(job)
         elif self._idle:
@@ -183,12 +184,11 @@ class Pool:
         for _, job in waiting:
             job.give_back(why)
 
-    def _note(self, outgoing: Outgoing, report: Report, done: Callable[[Report], None]) -> None:
+    def _note(self, report: Report, done: Callable[[Report], None]) -> None:
         """What a report says of the relay; then it is handed on, whatever is wrong with that."""
         try:
             for result in report.results:
                 self._note_result(result)
-            self._heed(self._row.reported(outgoing, report))
         except Exception as error:  # a fault of ours must not keep the report from whoever waits for it
             log.critical(Log.LOOP_FAILED, during="note", exc_info=error)
         done(report)
@@ -296,15 +296,12 @@ class Pool:
             return None
         return self._condition.blame(verdict, reason)
 
-    def judged(self, verdicts: Sequence[Verdict]) -> None:
+    def judged(self, message: str, verdicts: Sequence[Verdict], report: Report) -> None:
         """See port."""
         for verdict in verdicts:
             if verdict.event in _FINISHED:
                 self._finished(refused=verdict.kind == "content")
-        self._heed(self._row.judged(verdicts))
-
-    def _heed(self, trend: Trend | None) -> None:
-        if trend is not None:
+        for trend in self._row.judged(message, verdicts, report):
             self._condition.blame(trend.verdict, trend.reason)
 
     def _finished(self, *, refused: bool) -> None:

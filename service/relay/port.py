@@ -24,7 +24,6 @@ class Outgoing:
     key: int
     envelope: Envelope
     content: Sequence[bytes]
-    message: str = ""  # its id: what several tries of it have in common; "": not known
     priority: int = 1
     at_most_once: bool = False  # nothing else is in flight with it
     on_content: Callable[[], Awaitable[None]] | None = None  # awaited before the content
@@ -183,8 +182,11 @@ class Relay(Protocol):
     def blame(self, verdict: Verdict, report: Report, reason: str) -> int | None:
         """Do to the relay or connection what a verdict on it says; answers until when (ms) it takes no mail."""
 
-    def judged(self, verdicts: Sequence[Verdict]) -> None:
-        """Told of each transaction's verdicts: a share of refused contents that rises, doubt that repeats itself."""
+    def judged(self, message: str, verdicts: Sequence[Verdict], report: Report) -> None:
+        """Told how each transaction was judged: a share of refused contents that rises, and what repeats itself.
+
+        message: its id. verdicts: in the order of the report's results.
+        """
 
     def alert(self, kind: str, detail: str) -> None:
         """Somebody must look: it is counted, and kept among the relay's events."""

@@ -97,7 +97,7 @@ class Recorder:
         resolved = self._elsewhere.resolve(delivery, judge_all(relay.policy, delivery, results, self._clock.now()))
         verdicts = resolved.verdicts
         until = self._blame(relay, delivery, verdicts, report)
-        relay.judged(verdicts)
+        relay.judged(delivery.id, verdicts, report)
         self.avoided.learn(relay.name, report, verdicts, self._clock.now())
         report = replace(report, results=results)
         return self._settler.settle(delivery, report, sealed, verdicts, until, resolved.route), resolved.ended

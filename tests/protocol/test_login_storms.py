@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
+from service.mail.outcome import judge
 from service.relay.ledger import ProcessLedger
 from service.relay.pool import Pool
-from service.relay.port import Health
+from service.relay.port import Health, Report
 from service.settings import load
 from tests.support.accounts import Provider, config_for
 from tests.support.clock import SteppedClock
@@ -16,6 +17,13 @@ from tests.support.relaying import begin, outgoing
 @pytest.fixture
 async def clock() -> SteppedClock:
     return SteppedClock()
+
+
+def heard(pool: Pool, message: str, report: Report) -> None:
+    """As the spool does with each report."""
+    verdicts = [judge(pool.policy, each.phase, each.reply, each.failure) for each in report.results]
+    pool.blame(verdicts[0], report, "")
+    pool.judged(message, verdicts, report)
 
 
 class Unwilling(Provider):
@@ -48,10 +56,9 @@ async def test_a_relay_that_takes_logins_and_no_mail_costs_a_few_logins_and_rest
         sent = 0
         while pool.free(clock.now()) and sent < 20:
             sent += 1
-            report = await begin(pool, outgoing(message=f"msg_{sent}"))
+            report = await begin(pool, outgoing())
             assert report.fruitless
-            if report.renew is not None:  # as whoever judges it does
-                report.renew()
+            heard(pool, f"msg_{sent}", report)
         assert (len(provider.logins), sent) == (logins, logins)
         assert [each.status(clock.now()).health for each in (pool, other)] == [health] * 2
         await asyncio.gather(pool.close(0), other.close(0))

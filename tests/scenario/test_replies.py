@@ -193,3 +193,24 @@ url = "smtp://zouchengzhuo%40163.com:AUTHCODE@127.0.0.1:{sink.port}?plaintext=al
         data = (await log_of(client, service, id, 2))[1]["data"]
     assert (data["class"], data["action"], data["charged"]) == ("tuesday", "TEMP", True)
     await sink.stop()
+
+
+async def test_words_that_no_row_knows_end_a_few_messages_and_hold_the_queue(tmp_path: Path) -> None:
+    """`wait` sends them one after the other; the relay rests with the third, and what comes then is kept."""
+    sink = await Sink(data_replies=[f"554 5.7.1 The mandate has lapsed, case {n}" for n in range(9)]).start()
+    url = f"smtp://zouchengzhuo%40163.com:AUTHCODE@127.0.0.1:{sink.port}?plaintext=allow"
+    async with running(tmp_path, capture=False, relay_url=url, refusals_in_a_row=3) as (client, _):
+        ends = []
+        for _ in range(3):
+            answer = await client.post("/send", json={**ARTICLE, "to": TO}, headers={"Prefer": "wait=10"})
+            ends.append(answer.json()["status"])
+        held = [(await client.post("/send", json={**ARTICLE, "to": TO})).json()["id"] for _ in range(5)]
+        relay = (await client.get("/relays")).json()["data"][0]
+        waiting = [(await client.get(f"/messages/{id}")).json()["recipients"][0] for id in held]
+    assert ends == ["bounced"] * 3
+    assert (relay["health"], relay["reason"]) == (
+        "broken", "refuses-all: 3 messages in a row: 554 5.7.1 The mandate has lapsed, case",
+    )  # fmt: skip
+    assert [(each["status"], each["attempts"]) for each in waiting] == [("queued", 0)] * 5
+    assert len(sink.received) == 3, "what came later was not even shown to it"
+    await sink.stop()

@@ -129,7 +129,7 @@ class ModelRelay:
     def blame(self, verdict: Verdict, report: Report, reason: str) -> int | None:
         return None
 
-    def judged(self, verdicts: Sequence[Verdict]) -> None:
+    def judged(self, message: str, verdicts: Sequence[Verdict], report: Report) -> None:
         """It learns nothing."""
 
     def alert(self, kind: str, detail: str) -> None:

@@ -17,6 +17,8 @@ from service.relay.port import Health, RecipientResult, Report
 from service.settings import load
 from tests.support.clock import EPOCH, SteppedClock
 
+NOTHING = Report([], mail_started=True, content_started=True)
+
 
 @pytest.fixture
 async def clock() -> SteppedClock:
@@ -147,7 +149,7 @@ async def test_three_contents_in_a_row_without_an_answer_open_the_breaker(
 ) -> None:
     pool = pool_for(clock)
     for kind in kinds:
-        pool.judged([verdict_of(kind)])
+        pool.judged("m", [verdict_of(kind)], NOTHING)
     status = pool.status(clock.now())
     assert status.health is health
     if health is Health.BROKEN:
@@ -159,7 +161,7 @@ async def test_a_rising_share_of_refused_contents_is_told_with_its_relay(clock: 
     pool = pool_for(clock)
     with capture_logs() as lines:
         for kind in ["sent"] * 20 + ["content"] * 8:
-            pool.judged([verdict_of(kind)])
+            pool.judged("m", [verdict_of(kind)], NOTHING)
     assert [(line["event"], line["relay"], line["kind"]) for line in lines] == [("alert.relay", "r", "content")]
     await pool.close(0)
 
