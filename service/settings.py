@@ -99,8 +99,9 @@ class Settings(BaseSettings):
     refusals_in_a_row: int = Field(
         10,
         ge=0,
-        description="When a relay refused so many messages in a row with the same words that do not tell what is wrong with"
-        " a message, and accepted none between, it rests and an alert is raised. Each process counts its own. 0: never.",
+        description="When a relay refused so many messages in a row with the same words that do not tell what is"
+        " wrong with a message, or put them off at MAIL with any words, and accepted none between, it rests. Each process"
+        " counts its own. 0: never.",
     )
     learnt_for: Seconds = Field(
         3600,

@@ -7,6 +7,7 @@ So these are counted, whatever message they are about, until the relay takes one
 relay; the trouble that comes of it is the account's.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,8 +23,9 @@ LOST_IN_A_ROW = 2
 FRUITLESS = Verdict(
     Event.DEFER, Scope.RELAY, "no-message-taken", Action.RATE, charged=False, pauses=doubling(30, 900), alert=3
 )
-"""The verdict on a relay that ended so many fresh sessions in a row before it had taken a message. A login that succeeds
-is no answer to that: the relay rests, and longer each time."""
+"""The verdict on a relay that ended so many fresh sessions in a row before it had taken a message, or that asked each of
+so many messages to come later before it had heard of a recipient. A login that succeeds is no answer to that: the relay
+rests, and longer each time."""
 
 REFUSES_ALL = Verdict(
     Event.DEFER,
@@ -40,7 +42,12 @@ REFUSES_ALL = Verdict(
 _UNEXPLAINED = frozenset({"permanent", "sender-refused", "sender-mismatch", "unauthenticated"})
 """Classes that may as well be the account's. Any other tells what is wrong with this very message."""
 
+_ENDS = (Event.REFUSED, Event.FAULT)
 _COMPARED = 120  # characters of a refusal
+_LATER = "later"  # what all refusals for now at MAIL are compared by: they may differ in their words
+_OF_MESSAGE = re.compile(r"4\.(?:[126]\.\d+|3\.4)")
+"""RFC 3463 3.2, 3.3, 3.4 and 3.7: the sender's address or mailbox, the size, the content. No other code that comes at MAIL
+can be about the message, for the relay knows no more of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +56,12 @@ class Trend:
 
     verdict: Verdict
     reason: str
+    spared: Verdict | None = None
+    """On the message: it no longer counts, since the relay is at fault."""
 
 
 class InARow:
-    """The counts of one relay. refusals: of so many messages with the same words rest it; 0: any number is borne."""
+    """The counts of one relay. refusals: of so many messages rest it, see Settings; 0: any number is borne."""
 
     def __init__(self, refusals: int) -> None:
         self._most_refusals = refusals
@@ -60,7 +69,7 @@ class InARow:
         self._fruitless = 0  # sessions, of two messages at least
         self._lost = 0  # fresh sessions that no longer knew of their login
         self._last = ""  # which message the last fruitless session was given
-        self._words = ""  # of the last refusal that may be the account's
+        self._words = ""  # of the last refusal that may be the relay's or the account's
         self._refused: set[str] = set()  # the messages that were refused with these words
 
     def judged(self, message: str, verdicts: Sequence[Verdict], report: Report) -> list[Trend]:
@@ -109,12 +118,14 @@ class InARow:
     def _refuses(self, message: str, verdicts: Sequence[Verdict], results: Sequence[RecipientResult]) -> Trend | None:
         """Once the row is long enough each further refusal is told, so that the relay rests longer after each pause."""
         refusals = (
-            _gist(result.reply)
+            (verdict, result.reply)
             for verdict, result in zip(verdicts, results, strict=False)
-            if result.reply is not None and _is_unexplained(verdict, result.phase)
+            if result.reply is not None and _is_unexplained(verdict, result.phase, result.reply)
         )
-        if (words := next(refusals, None)) is None:
+        if (refusal := next(refusals, None)) is None:
             return None
+        verdict, reply = refusal
+        words = _LATER if verdict.event is Event.DEFER else _gist(reply)
         if words != self._words:
             self._words = words
             self._refused.clear()
@@ -122,13 +133,21 @@ class InARow:
             self._refused.add(message)
         if not 0 < self._most_refusals <= len(self._refused):
             return None
-        return Trend(REFUSES_ALL, f"{REFUSES_ALL.kind}: {len(self._refused)} messages in a row: {words}")
+        often = f"{len(self._refused)} messages in a row"
+        if words is _LATER:
+            return Trend(FRUITLESS, f"{FRUITLESS.kind}: {often} refused for now: {reply}", spared=verdict)
+        return Trend(REFUSES_ALL, f"{REFUSES_ALL.kind}: {often}: {words}")
 
 
-def _is_unexplained(verdict: Verdict, phase: Phase) -> bool:
-    """At RCPT a reply is about one address, and many addresses may be refused in a row."""
-    ended = verdict.event in (Event.REFUSED, Event.FAULT)
-    return ended and phase is not Phase.RCPT and verdict.scope is Scope.MESSAGE and verdict.kind in _UNEXPLAINED
+def _is_unexplained(verdict: Verdict, phase: Phase, reply: Reply) -> bool:
+    """At RCPT a reply is about one address, and many addresses may be refused or greylisted in a row. One for now counts
+    at MAIL only: after it a content, or a recipient whom the relay asked about, may be what it is about.
+    """
+    if verdict.scope is not Scope.MESSAGE:
+        return False
+    if verdict.event is Event.DEFER:
+        return phase is Phase.MAIL and verdict.kind == "temporary" and _OF_MESSAGE.fullmatch(reply.enhanced) is None
+    return verdict.event in _ENDS and phase is not Phase.RCPT and verdict.kind in _UNEXPLAINED
 
 
 def _gist(reply: Reply) -> str:

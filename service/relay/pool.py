@@ -296,13 +296,15 @@ class Pool:
             return None
         return self._condition.blame(verdict, reason)
 
-    def judged(self, message: str, verdicts: Sequence[Verdict], report: Report) -> None:
+    def judged(self, message: str, verdicts: Sequence[Verdict], report: Report) -> Sequence[Verdict]:
         """See port."""
         for verdict in verdicts:
             if verdict.event in _FINISHED:
                 self._finished(refused=verdict.kind == "content")
         for trend in self._row.judged(message, verdicts, report):
             self._condition.blame(trend.verdict, trend.reason)
+            verdicts = [trend.verdict if each == trend.spared else each for each in verdicts]
+        return verdicts
 
     def _finished(self, *, refused: bool) -> None:
         if words := self._refused.finished(refused=refused, now=self._clock.now()):

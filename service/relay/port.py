@@ -182,8 +182,9 @@ class Relay(Protocol):
     def blame(self, verdict: Verdict, report: Report, reason: str) -> int | None:
         """Do to the relay or connection what a verdict on it says; answers until when (ms) it takes no mail."""
 
-    def judged(self, message: str, verdicts: Sequence[Verdict], report: Report) -> None:
-        """Told how each transaction was judged: a share of refused contents that rises, and what repeats itself.
+    def judged(self, message: str, verdicts: Sequence[Verdict], report: Report) -> Sequence[Verdict]:
+        """Told how each transaction was judged: a share of refused contents that rises, and what repeats itself. Answers
+        how it is judged in the light of those before.
 
         message: its id. verdicts: in the order of the report's results.
         """

@@ -95,9 +95,8 @@ class Recorder:
         """Its settlement, and whether no relay was left that could carry it."""
         results = [*report.results, *[_LEFT_OUT] * (len(delivery.recipients) - len(report.results))]
         resolved = self._elsewhere.resolve(delivery, judge_all(relay.policy, delivery, results, self._clock.now()))
-        verdicts = resolved.verdicts
+        verdicts = relay.judged(delivery.id, resolved.verdicts, report)
         until = self._blame(relay, delivery, verdicts, report)
-        relay.judged(delivery.id, verdicts, report)
         self.avoided.learn(relay.name, report, verdicts, self._clock.now())
         report = replace(report, results=results)
         return self._settler.settle(delivery, report, sealed, verdicts, until, resolved.route), resolved.ended

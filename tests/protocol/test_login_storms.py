@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from service.mail.outcome import judge
+from service.mail.outcome import Verdict, judge
 from service.relay.ledger import ProcessLedger
 from service.relay.pool import Pool
 from service.relay.port import Health, Report
 from service.settings import load
-from tests.support.accounts import Provider, config_for
+from tests.support.accounts import Provider, Unwilling, config_for
 from tests.support.clock import SteppedClock
 from tests.support.relaying import begin, outgoing
 
@@ -19,22 +19,12 @@ async def clock() -> SteppedClock:
     return SteppedClock()
 
 
-def heard(pool: Pool, message: str, report: Report) -> None:
+def heard(pool: Pool, message: str, report: Report) -> Verdict:
     """As the spool does with each report."""
-    verdicts = [judge(pool.policy, each.phase, each.reply, each.failure) for each in report.results]
-    pool.blame(verdicts[0], report, "")
-    pool.judged(message, verdicts, report)
-
-
-class Unwilling(Provider):
-    """Takes each login and no message."""
-
-    words = b""
-
-    def _answer(self, line: bytes) -> bytes:
-        if line.upper().startswith((b"MAIL", b"RCPT")):
-            return (self.words if line.upper().startswith(b"MAIL") else b"503 5.5.1 MAIL first") + b"\r\n"
-        return super()._answer(line).replace(b"250-PIPELINING\r\n", b"")
+    judged = [judge(pool.policy, each.phase, each.reply, each.failure) for each in report.results]
+    verdict = pool.judged(message, judged, report)[0]
+    pool.blame(verdict, report, "")
+    return verdict
 
 
 @pytest.mark.parametrize(
@@ -61,6 +51,32 @@ async def test_a_relay_that_takes_logins_and_no_mail_costs_a_few_logins_and_rest
             heard(pool, f"msg_{sent}", report)
         assert (len(provider.logins), sent) == (logins, logins)
         assert [each.status(clock.now()).health for each in (pool, other)] == [health] * 2
+        await asyncio.gather(pool.close(0), other.close(0))
+
+
+@pytest.mark.parametrize("words", [b"451 4.3.0 Queue is down", b"450 not now", b"451 4.7.1 Service unavailable"])
+async def test_a_relay_that_puts_off_each_message_at_mail_rests_longer_each_time_and_nobody_pays_for_it(
+    clock: SteppedClock, words: bytes
+) -> None:
+    unwilling, ledger = Unwilling(clock, "RIGHT"), ProcessLedger()
+    unwilling.words = words
+    async with unwilling as provider:
+        config = config_for(provider.port, "RIGHT", max_messages_per_connection=5)
+        pool, other = (Pool(config, load(role="sender", refusals_in_a_row=10), clock, ledger) for _ in range(2))
+        charged = []
+        while pool.free(clock.now()) and len(charged) < 99:
+            message = f"msg_{len(charged)}"
+            charged.append(heard(pool, message, await begin(pool, outgoing())).charged)
+        assert charged == [True] * 9 + [False], "only together they say that the relay is at fault"
+        assert len(provider.logins) == 2
+        for rest in (30, 60, 120, 240, 480, 900, 900):
+            status = other.status(clock.now())
+            assert (status.health, status.until) == (Health.WAITING, clock.now() + rest * 1000)
+            clock.step(rest)
+            ledger.release_login(pool.account, "nobody")  # a look at the clock
+            before = len(provider.logins)
+            assert not heard(pool, f"msg_{rest}", await begin(pool, outgoing())).charged
+            assert len(provider.logins) <= before + 1
         await asyncio.gather(pool.close(0), other.close(0))
 
 

@@ -148,9 +148,46 @@ def test_a_message_that_somebody_got_was_accepted() -> None:
     assert not refused(row, "c", ODD.format(3))
 
 
-def test_it_may_be_left_off() -> None:
+@pytest.mark.parametrize("said", [ODD, "451 4.3.0 later"])
+def test_it_may_be_left_off(said: str) -> None:
     row = InARow(0)
-    assert not any(refused(row, str(each), ODD.format(each)) for each in range(99))
+    assert not any(refused(row, str(each), said.format(each), Phase.MAIL) for each in range(99))
+
+
+# --- messages that are put off ---------------------------------------------------------------------------------------
+
+LATER = ("451 4.3.0 Queue down", "450 not now", "452 4.3.1 No space", "451 4.7.1 Service unavailable", "451 4.4.3 DNS")
+
+
+def test_messages_that_are_put_off_at_mail_in_whatever_words_rest_the_relay_until_one_is_taken() -> None:
+    row = InARow(4)
+    given = [
+        (str(n), RecipientResult(Phase.MAIL, make_reply(int(said[:3]), [said[4:]]))) for n, said in enumerate(LATER)
+    ]
+    assert kinds(row, *given) == ["", "", "", FRUITLESS.kind, FRUITLESS.kind]
+    (trend,) = trends(row, "more", given[0][1], given[0][1])
+    assert trend.reason == "no-message-taken: 4 messages in a row refused for now: 451 4.3.0 Queue down"
+    assert trend.spared == judge(POLICY, Phase.MAIL, given[0][1].reply, None), "the message pays nothing"
+    assert kinds(row, ("good", TAKEN), *given) == ["", "", "", "", FRUITLESS.kind, FRUITLESS.kind]
+
+
+@pytest.mark.parametrize(
+    ("said", "phase"),
+    [
+        ("450 4.2.0 Greylisted, try again in 300 seconds", Phase.RCPT),
+        ("451 4.7.1 Greylisting in action", Phase.MAIL),
+        ("451 4.3.0 Temporary lookup failure", Phase.RCPT),
+        ("451 4.3.0 later", Phase.DATA),
+        ("451 4.3.0 later", Phase.DOT),
+        ("450 4.1.8 Sender domain not found", Phase.MAIL),
+        ("450 4.2.2 sender's mailbox full", Phase.MAIL),
+        ("452 4.3.4 too much for now", Phase.MAIL),
+        ("451 4.6.0 odd", Phase.MAIL),
+    ],
+)
+def test_what_is_the_messages_own_or_its_recipients_puts_off_nobody_else(said: str, phase: Phase) -> None:
+    row = InARow(2)
+    assert not any(refused(row, str(each), said, phase) for each in range(9))
 
 
 def test_the_relay_rests_and_no_message_pays_for_it() -> None:
