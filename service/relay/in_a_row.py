@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.mail.lifecycle import Event
-from service.mail.outcome import DOUBTFUL, DOUBTS_IN_A_ROW, Action, Phase, Scope, Verdict, doubling
+from service.mail.outcome import DOUBTFUL, Action, Phase, Scope, Verdict, doubling
 from service.mail.reply import Reply
 from service.mail.reply_words import words_of
 from service.mail.retry import account_at_fault
 from service.relay.port import RecipientResult, Report
 
-FRUITLESS_IN_A_ROW = 3
-LOST_IN_A_ROW = 2
+LOST_IN_A_ROW = 2  # no setting: once may be chance, and each further one is a login that may count as refused
 FRUITLESS = Verdict(
     Event.DEFER, Scope.RELAY, "no-message-taken", Action.RATE, charged=False, pauses=doubling(30, 900), alert=3
 )
@@ -61,10 +60,12 @@ class Trend:
 
 
 class InARow:
-    """The counts of one relay. refusals: of so many messages rest it, see Settings; 0: any number is borne."""
+    """The counts of one relay. refusals, doubts, fruitless: so many in a row rest it, see Settings; 0: any number is
+    borne.
+    """
 
-    def __init__(self, refusals: int) -> None:
-        self._most_refusals = refusals
+    def __init__(self, refusals: int = 10, doubts: int = 3, fruitless: int = 3) -> None:
+        self._most_refusals, self._most_doubts, self._most_fruitless = refusals, doubts, fruitless
         self._doubts = 0
         self._fruitless = 0  # sessions, of two messages at least
         self._lost = 0  # fresh sessions that no longer knew of their login
@@ -90,10 +91,10 @@ class InARow:
             self._doubts += 1
         elif any(verdict.charged for verdict in verdicts):  # the relay has answered
             self._doubts = 0
-        if self._doubts < DOUBTS_IN_A_ROW:
+        if not 0 < self._most_doubts <= self._doubts:
             return None
         self._doubts = 0
-        return Trend(DOUBTFUL, f"{DOUBTFUL.kind}: no answer to {DOUBTS_IN_A_ROW} contents in a row")
+        return Trend(DOUBTFUL, f"{DOUBTFUL.kind}: no answer to {self._most_doubts} contents in a row")
 
     def _ended(self, message: str, verdicts: Sequence[Verdict], report: Report) -> Trend | None:
         verdict = next((each for each in verdicts if each.scope is Scope.CONNECTION), None)
@@ -109,7 +110,7 @@ class InARow:
             return None
         self._last = message
         self._fruitless += 1
-        if self._fruitless < FRUITLESS_IN_A_ROW:
+        if not 0 < self._most_fruitless <= self._fruitless:
             return None
         return Trend(
             FRUITLESS, f"{FRUITLESS.kind}: {self._fruitless} sessions in a row ended before a message: {words}"

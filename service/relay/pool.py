@@ -36,7 +36,6 @@ from service.telemetry import Log, get_logger
 log = get_logger()
 
 _FINISHED = (Event.ACCEPTED, Event.REFUSED)  # the relay has answered for good
-_AHEAD_FOR = 5.0  # seconds for which a delivery waits for a busy slot before it is given back
 
 
 class Pool:
@@ -57,6 +56,8 @@ class Pool:
         self.timeouts = Timeouts.of(settings)
         self.idle_timeout = settings.idle_timeout
         self.lifetime = settings.session_lifetime
+        self.chunk_within = settings.chunk_within
+        self._start_wait = settings.start_wait
         self.learnt = Learnt(config, settings.learnt_for)
         self._hidden = Hidden()
         self.endpoint = f"{config.host}:{config.port}"
@@ -73,8 +74,8 @@ class Pool:
         self._capacity: list[Callable[[], None]] = []
         self.policy: Policy = config.policy
         self.limits = config.limits
-        self._width, self._refused = Width(config.max_connections), RefusedShare()
-        self._row = InARow(settings.refusals_in_a_row)
+        self._width, self._refused = Width(config.max_connections, settings.widen_after), RefusedShare()
+        self._row = InARow(settings.refusals_in_a_row, settings.doubts_in_a_row, settings.fruitless_in_a_row)
         self._sent = self._reply_at = self._error_at = 0
         self._last_reply = self._last_error = ""
         self._closing = False
@@ -166,12 +167,12 @@ class Pool:
         )
         self._ahead.insert(at, (self.monotonic(), job))
         if self._ahead_timer is None:
-            self._ahead_timer = asyncio.get_running_loop().call_later(_AHEAD_FOR, self._waited)
+            self._ahead_timer = asyncio.get_running_loop().call_later(self._start_wait, self._waited)
 
     def _waited(self) -> None:
         """Give back what waited too long: another relay may take it, and its lease must not run out here."""
         self._ahead_timer = None
-        oldest = self.monotonic() - _AHEAD_FOR
+        oldest = self.monotonic() - self._start_wait
         for entry in [entry for entry in self._ahead if entry[0] <= oldest]:
             self._stuck = True
             self._ahead.remove(entry)

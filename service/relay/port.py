@@ -277,9 +277,9 @@ class Ledger(Protocol):
     ) -> Answer:
         """Ask for the right to log in with the secret of this mark, for `lease` seconds at most. force: see Standing.answer."""
 
-    def begin_login(self, account: str) -> bool:
-        """Take one of the few places in this process for logins that need no right. False: none is free, which is news
-        once one is.
+    def begin_login(self, account: str, at_once: int) -> bool:
+        """Take one of so many places in this process for logins that need no right: if the secret is refused all the
+        same, no more are refused with it. False: none is free, which is news once one is.
         """
 
     def end_login(self, account: str) -> None:

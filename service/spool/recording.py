@@ -50,7 +50,7 @@ class Recorder:
         self._settings, self._clock, self._store, self._signals = settings, clock, store, signals
         self._metrics, self._tracing, self._elsewhere, self._queued = metrics, tracing, elsewhere, queued
         self._settler = Settler(settings, clock)
-        self.holds, self.avoided = Holds(), Avoided()
+        self.holds, self.avoided = Holds(), Avoided(settings.avoided_for)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- what became of a delivery -----------------------------------------------------------------------------------
@@ -94,7 +94,9 @@ class Recorder:
     def _judged(self, relay: Relay, delivery: Delivery, sealed: Sealed, report: Report) -> tuple[Settlement, bool]:
         """Its settlement, and whether no relay was left that could carry it."""
         results = [*report.results, *[_LEFT_OUT] * (len(delivery.recipients) - len(report.results))]
-        resolved = self._elsewhere.resolve(delivery, judge_all(relay.policy, delivery, results, self._clock.now()))
+        free_again = self._settings.reconnect_free_after
+        judged = judge_all(relay.policy, delivery, results, self._clock.now(), free_again)
+        resolved = self._elsewhere.resolve(delivery, judged)
         verdicts = relay.judged(delivery.id, resolved.verdicts, report)
         until = self._blame(relay, delivery, verdicts, report)
         self.avoided.learn(relay.name, report, verdicts, self._clock.now())

@@ -85,36 +85,35 @@ class Changed(Provider):
 
     def __init__(self, clock: SteppedClock) -> None:
         super().__init__(clock, "RIGHT")
-        self.answers, self.two, self.waiting = asyncio.Event(), asyncio.Event(), 0
+        self.answers, self.enough, self.waiting, self.many = asyncio.Event(), asyncio.Event(), 0, 0
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.waiting += 1
-        if self.waiting == 2:
-            self.two.set()
+        if self.waiting == self.many:
+            self.enough.set()
         await self.answers.wait()
         await super()._serve(reader, writer)
 
 
-@pytest.mark.parametrize("right", [False, True])
-async def test_a_proven_secret_is_tried_by_two_at_once_and_by_no_more_when_it_is_refused(
-    clock: SteppedClock, right: bool
+@pytest.mark.parametrize(("right", "at_once"), [(False, 2), (True, 2), (False, 4), (False, 1)])
+async def test_a_proven_secret_is_tried_by_a_few_at_once_and_by_no_more_when_it_is_refused(
+    clock: SteppedClock, right: bool, at_once: int
 ) -> None:
     provider = Changed(clock)
     provider.answers.set()
     async with provider:
         config = config_for(provider.port, "RIGHT", max_messages_per_connection=1)
-        pool = Pool(config, load(role="sender"), clock)
+        pool = Pool(config, load(role="sender", logins_at_once=at_once), clock)
         await begin(pool, outgoing())
         assert pool.free(clock.now()) == 5
         provider.answers.clear()
-        provider.waiting, before = 0, len(provider.logins)
+        provider.waiting, provider.many, before = 0, at_once, len(provider.logins)
         tries = [begin(pool, outgoing()) for _ in range(5)]
-        provider.two.clear()
-        await provider.two.wait()
+        await provider.enough.wait()
         provider.secret = "RIGHT" if right else "ANOTHER"
-        assert provider.waiting == 2, "the others wait for these"
+        assert provider.waiting == at_once, "the others wait for these"
         provider.answers.set()
         reports = await asyncio.gather(*tries)
-        assert len(provider.logins) - before == (5 if right else 2)
+        assert len(provider.logins) - before == (5 if right else at_once)
         assert sum(report.mail_started for report in reports) == (5 if right else 0)
         await pool.close(0)
