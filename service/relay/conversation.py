@@ -166,6 +166,8 @@ class Conversation(asyncio.Protocol):
             return self._replies.popleft()
         if self._ended is not None:
             raise self._ended
+        if self._transport.is_closing():  # it was reset: `connection_lost` comes with the loop's next turn
+            raise Lost(Failure.LOST, "the connection was closed")
         return None
 
     async def drained(self, timeout: float) -> None:

@@ -22,7 +22,7 @@ from service.relay.checking import Checking
 from service.relay.condition import Condition
 from service.relay.config import RelayConfig
 from service.relay.hidden import Hidden
-from service.relay.in_a_row import InARow, Trend
+from service.relay.in_a_row import InARow
 from service.relay.job import Job
 from service.relay.learnt import Learnt
 from service.relay.ledger import ProcessLedger
@@ -37,7 +37,6 @@ from service.telemetry import Log, get_logger
 log = get_logger()
 
 _FINISHED = (Event.ACCEPTED, Event.REFUSED)  # the relay has answered for good
-_AHEAD_FOR = 5.0  # seconds for which a delivery waits for a busy slot before it is given back
 
 
 class Pool:
@@ -58,6 +57,8 @@ class Pool:
         self.timeouts = Timeouts.of(settings)
         self.idle_timeout = settings.idle_timeout
         self.lifetime = settings.session_lifetime
+        self.chunk_within = settings.chunk_within
+        self._start_wait = settings.start_wait
         self.learnt = Learnt(config, settings.learnt_for)
         self._hidden = Hidden()
         self.endpoint = f"{config.host}:{config.port}"
@@ -74,7 +75,8 @@ class Pool:
         self._capacity: list[Callable[[], None]] = []
         self.policy: Policy = config.policy
         self.limits = config.limits
-        self._width, self._refused, self._row = Width(config.max_connections), RefusedShare(), InARow(config.policy)
+        self._width, self._refused = Width(config.max_connections, settings.widen_after), RefusedShare()
+        self._row = InARow(settings.refusals_in_a_row, settings.doubts_in_a_row, settings.fruitless_in_a_row)
         self._sent = self._reply_at = self._error_at = 0
         self._last_reply: Reply | None = None
         self._last_error = ""
@@ -147,7 +149,7 @@ class Pool:
 
     def start(self, outgoing: Outgoing, done: Callable[[Report], None]) -> None:
         """See port."""
-        job = Job(outgoing, lambda report: self._note(outgoing, report, done))
+        job = Job(outgoing, lambda report: self._note(report, done))
         if self._busy >= self._width.now_at_most:
             self._wait_ahead(job)
         elif self._idle:
@@ -167,12 +169,12 @@ class Pool:
         )
         self._ahead.insert(at, (self.monotonic(), job))
         if self._ahead_timer is None:
-            self._ahead_timer = asyncio.get_running_loop().call_later(_AHEAD_FOR, self._waited)
+            self._ahead_timer = asyncio.get_running_loop().call_later(self._start_wait, self._waited)
 
     def _waited(self) -> None:
         """Give back what waited too long: another relay may take it, and its lease must not run out here."""
         self._ahead_timer = None
-        oldest = self.monotonic() - _AHEAD_FOR
+        oldest = self.monotonic() - self._start_wait
         for entry in [entry for entry in self._ahead if entry[0] <= oldest]:
             self._stuck = True
             self._ahead.remove(entry)
@@ -185,12 +187,11 @@ class Pool:
         for _, job in waiting:
             job.give_back(why)
 
-    def _note(self, outgoing: Outgoing, report: Report, done: Callable[[Report], None]) -> None:
+    def _note(self, report: Report, done: Callable[[Report], None]) -> None:
         """What a report says of the relay; then it is handed on, whatever is wrong with that."""
         try:
             for result in report.results:
                 self._note_result(result)
-            self._heed(self._row.reported(outgoing, report))
         except Exception as error:  # a fault of ours must not keep the report from whoever waits for it
             log.critical(Log.LOOP_FAILED, during="note", exc_info=error)
         done(report)
@@ -298,16 +299,15 @@ class Pool:
             return None
         return self._condition.blame(verdict, reason)
 
-    def judged(self, verdicts: Sequence[Verdict]) -> None:
+    def judged(self, message: str, verdicts: Sequence[Verdict], report: Report) -> Sequence[Verdict]:
         """See port."""
         for verdict in verdicts:
             if verdict.event in _FINISHED:
                 self._finished(refused=verdict.kind == "content")
-        self._heed(self._row.judged(verdicts))
-
-    def _heed(self, trend: Trend | None) -> None:
-        if trend is not None:
+        for trend in self._row.judged(message, verdicts, report):
             self._condition.blame(trend.verdict, trend.reason)
+            verdicts = [trend.verdict if each == trend.spared else each for each in verdicts]
+        return verdicts
 
     def _finished(self, *, refused: bool) -> None:
         if words := self._refused.finished(refused=refused, now=self._clock.now()):

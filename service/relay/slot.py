@@ -24,8 +24,7 @@ from service.telemetry import Log, get_logger
 
 log = get_logger()
 
-_LAST_QUIT = 0.5  # seconds for the reply to QUIT when the process stops
-_STILL_OPEN = 5.0  # seconds after its last reply for which a session is taken to be open without asking
+_LAST_QUIT = 0.5  # seconds for the reply to QUIT when the process stops; no setting: nothing depends on that reply
 _BROKEN_DIALOGUE = (500, 502, 503)  # RFC 5321 4.2.4, 4.3.2: the commands came in an order that the relay did not follow
 
 
@@ -35,6 +34,7 @@ class Owner(Protocol):
     timeouts: Timeouts
     idle_timeout: float
     lifetime: float
+    chunk_within: float  # seconds after its last reply for which a session is taken to be open without asking
     learnt: Learnt
 
     async def connect(self) -> Session:
@@ -212,7 +212,7 @@ class Slot:
 
     def _lives(self) -> bool:
         """Whether the session was heard of just now. What goes whole to one that was closed long ago would be in doubt."""
-        return self._owner.monotonic() - self._heard < _STILL_OPEN
+        return self._owner.monotonic() - self._heard < self._owner.chunk_within
 
     def _transaction(self, session: Session, job: Job, *, chunking: Chunking = Chunking.OFF) -> Transaction:
         owner = self._owner

@@ -51,7 +51,7 @@ class Recorder:
         self._settings, self._clock, self._store, self._signals = settings, clock, store, signals
         self._metrics, self._tracing, self._elsewhere, self._queued = metrics, tracing, elsewhere, queued
         self._settler = Settler(settings, clock)
-        self.holds, self.avoided = Holds(), Avoided()
+        self.holds, self.avoided = Holds(), Avoided(settings.avoided_for)
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsettled: set[asyncio.Future[int]] = set()  # results that the store was given, and has not answered
 
@@ -97,13 +97,13 @@ class Recorder:
         """Its settlement, and whether no relay was left that could carry it."""
         results = [*report.results, *[_LEFT_OUT] * (len(delivery.recipients) - len(report.results))]
         now = self._clock.now()
-        resolved = Resolved(judge_all(relay.policy, delivery, results, now))
-        until = None
-        if any(verdict.event is not Event.ACCEPTED for verdict in resolved.verdicts):  # else nobody is at fault
+        free_again = self._settings.reconnect_free_after
+        resolved = Resolved(judge_all(relay.policy, delivery, results, now, free_again))
+        faultless = all(verdict.event is Event.ACCEPTED for verdict in resolved.verdicts)
+        if not faultless:
             resolved = self._elsewhere.resolve(delivery, resolved.verdicts)
-            until = self._blame(relay, delivery, resolved.verdicts, report)
-        verdicts = resolved.verdicts
-        relay.judged(verdicts)
+        verdicts = relay.judged(delivery.id, resolved.verdicts, report)
+        until = None if faultless else self._blame(relay, delivery, verdicts, report)
         self.avoided.learn(relay.name, report, verdicts, now)
         if len(results) > len(report.results):
             report = replace(report, results=results)

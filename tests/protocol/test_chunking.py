@@ -488,9 +488,7 @@ async def test_otherwise_data_is_used(message: Outgoing, options: str) -> None:
         await pool.close(0)
 
 
-async def test_a_session_that_was_silent_for_long_gets_data_since_a_lost_chunk_would_be_in_doubt(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_session_that_was_silent_for_long_gets_data_since_a_lost_chunk_would_be_in_doubt() -> None:
     async def script(peer: Peer) -> None:
         await show(peer)
         await take(peer)
@@ -498,7 +496,7 @@ async def test_a_session_that_was_silent_for_long_gets_data_since_a_lost_chunk_w
     async with ScriptedServer(script) as server:
         pool = pool_for(server.port)
         await send(pool, outgoing())
-        monkeypatch.setattr("service.relay.slot._STILL_OPEN", 0.0)
+        pool.chunk_within = 0.0
         assert codes(await send(pool, outgoing())) == [(Phase.DOT, 250, None)]
         await pool.close(0)
 
