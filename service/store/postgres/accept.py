@@ -31,7 +31,7 @@ from service.store.values import (
     NewMessage,
     Replayed,
 )
-from service.store.views import SPAN, accepted_data, dsn_text
+from service.store.views import SPAN, accepted_data, dsn_text, numbered
 
 _CHUNK_MESSAGES, _CHUNK_BYTES = 64, 2 * 1024 * 1024  # of one round trip; others may run between two
 _LARGE = 512 * 1024  # octets: the digest of more holds up the loop for too long
@@ -279,7 +279,7 @@ def _message(row: _Row) -> dict[str, Any]:
 
 def _recipients(transaction: Transaction, row: _Row) -> Iterator[dict[str, Any]]:
     message = row.message
-    for n, recipient in enumerate(message.recipients):
+    for n, recipient in numbered(message):
         transaction.move(None, recipient.state)
         yield {
             "rid": row.seq * SPAN + n,
