@@ -64,11 +64,13 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         self._url, self._clock, self._holder, self._bounds = url, clock, holder, bounds
         self._database = Database(url, bounds, shard, metrics.storage_failures.inc)
         self._hints = Hints(self._database, holder)
-        sending = Sending(self._leased_at)
-        accepted, sent, told = (commits_of(metrics, lane) for lane in ("accept", "send", "tell"))
-        self._accepting = Lane(self._database, shard + 1, accepting.accept_all, self._queued, accepted)
-        self._sending = Lane(self._database, shard + 2, sending.perform, self._queued, sent, sending.recover)
         self._moments = Moments(clock)
+        sending = Sending(self._leased_at, self._moments)
+        accepted, sent, told = (commits_of(metrics, lane) for lane in ("accept", "send", "tell"))
+        self._accepting = Lane(
+            self._database, shard + 1, partial(accepting.accept_all, self._moments), self._queued, accepted
+        )
+        self._sending = Lane(self._database, shard + 2, sending.perform, self._queued, sent, sending.recover)
         self._telling = Lane(self._database, shard, partial(accounts.tell_all, self._moments), self._queued, told)
         self._lanes = (self._accepting, self._sending, self._telling)
         self._alive: asyncio.Task[None] | None = None
@@ -88,6 +90,8 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         try:
             await self._database.open()
             await self._database.write(self._enter)
+            ((at,),) = await self._database.ask("purge_content: clock")
+            self._moments.heard(int(at))
             self._alive = asyncio.create_task(self._stay_alive())
             for lane in self._lanes:
                 await lane.start()
@@ -189,7 +193,7 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         """See port."""
         rows = await self._database.ask("accept: find limits", {"buckets": [each.bucket() for each in quotas]})
         states = states_of(rows)
-        return [use_of(each, states.get(each.bucket()), now) for each in quotas]
+        return [use_of(each, states.get(each.bucket()), now, self._moments.ahead) for each in quotas]
 
     async def delivery_content(self, id: str) -> tuple[bytes, ...] | None:
         """See port."""
@@ -216,7 +220,8 @@ class PostgresStore(Keeping, TellingStore, Restoring):
 
     async def rescue(self, now: int, policy: RescuePolicy) -> int:
         """See port."""
-        look, total = rescue.Rescue(self._write_queuing, now, self._leased_at(now), policy), 0
+        look = rescue.Rescue(self._write_queuing, now, self._leased_at(now), policy, self._moments.ahead)
+        total = 0
         while rescued := await look.run():
             total += rescued
         return total
