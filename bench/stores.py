@@ -1,25 +1,40 @@
 """The stores side by side, turn by turn, with 1, 2 and 4 processes: durable 202s, and mail from the POST to the relay's 250.
 
 `python -m bench.stores [COUNT] [ROUNDS]`, and a part of `make bench`. The processes share one database; the load is spread
-over them. The PostgreSQL server runs on this machine too, and syncs. No time is asserted.
+over them. The PostgreSQL server runs on this machine too, and syncs. Each turn is told on stderr, the table comes last, in
+Markdown. No time is asserted.
 """
 
 import contextlib
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.__main__ import CLIENTS, TOKEN, _sent, _until, load, postroom, sink
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, programs
 from tests.support.process import ServiceProcess
 
 PROCESSES = (1, 2, 4)
 Cluster = Sequence[ServiceProcess]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn measured: messages a second, and the latency of their 202s in milliseconds."""
+
+    rate: float
+    p50: float
+    p99: float
+
+
+Measured = dict[tuple[str, int], list[Turn]]  # by store and number of processes
 
 
 @contextlib.contextmanager
@@ -39,60 +54,75 @@ def clusters(relay_url: str, processes: int, **settings: Any) -> Iterator[dict[s
         }
 
 
-def spread(cluster: Cluster, count: int) -> list[dict[str, Any]]:
-    """The load, an equal share of requests and of clients on each process, all at once."""
-    share, clients = count // len(cluster), CLIENTS // len(cluster)
-    with ThreadPoolExecutor(len(cluster)) as threads:
-        runs = list(threads.map(lambda service: load(service.port, share, TOKEN, "template", clients), cluster))
-    assert all(set(run["statuses"]) == {"202"} for run in runs), runs
-    return runs
+def spread(cluster: Cluster, count: int) -> dict[str, Any]:
+    """The load, an equal share of clients on each process."""
+    run = load(",".join(str(service.port) for service in cluster), count, TOKEN, "template")
+    assert set(run["statuses"]) == {"202"}, run
+    return run
 
 
-def accepting(relay_url: str, count: int, rounds: int) -> None:
-    """Durable 202s; sending is held."""
-    print(f"\nAccept, {CLIENTS} clients in all, {count} templated messages a round, {rounds} rounds, medians")
+def measure(
+    title: str, turn: Callable[[Cluster, int], Turn], relay_url: str, count: int, rounds: int, **settings: Any
+) -> Measured:
+    """Turns of all stores and numbers of processes; the first turn of each warms up and is not counted."""
+    found: Measured = {}
     for processes in PROCESSES:
-        with clusters(relay_url, processes, hold="true") as found:
-            runs: dict[str, list[list[dict[str, Any]]]] = {name: [] for name in found}
-            for _ in range(rounds + 1):
-                for name, cluster in found.items():
-                    runs[name].append(spread(cluster, count))
-        for name, each in runs.items():
-            rate = statistics.median(sum(run["rate"] for run in turn) for turn in each[1:])
-            p50, p99 = (statistics.median(max(run[key] for run in turn) for turn in each[1:]) for key in ("p50", "p99"))
-            print(
-                f"  {name:<12}{processes} processes {rate:7.0f}/s   p50 {p50:6.1f} ms   p99 {p99:6.1f} ms", flush=True
-            )
+        with clusters(relay_url, processes, **settings) as stores:
+            for number in range(rounds + 1):
+                for name, cluster in stores.items():
+                    taken = turn(cluster, count)
+                    counted = f"round {number} of {rounds}" if number else "warm-up"
+                    print(f"  {title}, {name}, {processes} processes, {counted}: {taken.rate:.0f}/s", file=sys.stderr)
+                    if number:
+                        found.setdefault((name, processes), []).append(taken)
+    return found
 
 
-def end_to_end(relay_url: str, what: str, count: int, rounds: int) -> None:
-    """From the first POST to the last 250 at the sink."""
-    print(f"\nEnd to end, POST to relay-250, into {what}, {count} messages a round, {rounds} rounds, medians")
-    for processes in PROCESSES:
-        with clusters(relay_url, processes) as found:
-            rates: dict[str, list[float]] = {name: [] for name in found}
-            for _ in range(rounds + 1):
-                for name, cluster in found.items():
-                    rates[name].append(_one_way(cluster, count // processes * processes))
-        for name, each in rates.items():
-            print(f"  {name:<12}{processes} processes {statistics.median(each[1:]):7.0f}/s", flush=True)
+def accepted(cluster: Cluster, count: int) -> Turn:
+    """Durable 202s."""
+    run = spread(cluster, count)
+    return Turn(run["rate"], run["p50"], run["p99"])
 
 
-def _one_way(cluster: Cluster, count: int) -> float:
-    """Messages a second, until any of the processes has sent the last one."""
+def sent(cluster: Cluster, count: int) -> Turn:
+    """From the first POST to the last 250 at the sink, whichever process got it."""
 
-    def sent() -> float:
+    def done() -> float:
         return sum(_sent(service.port) for service in cluster)
 
-    wanted, began = sent() + count, time.perf_counter()
-    spread(cluster, count)
-    _until(lambda: sent() >= wanted)
-    return count / (time.perf_counter() - began)
+    wanted = done() + count
+    run = spread(cluster, count)
+    _until(lambda: done() >= wanted)
+    return Turn(count / (time.monotonic() - run["began"]), run["p50"], run["p99"])
+
+
+def compare(relay_url: str, what: str, count: int, rounds: int) -> None:
+    """Measure, and print the table."""
+    before, folder = ", ".join(f"{each:.1f}" for each in os.getloadavg()), programs()
+    assert folder is not None
+    version = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+    accepting = measure("durable 202s", accepted, relay_url, count, rounds, hold="true")
+    sending = measure("POST to 250", sent, relay_url, count, rounds)
+    print(
+        f"\nThe stores, {CLIENTS} clients in all, {count} templated messages a round, {rounds} rounds, medians (least and most"
+        f" in brackets), into {what}; {version.strip()}; load before the run {before}\n"
+    )
+    print(
+        "| | processes | durable 202s, /s | p50, ms | p99, ms | POST to the relay's 250, /s |\n|---|---|---|---|---|---|"
+    )
+    for name, processes in sorted(accepting, key=lambda key: (key[0] != "SQLite", key[1])):
+        turns, ends = accepting[name, processes], sending[name, processes]
+        p50, p99 = (statistics.median(values) for values in zip(*((turn.p50, turn.p99) for turn in turns), strict=True))
+        print(f"| {name} | {processes} | {_rates(turns)} | {p50:.0f} | {p99:.0f} | {_rates(ends)} |", flush=True)
+
+
+def _rates(turns: Sequence[Turn]) -> str:
+    rates = [turn.rate for turn in turns]
+    return f"{statistics.median(rates):.0f} ({min(rates):.0f}-{max(rates):.0f})"
 
 
 if __name__ == "__main__":
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
     turns = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     with tempfile.TemporaryDirectory() as place, sink(Path(place)) as (relay, program):
-        accepting(relay, number, turns)
-        end_to_end(relay, program, number, turns)
+        compare(relay, program, number, turns)

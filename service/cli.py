@@ -2,7 +2,7 @@
 
 postroom dev        everything on this machine: var/dev.db, capture relay, /inbox, /docs, no key needed
 postroom serve      the service, configured by POSTROOM_* (see docs/settings.md)
-postroom migrate    bring the store's schema up to date
+postroom migrate    bring the store's schema up to date, in two phases if need be
 postroom backup     copy a SQLite store while it runs
 postroom move       take all mail from a SQLite file to PostgreSQL, or back
 postroom queue      show what waits, cancel or release what a restored copy holds
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--role", choices=("all", "api", "sender", "apart"), help="what this process does")
     serve.add_argument("--until-stdin-ends", action="store_true", help=argparse.SUPPRESS)
     serve.add_argument("--hold", action="store_true", default=None, help="start with sending held")
-    add("migrate", _migrate, "Bring the store's schema up to date.")
+    store_commands.register_migrate(add("migrate", _usage, "Bring the store's schema up to date."))
     store_commands.register_backup(add("backup", _usage, "Copy a SQLite store while it runs."))
     store_commands.register_move(add("move", _usage, "Take all mail from a SQLite file to PostgreSQL, or back."))
     queue_commands.register(
@@ -194,15 +194,6 @@ def _serve(chosen: argparse.Namespace) -> int | None:
         return _run(apart.run(settings, ["--hold"] if chosen.hold else []))
     failpoints.arm(settings.failpoints, allowed=settings.failpoints_allowed)
     return _run(serve(settings, until_stdin_ends=chosen.until_stdin_ends))
-
-
-def _migrate(_: argparse.Namespace) -> int | None:
-    async def work() -> int:
-        async with _store():
-            print("The schema is up to date.")
-        return 0
-
-    return _run(work())
 
 
 def _openapi(chosen: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`postroom backup FILE` and `postroom move --from URL --to URL`: whole stores are copied, and services are told of it."""
+"""`postroom migrate`, `backup FILE` and `move --from URL --to URL`: whole stores are changed or copied, and services are told."""
 
 import argparse
 import sys
@@ -7,7 +7,21 @@ from pathlib import Path
 from service import settings as configuration
 from service.clock import SYSTEM, rfc3339
 from service.errors import ConfigurationError
-from service.store.whole import back_up_store, move_store, unmark_store
+from service.store.migrate import Wanted
+from service.store.queries import Phase
+from service.store.whole import back_up_store, migrate_store, move_store, unmark_store
+
+
+def register_migrate(parser: argparse.ArgumentParser) -> None:
+    """The command `migrate`."""
+    parser.add_argument(
+        "--phase",
+        choices=[phase.value for phase in Phase],
+        help="pre: what processes of this version need, before they start; post: what takes away what the version before"
+        " uses, after its processes have ended; default: both, and post only if none of those runs",
+    )
+    parser.add_argument("--force", action="store_true", help="steps of phase post do not wait for older processes")
+    parser.set_defaults(run=_migrate)
 
 
 def register_backup(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +42,17 @@ def register_move(parser: argparse.ArgumentParser) -> None:
 
 def _say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
+
+
+def _migrate(chosen: argparse.Namespace) -> None:
+    settings, phase = configuration.load(), chosen.phase and Phase(chosen.phase)
+    done = migrate_store(settings.database_url, settings.database_connect_timeout, Wanted(phase, force=chosen.force))
+    for title in done.applied:
+        print(f"applied {title}")
+    for title in done.left:
+        waits = f"it waits for {', '.join(done.older)}, which an older version runs" if done.older else "phase post"
+        print(f"left    {title}: {waits}")
+    print("The schema is ready for this version." if done.left else "The schema is up to date.")
 
 
 def _back_up(chosen: argparse.Namespace) -> None:

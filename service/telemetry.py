@@ -44,6 +44,7 @@ class Log(StrEnum):
     STORE_FAILED = "store.failed"
     STORE_RECOVERED = "store.recovered"
     HINTS_OFF = "store.hints_off"
+    STEPS_LEFT = "store.steps_left"
     STORE_IS_A_COPY = "store.is_a_copy"
     LOOP_FAILED = "loop.failed"
     TEMPLATES_RELOADED = "templates.reloaded"

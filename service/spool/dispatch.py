@@ -282,7 +282,6 @@ class Dispatcher:
         relay.start(
             Outgoing(
                 key=delivery.attempt,
-                message=delivery.id,
                 envelope=Envelope(
                     sealed.envelope_from,
                     tuple(recipient.email for recipient in delivery.recipients[: relay.max_recipients]),

@@ -22,6 +22,7 @@ _BATCH = 500
 _RESCUE_EVERY, _EXPIRE_EVERY, _COUNT_EVERY, _PURGE_EVERY, _OFFERS_EVERY = 1.0, 1.0, 1.0, 30.0, 2.0  # seconds
 _SHOW_EVERY = 2.0  # seconds
 _WARM_EVERY = 1.0
+_AFTER_FAULTS = 60.0  # seconds between two tries of a duty that a fault of ours keeps from being done, at most
 
 log = get_logger()
 
@@ -60,12 +61,19 @@ class Janitor:
                 group.create_task(self._repeat(every, work))
 
     async def _repeat(self, every: float, work: Callable[[], Awaitable[None]]) -> None:
+        """A fault of ours in one duty ends neither it nor the others: it is told each time, and tried less and less often."""
+        wait = every
         while True:
             try:
                 await work()
+                wait = every
             except PostroomError as error:
                 log.warning(Log.LOOP_FAILED, during=work.__name__, detail=error.detail)
-            await asyncio.sleep(every)
+                wait = every
+            except Exception as error:
+                log.critical(Log.LOOP_FAILED, during=work.__name__, exc_info=error)
+                wait = min(wait * 2, max(every, _AFTER_FAULTS))
+            await asyncio.sleep(wait)
 
     async def _rescue(self) -> None:
         if rescued := await self._store.rescue(self._clock.now(), self._policy):

@@ -251,7 +251,10 @@ class Store(Protocol):
         """Delete idempotency keys past their time, and idle limiter rows."""
 
     async def purge_relays(self, now: int, events_before: int, limit: int) -> int:
-        """Delete events of relays older than that, and at once all that is stale; answers how many events."""
+        """Delete events of relays older than that, and at once all that is stale; answers how many events.
+
+        Older by the earlier of two clocks, as in purge_content.
+        """
 
     async def stats(self, now: int) -> QueueStats: ...
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -32,9 +33,20 @@ def load_queries(dialect: str) -> dict[str, str]:
     return queries
 
 
+class Phase(StrEnum):
+    """When a step of the schema is due: before processes of its version start, or after those of the version before ended."""
+
+    PRE = "pre"
+    POST = "post"
+
+
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One numbered step of the schema."""
+    """One numbered step of the schema. Its file's first line says what it is to processes of the version before.
+
+    `-- additive`: they go on with it, and start with it. `-- post`: it takes away what they use. Neither: they go on, and
+    don't start with it.
+    """
 
     number: int
     name: str
@@ -44,6 +56,21 @@ class Migration:
     def checksum(self) -> str:
         """So that a step that was changed after it was applied is noticed."""
         return sha256(self.sql.encode()).hexdigest()
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.number:04d} {self.name}"
+
+    @property
+    def additive(self) -> bool:
+        """See the class."""
+        return self.sql.startswith("-- additive\n")
+
+    @property
+    def phase(self) -> Phase:
+        """See Phase."""
+        return Phase.POST if self.sql.startswith("-- post\n") else Phase.PRE
 
 
 @cache

@@ -142,7 +142,7 @@ class Want:
     elsewhere: bool = False  # relays that are not asked now may carry this route too
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DueRecipient:
     """A recipient within a claimed delivery."""
 
@@ -153,7 +153,7 @@ class DueRecipient:
     history: History = field(default_factory=History)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivery:
     """All due recipients of one message on one route, claimed: `attempt` is the opened attempt and the fence."""
 
@@ -209,7 +209,7 @@ class QuotaUse:
     free_at_high: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecipientSettlement:
     """What an attempt came to for one recipient; `event` is applied to `sending`."""
 
@@ -232,7 +232,7 @@ class RecipientSettlement:
     left_out: bool = False  # it was not in the transaction: the log has one line for all such
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settlement:
     """One attempt, closed. Attempt, states, events and suppressions commit together, or nothing does."""
 

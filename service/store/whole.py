@@ -1,17 +1,34 @@
-"""The commands on whole stores, by URL: copy one, move one, free one whose move was given up.
+"""The commands on whole stores, by URL: bring one's schema up to date, copy one, move one, free one whose move was given up.
 
 It decides which dialect does what; store/move has the procedure.
 """
 
 from pathlib import Path
 
+import apsw
+
 from service.clock import Clock
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, StorageUnavailable
 from service.store import POSTGRES, SQLITE
+from service.store.migrate import Outcome, Wanted
 from service.store.move import Moved, Say, Source, Target, move
 from service.store.sqlite import backup, moving
+from service.store.sqlite.files import migrate_file
 
 _KINDS = "must be `sqlite:///path/to/file.db` or `postgresql://user@host/database`"
+
+
+def migrate_store(url: str, connect_timeout: float, wanted: Wanted) -> Outcome:
+    """See migrate.migrate. connect_timeout: seconds. Raises ConfigurationError, StorageUnavailable."""
+    if _is_sqlite(url, "POSTROOM_DATABASE_URL"):
+        path = str(Path(url.removeprefix(SQLITE)).absolute())
+        try:
+            return migrate_file(path, wanted=wanted)
+        except (apsw.Error, OSError) as error:
+            raise StorageUnavailable(f"POSTROOM_DATABASE_URL: {path}: {error}") from error
+    from service.store.postgres.migrations import migrate_database
+
+    return migrate_database(url, connect_timeout, wanted)
 
 
 def back_up_store(url: str, file: Path, clock: Clock, say: Say) -> backup.Copied:

@@ -1,7 +1,7 @@
 """The SQL of PostgreSQL: the same names as in the other dialect, every statement used, each served by the index it names.
 
 Plans are made on filled tables, by the planner's own statistics and within the bounds that every transaction sets, for
-any values (GENERIC_PLAN). So a plan that would walk a backlog shows here.
+any values (a generic plan). So a plan that would walk a backlog shows here.
 """
 
 import json
@@ -37,7 +37,7 @@ ONLY_POSTGRES = {
     "purge_content: clock",  # and the time: SQLite has no clock
     "get_message: recipients by seq", "retry: bytes",
     "on_hint: listen", "on_hint: tell", "on_hint: unsynced",  # SQLite has sockets beside its file
-    "open: bounds", "open: schema lock", "open: server", "ping: look",
+    "open: bounds", "open: schema lock", "open: schema stays", "open: newer steps", "open: older holders", "open: server", "ping: look",
 }  # fmt: skip
 ONLY_SQLITE = {
     "accept: content blob", "accept: content", "accept: count", "accept: event", "accept: find limit", "accept: item of",
@@ -48,6 +48,7 @@ ONLY_SQLITE = {
 }  # fmt: skip
 # Housekeeping and lists of keys may look at more rows; these are what every message pays for.
 WHOLE = {
+    "open: older holders",
     "list_keys: all",
     "add_key: any",
     "published_templates: all",
@@ -169,7 +170,12 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def steps_of(connection: "psycopg.Connection[Any]", name: str) -> list[dict[str, Any]]:
     names = re.findall(r"(?<![:\w]):([a-z_0-9]+)", re.sub(r"^--.*$", "", QUERIES[name], flags=re.M))
     asked = statement(name, dict.fromkeys(names))
-    row = connection.execute(f"EXPLAIN (GENERIC_PLAN, FORMAT json) {asked.text}".encode()).fetchone()
+    nulls = f"({', '.join(['NULL'] * len(asked.values))})" if asked.values else ""
+    connection.execute(b"SET plan_cache_mode = force_generic_plan")
+    connection.execute(f"PREPARE planned AS {asked.text}".encode())
+    row = connection.execute(f"EXPLAIN (FORMAT json) EXECUTE planned{nulls}".encode()).fetchone()
+    connection.execute(b"DEALLOCATE planned")
+    assert row is not None
     plan = json.loads(row[0]) if isinstance(row[0], str) else row[0]
     return list(nodes(plan[0]["Plan"]))
 

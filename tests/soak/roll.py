@@ -29,6 +29,7 @@ LOOK_EVERY, POST_EVERY = 0.02, 0.005  # seconds
 CLIENTS = 3
 SENT_WITHIN = 120.0  # seconds after the last stop
 STARTED_WITHIN = 60.0
+SHOWN_EVERY = 20  # stops
 
 
 @dataclass
@@ -157,6 +158,8 @@ def roll(folder: Path, database_url: str, roles: tuple[str, str], times: int, se
                 time.sleep(generator.uniform(0.2, 1.0))  # under load; the moment is what is random here
                 index = number % len(members)
                 summary.stops += 1
+                if summary.stops % SHOWN_EVERY == 0:
+                    print(f"  {summary.stops} of {times} SIGTERMs", file=sys.stderr, flush=True)
                 if (status := members[index].stop()) != 0:
                     summary.statuses.append(status)
                 balancer.remove(members[index].url)

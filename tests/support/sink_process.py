@@ -99,17 +99,22 @@ def _faults(kept: Iterable[tuple[bytes, bool]]) -> list[str]:
     return [f"{fault} in {raw[:2000]!r}" for raw, utf8 in messages for fault in lint(raw, eai=utf8)]
 
 
-async def _main(port_file: Path, log_file: Path, delay: float) -> None:
-    kept: Kept = deque(maxlen=_KEPT)
+async def _serve(port_file: Path, log: Any, delay: float, kept: Kept) -> None:
     loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Sink(log, delay, kept), "127.0.0.1", 0)
+    ended = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
+    port_file.with_suffix(".tmp").write_text(str(server.sockets[0].getsockname()[1]))
+    port_file.with_suffix(".tmp").rename(port_file)
+    await ended.wait()
+    server.close()
+
+
+def _main(port_file: Path, log_file: Path, delay: float) -> None:
+    """The log outlives the loop: connections that are still open are read until that one is closed."""
+    kept: Kept = deque(maxlen=_KEPT)
     with log_file.open("ab", buffering=0) as log:
-        server = await loop.create_server(lambda: _Sink(log, delay, kept), "127.0.0.1", 0)
-        ended = asyncio.Event()
-        loop.add_signal_handler(signal.SIGTERM, ended.set)
-        port_file.with_suffix(".tmp").write_text(str(server.sockets[0].getsockname()[1]))
-        port_file.with_suffix(".tmp").rename(port_file)
-        await ended.wait()
-        server.close()
+        asyncio.run(_serve(port_file, log, delay, kept))
     log_file.with_suffix(".faults").write_text("\n".join(_faults(kept)))
 
 
@@ -152,4 +157,4 @@ class SinkProcess:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]) / 1000))
+    _main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]) / 1000)

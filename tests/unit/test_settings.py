@@ -19,6 +19,7 @@ def test_the_defaults_need_nothing() -> None:
     ("name", "value"),
     [
         ("POSTROOM_PORT", "eighty"),
+        ("POSTROOM_MAX_RECIPIENTS", "1001"),
         ("POSTROOM_LEASE", "soon"),
         ("POSTROOM_AUTH", "perhaps"),
         ("POSTROOM_RETRY_SCHEDULE", "5s,never"),

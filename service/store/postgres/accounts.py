@@ -199,11 +199,11 @@ def _events(events: Sequence[RelayEvent]) -> list[Statement]:
     ]
 
 
-async def purge(transaction: Transaction, moments: Moments, now: int, events_before: int, limit: int) -> int:
-    """See Store.purge_relays."""
+async def purge(transaction: Transaction, now: int, events_before: int, limit: int) -> int:
+    """See Store.purge_relays. `now` is the server's, or earlier."""
     events, _, _ = await transaction.commit(
         statement("purge_relays: events", {"before": events_before, "limit": limit}),
         statement("purge_relays: views", {"before": now - VIEW_LASTS}),
-        statement("purge_relays: troubles", {"before": moments.there(now) - _REMEMBERED}),
+        statement("purge_relays: troubles", {"before": now - _REMEMBERED}),
     )
     return len(events)

@@ -275,7 +275,9 @@ class Database:
                     await _soon(session, [statement("ping: look")])
                 else:
                     await self._prove(session)
-            except (psycopg.Error, PostroomError, TimeoutError) as error:
+            except Exception as error:
+                if not isinstance(error, psycopg.Error | PostroomError | TimeoutError):
+                    log.critical(Log.LOOP_FAILED, during="watch", exc_info=error)  # who ends here never looks again
                 if not isinstance(error, TimeoutError) or loop.time() - self._answered > _SILENT_AFTER:
                     self.lost(sentence(error))  # else it is slow, but somebody had an answer meanwhile
                 if session is not None:

@@ -1,32 +1,39 @@
-"""Bring a PostgreSQL schema up to date: one process at a time, all steps or none.
+"""Bring a PostgreSQL schema up to date: one process at a time, all steps that are due or none.
 
-A step whose file begins with `-- additive` leaves everything in place that the version before it uses. Such a step may be
-there although this version does not know it: so replicas of the old version go on, and start again, while the new one
-is rolled out.
+A step that is `additive` may be there although this version does not know it: so replicas of the version before go on,
+and start again, while the new one is rolled out. Which steps the living ones know stands in `holders`. A process enters
+that table while the schema stays as it is, and looks then for steps that it can't live with: so nobody slips in while
+somebody looks who lives.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from service.errors import StorageUnavailable
-from service.store.migrate import migrate
-from service.store.postgres.session import sentence
-from service.store.postgres.statements import statement
+from service.store.migrate import DUE, Outcome, Wanted, migrate
+from service.store.postgres.session import check_server, check_url, sentence
+from service.store.postgres.statements import Statement, statement
 from service.store.queries import Migration, load_migrations
 
-_ADDITIVE = "-- additive\n"
+SILENT_AFTER = 60  # seconds after which a process that did not say goodbye is taken for dead
 _WAIT = 60  # seconds for another process that migrates, or for a table that is in use
+_Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 class _Schema:
-    def __init__(self, connection: "psycopg.Connection[tuple[int, str, bool]]", known: set[int]) -> None:
+    def __init__(self, connection: _Connection, known: set[int]) -> None:
         self._connection, self._known = connection, known
 
     def applied(self) -> dict[int, str]:
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS schema_steps"
-            " (number integer PRIMARY KEY, checksum text NOT NULL, additive boolean NOT NULL)"
-        )
+        ((known,),) = self._connection.execute("SELECT to_regclass('schema_steps')").fetchall()
+        if known is None:  # asked first, so that a role without the right to make tables can use a schema that is there
+            self._connection.execute(
+                "CREATE TABLE schema_steps"
+                " (number integer PRIMARY KEY, checksum text NOT NULL, additive boolean NOT NULL)"
+            )
         rows = self._connection.execute("SELECT number, checksum, additive FROM schema_steps").fetchall()
         return {number: checksum for number, checksum, additive in rows if number in self._known or not additive}
 
@@ -34,17 +41,34 @@ class _Schema:
         self._connection.execute(migration.sql.encode())
         self._connection.execute(
             "INSERT INTO schema_steps (number, checksum, additive) VALUES (%s, %s, %s)",
-            (migration.number, migration.checksum, migration.sql.startswith(_ADDITIVE)),
+            (migration.number, migration.checksum, migration.additive),
         )
 
+    def older(self, number: int) -> Sequence[str]:
+        given = {"step": number, "silence": SILENT_AFTER * 1000}
+        return [holder for (holder,) in _run(self._connection, statement("open: older holders", given))]
 
-def migrate_database(url: str, connect_timeout: float) -> None:
-    """Raises StorageUnavailable, and ConfigurationError for a schema that does not fit this version."""
+
+def _run(connection: _Connection, asked: Statement) -> list[tuple[Any, ...]]:
+    cursor = psycopg.RawCursor(connection)
+    return cursor.execute(asked.text.encode(), asked.values or None).fetchall()
+
+
+def newest_step() -> int:
+    """The number of the last step that this version knows."""
+    return load_migrations("postgres")[-1].number
+
+
+def migrate_database(url: str, connect_timeout: float, wanted: Wanted = DUE) -> Outcome:
+    """Raises StorageUnavailable, and ConfigurationError for a server or a schema that does not fit this version."""
     steps = load_migrations("postgres")
+    check_url("DATABASE_URL", url)
     try:
         with psycopg.connect(url, connect_timeout=max(int(connect_timeout), 2), prepare_threshold=None) as connection:
+            (server,) = _run(connection, statement("open: server"))
+            check_server(*server)
             connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(f"{_WAIT}s"))
-            connection.execute(statement("open: schema lock").text.encode())
-            migrate(_Schema(connection, {step.number for step in steps}), steps)
+            _run(connection, statement("open: schema lock"))
+            return migrate(_Schema(connection, {step.number for step in steps}), steps, wanted)
     except psycopg.Error as error:
         raise StorageUnavailable(f"POSTROOM_DATABASE_URL: {sentence(error)}") from None

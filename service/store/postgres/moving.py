@@ -13,14 +13,13 @@ from psycopg import sql
 from service.errors import ConfigurationError, StorageUnavailable
 from service.store.marks import MOVED, Mark
 from service.store.move import NUMBERED, Row
-from service.store.postgres.migrations import migrate_database
+from service.store.postgres.migrations import SILENT_AFTER, migrate_database
 from service.store.postgres.session import check_server, sentence
 from service.store.postgres.statements import statement
 from service.store.queries import load_migrations
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 _CONNECT_TIMEOUT, _LOCK_WAIT = 10, 10  # seconds
-_SILENT_AFTER = 60  # seconds after which a process that did not say goodbye is taken for dead
 _BOUNDS = """
 SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true),
     set_config('lock_timeout', %s, true),
@@ -64,10 +63,10 @@ class _Database:
         self._connection.execute(statement("open: schema lock").text.encode())
         names = sql.SQL(", ").join(map(sql.Identifier, self._types))
         self._connection.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(names))
-        alive = [holder for (holder,) in self._connection.execute(_ALIVE, [_SILENT_AFTER])]
+        alive = [holder for (holder,) in self._connection.execute(_ALIVE, [SILENT_AFTER])]
         if alive:
             raise ConfigurationError(
-                f"{self._end}: {self.shown} is open in {', '.join(alive)}; stop it first, and wait {_SILENT_AFTER} s if it"
+                f"{self._end}: {self.shown} is open in {', '.join(alive)}; stop it first, and wait {SILENT_AFTER} s if it"
                 " was killed"
             )
 

@@ -32,6 +32,7 @@ class Rescue:
     now: int
     leased_at: int | None
     policy: RescuePolicy
+    ahead: int  # see Closing
 
     async def run(self) -> int:
         """Close a few hundred at most; how many. Raises StorageUnavailable."""
@@ -69,9 +70,8 @@ async def _close(transaction: Transaction, look: Rescue, only: int | None, found
     of: dict[int, list[tuple[int, int]]] = {}
     for rid, attempt, in_doubt in held:
         of.setdefault(attempt, []).append((rid % SPAN, in_doubt))
-    await settle_all(
-        transaction, [settle_orphan(each, of.get(each.attempt, []), look.now, look.policy) for each in orphans]
-    )
+    settlements = [settle_orphan(each, of.get(each.attempt, []), look.now, look.policy) for each in orphans]
+    await settle_all(transaction, settlements, look.ahead)
     return len(orphans)
 
 

@@ -10,25 +10,25 @@ from functools import partial
 from zlib import crc32
 
 from service.clock import SYSTEM, Clock
-from service.errors import ConfigurationError, StorageUnavailable
+from service.errors import ConfigurationError, PostroomError, StorageUnavailable
 from service.mail.lifecycle import State
 from service.mail.quota import Quota
 from service.store.bounds import Bounds
 from service.store.counting import commits_of
 from service.store.marks import MOVED, moved_sentence
+from service.store.migrate import newer_sentence
 from service.store.postgres import accept as accepting
-from service.store.postgres import changes, reads, rescue
-from service.store.postgres.accounts import tell_all
+from service.store.postgres import accounts, changes, reads, rescue
 from service.store.postgres.database import Database
 from service.store.postgres.hints import Hints
 from service.store.postgres.keeping import Keeping
 from service.store.postgres.lane import Lane
 from service.store.postgres.limits import states_of
-from service.store.postgres.migrations import migrate_database
+from service.store.postgres.migrations import SILENT_AFTER, migrate_database, newest_step
 from service.store.postgres.moments import Moments
 from service.store.postgres.restoring import Restoring
 from service.store.postgres.sending import Ask, Mark, Sending
-from service.store.postgres.statements import statement
+from service.store.postgres.statements import Statement, statement
 from service.store.postgres.telling import TellingStore
 from service.store.postgres.transaction import Transaction
 from service.store.quotas import use_of
@@ -64,13 +64,17 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         self._url, self._clock, self._holder, self._bounds = url, clock, holder, bounds
         self._database = Database(url, bounds, shard, metrics.storage_failures.inc)
         self._hints = Hints(self._database, holder)
-        sending = Sending(self._leased_at)
-        accepted, sent, told = (commits_of(metrics, lane) for lane in ("accept", "send", "tell"))
-        self._accepting = Lane(self._database, shard + 1, accepting.accept_all, self._queued, accepted)
-        self._sending = Lane(self._database, shard + 2, sending.perform, self._queued, sent, sending.recover)
         self._moments = Moments(clock)
-        self._telling = Lane(self._database, shard, partial(tell_all, self._moments), self._queued, told)
+        sending = Sending(self._leased_at, self._moments)
+        accepted, sent, told = (commits_of(metrics, lane) for lane in ("accept", "send", "tell"))
+        self._accepting = Lane(
+            self._database, shard + 1, partial(accepting.accept_all, self._moments), self._queued, accepted
+        )
+        self._sending = Lane(self._database, shard + 2, sending.perform, self._queued, sent, sending.recover)
+        self._telling = Lane(self._database, shard, partial(accounts.tell_all, self._moments), self._queued, told)
         self._lanes = (self._accepting, self._sending, self._telling)
+        self._alive: asyncio.Task[None] | None = None
+        self._leaving = asyncio.Event()
         self._closing = False
 
     def _leased_at(self, now: int) -> int | None:
@@ -81,10 +85,14 @@ class PostgresStore(Keeping, TellingStore, Restoring):
 
     async def open(self) -> None:
         """See port. Raises also ConfigurationError: a server or schema that does not fit."""
-        await asyncio.to_thread(migrate_database, self._url, self._bounds.connect_timeout)
+        migrated = await asyncio.to_thread(migrate_database, self._url, self._bounds.connect_timeout)
+        migrated.tell()
         try:
             await self._database.open()
             await self._database.write(self._enter)
+            ((at,),) = await self._database.ask("purge_content: clock")
+            self._moments.heard(int(at))
+            self._alive = asyncio.create_task(self._stay_alive())
             for lane in self._lanes:
                 await lane.start()
             await self._hints.start()
@@ -93,10 +101,29 @@ class PostgresStore(Keeping, TellingStore, Restoring):
             raise
 
     async def _enter(self, transaction: Transaction) -> None:
-        """First seen, then let in: who moves the mail away holds this table, and marks before it lets go."""
-        await transaction.run(statement("open: holder", {"holder": self._holder}))
+        """First seen, then let in: who moves the mail away holds this table, and marks before it lets go; who changes the
+        schema keeps it from being entered, and looks who is in it.
+        """
+        await transaction.run(statement("open: schema stays"), self._living(self._holder))
         if moved := await transaction.ask("copied_at: mark", {"number": MOVED}):
             raise ConfigurationError(moved_sentence(moved[0][0]))
+        if newer := await transaction.ask("open: newer steps", {"knows": newest_step()}):
+            raise ConfigurationError(newer_sentence(newer[0][0]))
+
+    def _living(self, holder: str) -> Statement:
+        return statement("open: holder", {"holder": holder, "knows": newest_step()})
+
+    async def _stay_alive(self) -> None:
+        """Say for ever that this process lives, whatever it does: one that only accepts has no leases to renew."""
+        while not await self._left_within(SILENT_AFTER / 4):
+            written = self._database.write(lambda transaction: transaction.run(self._living(self._holder)))
+            with contextlib.suppress(PostroomError):
+                await self._database.while_well(written)
+
+    async def _left_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._leaving.wait(), seconds)
+        return self._leaving.is_set()
 
     async def close(self) -> None:
         """See port."""
@@ -104,6 +131,11 @@ class PostgresStore(Keeping, TellingStore, Restoring):
             return
         self._closing = True
         await self._hints.close()
+        self._leaving.set()
+        if self._alive is not None:
+            await asyncio.gather(
+                self._alive, return_exceptions=True
+            )  # what it has begun must not come after we have left
         await asyncio.gather(*(lane.stop() for lane in self._lanes))
         with contextlib.suppress(StorageUnavailable):
             await self._database.write(self._leave)
@@ -161,7 +193,7 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         """See port."""
         rows = await self._database.ask("accept: find limits", {"buckets": [each.bucket() for each in quotas]})
         states = states_of(rows)
-        return [use_of(each, states.get(each.bucket()), now) for each in quotas]
+        return [use_of(each, states.get(each.bucket()), now, self._moments.ahead) for each in quotas]
 
     async def delivery_content(self, id: str) -> tuple[bytes, ...] | None:
         """See port."""
@@ -181,15 +213,15 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         given = {"holder": holder, "lease": int(lease * 1000), "leased_at": self._leased_at(now)}
 
         async def renew(transaction: Transaction) -> int:
-            alive, renew = statement("open: holder", given), statement("heartbeat: renew", given)
-            _, renewed = await transaction.commit(alive, renew)
+            _, renewed = await transaction.commit(self._living(holder), statement("heartbeat: renew", given))
             return len(renewed)
 
         return await self._database.write(renew)
 
     async def rescue(self, now: int, policy: RescuePolicy) -> int:
         """See port."""
-        look, total = rescue.Rescue(self._write_queuing, now, self._leased_at(now), policy), 0
+        look = rescue.Rescue(self._write_queuing, now, self._leased_at(now), policy, self._moments.ahead)
+        total = 0
         while rescued := await look.run():
             total += rescued
         return total
@@ -292,6 +324,13 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         """See port."""
         before = older_than - await self._ahead(now)
         return await self._in_parts(limit, lambda most, transaction: changes.purge_log(transaction, before, most))
+
+    async def purge_relays(self, now: int, events_before: int, limit: int) -> int:
+        """See port."""
+        ahead = await self._ahead(now)
+        return await self._database.write(
+            lambda transaction: accounts.purge(transaction, now - ahead, events_before - ahead, limit)
+        )
 
     async def _in_parts(self, limit: int, work: Callable[[int, Transaction], Awaitable[int]]) -> int:
         """At most `limit`, in transactions of as many as `work` takes at once."""

@@ -95,9 +95,3 @@ class TellingStore:
     async def relay_views(self, since: int) -> Sequence[RelayView]:
         """See port."""
         return [RelayView(*row) for row in await self._database.ask("relay_views: since", {"since": since})]
-
-    async def purge_relays(self, now: int, events_before: int, limit: int) -> int:
-        """See port."""
-        return await self._database.write(
-            lambda transaction: accounts.purge(transaction, self._moments, now, events_before, limit)
-        )

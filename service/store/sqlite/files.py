@@ -18,13 +18,16 @@ import apsw
 
 from service.clock import SYSTEM
 from service.errors import ConfigurationError, StorageUnavailable
-from service.store.migrate import migrate
+from service.store.migrate import DUE, Outcome, Wanted, migrate
 from service.store.queries import Migration, load_migrations
-from service.store.sqlite.writer import BUSY_TIMEOUT
+from service.store.sqlite.group import BUSY_TIMEOUT
 
 # From 3.7.0 on, two connections that write and checkpoint at once can lose committed rows; mended in 3.51.3.
 _SAFE_SQLITE = (3, 51, 3)
 _CACHE = -32 * 1024  # KiB, negative by SQLite's convention
+# Prepared statements that are kept. The driver counts runs and not statements: one that ran so many runs ago is prepared
+# anew, at ten times the cost of a run. A group of the writer has hundreds of runs; the driver keeps no more than this.
+_STATEMENTS = 512
 _SCHEMA_WAIT = 60.0  # seconds for another process that migrates, or that stands still within a commit
 _LOOK_AGAIN = 0.01  # seconds
 
@@ -41,7 +44,7 @@ def check_library() -> None:
 
 def connect_writer(path: str) -> apsw.Connection:
     """A connection that writes: WAL, synchronous=FULL (a commit returns after its fsync)."""
-    connection = apsw.Connection(path)
+    connection = apsw.Connection(path, statementcachesize=_STATEMENTS)
     connection.set_busy_timeout(BUSY_TIMEOUT)
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "mmap_size=0", f"cache_size={_CACHE}", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
@@ -58,8 +61,8 @@ def connect_reader(path: str) -> apsw.Connection:
 
 
 class _Schema:
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: apsw.Connection, path: str) -> None:
+        self._connection, self._path = connection, path
 
     def applied(self) -> dict[int, str]:
         self._connection.execute(
@@ -74,6 +77,10 @@ class _Schema:
             self._connection.execute(
                 "INSERT INTO schema_steps (number, checksum) VALUES (?, ?)", (migration.number, migration.checksum)
             )
+
+    def older(self, number: int) -> Sequence[str]:
+        holders = Holders(self._path, "")
+        return sorted(holder for holder in living(self._path) if holders.knows(holder) < number)
 
 
 def take_lock(path: str, patience: float) -> int:
@@ -95,7 +102,7 @@ def take_lock(path: str, patience: float) -> int:
             return handle
 
 
-def migrate_file(path: str, patience: float = _SCHEMA_WAIT) -> None:
+def migrate_file(path: str, patience: float = _SCHEMA_WAIT, wanted: Wanted = DUE) -> Outcome:
     """Create the file if need be and bring its schema up to date, one process at a time. It blocks its thread.
 
     Raises ConfigurationError for a schema that does not fit, StorageUnavailable when others keep the file locked for
@@ -113,7 +120,7 @@ def migrate_file(path: str, patience: float = _SCHEMA_WAIT) -> None:
     try:
         connection = connect_writer(path)
         try:
-            migrate(_Schema(connection), load_migrations("sqlite"))
+            return migrate(_Schema(connection, path), load_migrations("sqlite"), wanted)
         finally:
             connection.close()
     finally:
@@ -121,7 +128,10 @@ def migrate_file(path: str, patience: float = _SCHEMA_WAIT) -> None:
 
 
 class Holders:
-    """Which processes live: each keeps a lock on a file of its own, which the kernel frees when it dies."""
+    """Which processes live: each keeps a lock on a file of its own, which the kernel frees when it dies.
+
+    In the file stands the newest step of the schema that the process knows.
+    """
 
     def __init__(self, path: str, me: str) -> None:
         self._folder = Path(f"{path}.holders")
@@ -133,6 +143,14 @@ class Holders:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._mine = os.open(self._folder / self._me, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.pwrite(self._mine, str(load_migrations("sqlite")[-1].number).encode(), 0)
+
+    def knows(self, holder: str) -> int:
+        """The newest step that it knows; 0 when it does not say."""
+        try:
+            return int((self._folder / holder).read_text() or 0)
+        except FileNotFoundError:
+            return 0
 
     def leave(self) -> None:
         """I end."""

@@ -13,12 +13,13 @@ from service.mail.lifecycle import State
 from service.mail.quota import Quota
 from service.store.shown import ApiKey, EventView, MessageFilter, MessageView, QueueStats, Suppression
 from service.store.sqlite import accept as accepting
-from service.store.sqlite import changes, claim, rescue, settle
+from service.store.sqlite import changes, claim, rescue
 from service.store.sqlite.files import Hints, Holders, connect_reader, connect_writer, migrate_file
 from service.store.sqlite.quotas import use_of
 from service.store.sqlite.reads import Reader, Readers
 from service.store.sqlite.recovery import Recovery
 from service.store.sqlite.restoring import RestoringStore
+from service.store.sqlite.sending import Mark, write_down
 from service.store.sqlite.stalls import Stalls
 from service.store.sqlite.telling import TellingStore
 from service.store.sqlite.templates import TemplateStore
@@ -65,7 +66,8 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
         try:
             # first seen, then let in: who moves the file away holds its lock and looks for holders after that
             self._holders.enter()
-            await asyncio.to_thread(migrate_file, self._path)
+            migrated = await asyncio.to_thread(migrate_file, self._path)
+            migrated.tell()
             await self._writer.start()
             self._reader = Reader(connect_reader(self._path))
         except (apsw.Error, OSError) as error:
@@ -143,7 +145,7 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
             self._unanswered.add(found.deliveries, now(), holder)
             return found
 
-        claimed: Claimed = await self._writer.submit(work, prepare=lambda: asked.extend(wants()))
+        claimed: Claimed = await self._writer.submit(work, prepare=lambda: asked.extend(wants()), sure=True)
         self._unanswered.forget([each.attempt for each in claimed.deliveries])
         return claimed
 
@@ -157,13 +159,12 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
 
     async def start_content(self, attempt: int, now: int) -> int:
         """See port."""
-        return await self._write(
-            lambda transaction: len(transaction.run("start_content: mark", (now, attempt)).fetchall())
-        )
+        marked: int = await self._writer.submit_alike(write_down, Mark(attempt, now))
+        return marked
 
     def settle(self, settlement: Settlement) -> Awaitable[int]:
         """See port."""
-        return self._writer.submit(lambda transaction: settle.settle(transaction, settlement))
+        return self._writer.submit_alike(write_down, settlement)
 
     async def heartbeat(self, holder: str, now: int, lease: float) -> int:
         """See port. A lease counts from when it is written: another process may have held up the commit."""

@@ -4,7 +4,7 @@
     python child.py once URL NAME       one submission, then the end
     python child.py unsynced URL NAME   the same on SQLite with synchronous=OFF: the control, which promises nothing
     python child.py work URL NAME N     N submissions, while claiming and settling whatever is due, until told `stop`
-    python child.py quota URL NAME T    claims and settles what a quota allows, for three seconds from T (monotonic)
+    python child.py quota URL NAME T    claims and settles what a quota allows, from T (monotonic), until told `stop`
     python child.py hold URL NAME       claims three within a quota, and waits to be killed
     python child.py login URL NAME      takes the right to log in to an account for 30 s, and waits to be killed
 
@@ -85,7 +85,9 @@ async def use_quota(store: Store, name: str, began: float) -> None:
     def now() -> int:
         return EPOCH + HOUR + int((time.monotonic() - began) * 1000)
 
-    while now() < EPOCH + HOUR + 3000:
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_reader(0, stopped.set)
+    while not stopped.is_set():
         found = await claim(store, name, LIMIT, now)
         ended = now()
         await asyncio.gather(

@@ -12,9 +12,10 @@ from service.store.bounds import Bounds
 from service.store.postgres import moments
 from service.store.postgres import store as stores_module
 from service.store.postgres.store import PostgresStore
-from service.store.values import IdempotencyKey
+from service.store.values import Accepted, IdempotencyKey, Limited, RelayView, Want
 from tests.support.postgres import shared_server
-from tests.support.store_data import accept_of, claim_all, new_message, settlement_of
+from tests.support.sending import quota
+from tests.support.store_data import ROUTE, accept_of, claim_all, new_message, settlement_of, take_of
 
 DAY = 86_400_000  # ms
 
@@ -118,3 +119,64 @@ async def test_what_is_young_by_the_servers_clock_is_not_purged_whatever_the_hos
         assert await store.purge_log(now, now + 1, 10) == 1
     finally:
         await store.close()
+
+
+async def test_what_was_told_of_relays_is_not_purged_while_it_is_young_by_the_servers_clock(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process does not know of the jump: since then it has heard nothing of the server's clock."""
+    clock = WrongClock()
+    for module in (stores_module, moments):
+        monkeypatch.setattr(module, "SYSTEM", clock)
+    store = PostgresStore(url, clock, "host", Bounds())
+    await store.open()
+    try:
+        now = clock.now()
+        await store.record_trouble("a", Trouble("rate", now, now + 300_000, "slow down", length=300.0), None)
+        await store.add_relay_event(RelayEvent("a", "r", now, "paused", "by hand"))
+        await store.show_relays([RelayView("host", "r", now, 1, 0, 7, "250 ok", now, "", 0)])
+        clock.ahead = 90 * DAY
+        assert await store.purge_relays(clock.now(), clock.now() - 30 * DAY, 10) == 0
+        assert len(await store.relay_events("a", 50)) == 1
+        assert len(await store.relay_views(0)) == 1
+        assert "a" in await store.relay_accounts()
+        clock.ahead = -90 * DAY
+        assert await store.purge_relays(clock.now(), clock.now() - 30 * DAY, 10) == 0, "one that is behind deletes less"
+        clock.ahead = 0
+        assert await store.purge_relays(clock.now(), clock.now() + 1, 10) == 1
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("wrong", [-3_600_000, 3_600_000])
+async def test_quotas_and_limits_count_by_the_servers_clock_whatever_the_hosts_clocks_say(
+    wrong: int, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three in a quarter of an hour are three for two hosts whose clocks are an hour apart, and so is a key's rate."""
+    stores, clocks = [], [WrongClock(), WrongClock()]
+    clocks[1].ahead = wrong
+    for number, clock in enumerate(clocks):
+        monkeypatch.setattr(moments, "SYSTEM", clock)
+        stores.append(PostgresStore(url, clock, f"host-{number}", Bounds()))
+        await stores[-1].open()
+    try:
+        held = quota("3/15m", guard=0, headroom=0)
+        claimed: list[int] = []
+        for number, (store, clock) in enumerate(zip(stores, clocks, strict=True)):
+            now = clock.now()
+            mail = [new_message(10 * number + n, created_at=now, due_at=now, expires_at=now + DAY) for n in range(3)]
+            await store.accept(replace(accept_of(*mail), now=now))
+            want = Want(ROUTE, "r", 3, slots=3, quotas=(held,))
+            found = await store.claim(lambda want=want: [want], f"host-{number}", clock.now, 30)
+            claimed.append(len(found.deliveries))
+            for each in found.deliveries:
+                await store.settle(settlement_of(each, Event.ACCEPTED, at=clock.now()))
+            (use,) = await store.quota_use([held], clock.now())
+            assert (use.used, use.free_at) == (3, pytest.approx(clock.now() + 900_000, abs=30_000))
+            limited = accept_of(new_message(100 + number), takes=[take_of("key:k", 3, 900, 3)])
+            answer = await store.accept(replace(limited, now=now))
+            assert isinstance(answer, Accepted if number == 0 else Limited)
+        assert claimed == [3, 0]
+    finally:
+        for store in stores:
+            await store.close()

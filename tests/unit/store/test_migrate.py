@@ -8,12 +8,13 @@ from pathlib import Path
 
 import apsw
 import pytest
+import structlog
 
 from service.clock import SYSTEM
 from service.errors import ConfigurationError, StorageUnavailable
 from service.store import open_store
-from service.store.migrate import migrate
-from service.store.queries import Migration, load_migrations
+from service.store.migrate import DUE, Outcome, Wanted, migrate
+from service.store.queries import Migration, Phase, load_migrations
 from service.store.sqlite import files
 from service.store.sqlite.files import connect_writer, migrate_file
 
@@ -21,9 +22,10 @@ from service.store.sqlite.files import connect_writer, migrate_file
 class Schema:
     """Remembers what was applied."""
 
-    def __init__(self, applied: dict[int, str] | None = None) -> None:
+    def __init__(self, applied: dict[int, str] | None = None, living: dict[str, int] | None = None) -> None:
         self.done = applied or {}
         self.order: list[int] = []
+        self.living = living or {}  # by process, the newest step that it knows
 
     def applied(self) -> dict[int, str]:
         return self.done
@@ -31,15 +33,17 @@ class Schema:
     def apply(self, migration: Migration) -> None:
         self.order.append(migration.number)
 
+    def older(self, number: int) -> list[str]:
+        return [holder for holder, knows in self.living.items() if knows < number]
+
 
 STEPS = [Migration(1, "first", "A"), Migration(2, "second", "B"), Migration(3, "third", "C")]
 
 
 def test_what_is_missing_is_applied_in_order_and_told() -> None:
-    schema, told = Schema({1: STEPS[0].checksum}), list[str]()
-    migrate(schema, STEPS, told.append)
+    schema = Schema({1: STEPS[0].checksum})
+    assert migrate(schema, STEPS) == Outcome(["0002 second", "0003 third"])
     assert schema.order == [2, 3]
-    assert told == ["0002 second", "0003 third"]
 
 
 def test_a_schema_of_a_newer_version_is_refused_with_a_sentence() -> None:
@@ -52,6 +56,98 @@ def test_a_schema_of_a_newer_version_is_refused_with_a_sentence() -> None:
 def test_a_step_that_was_applied_in_another_form_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="step 2 of the schema was applied in another form"):
         migrate(Schema({1: STEPS[0].checksum, 2: "other"}), STEPS)
+
+
+# Version 1 knows step 1, version 2 the steps to 3, version 3 all.
+PHASED = [
+    Migration(1, "first", "-- additive\nA"),
+    Migration(2, "adds", "-- additive\nB"),
+    Migration(3, "takes", "-- post\nC"),
+    Migration(4, "adds more", "-- additive\nD"),
+    Migration(5, "takes more", "-- post\nE"),
+]
+PRE, POST, FORCED = Wanted(Phase.PRE), Wanted(Phase.POST), Wanted(force=True)
+
+
+def phased(newest: int, **living: int) -> Schema:
+    """A schema with the steps up to `newest`, and processes with the newest step that each knows."""
+    return Schema({step.number: step.checksum for step in PHASED[:newest]}, living)
+
+
+def test_a_step_that_takes_something_away_waits_for_the_processes_of_the_version_before() -> None:
+    schema = phased(1, old=1, new=3)
+    assert migrate(schema, PHASED[:3]) == Outcome(["0002 adds"], ["0003 takes"], ["old"])
+    assert schema.order == [2]
+
+
+@pytest.mark.parametrize(
+    ("schema", "wanted", "order"),
+    [
+        (phased(1, new=3), DUE, [2, 3]),
+        (phased(1, new=3), PRE, [2]),
+        (phased(1), PRE, [2]),
+        (phased(1, old=1), FORCED, [2, 3]),
+        (phased(2, new=3), POST, [3]),
+        (phased(2, old=1), Wanted(Phase.POST, force=True), [3]),
+        (phased(0), PRE, [1, 2, 3]),
+    ],
+)
+def test_steps_of_each_phase_are_applied_when_they_are_due(schema: Schema, wanted: Wanted, order: list[int]) -> None:
+    """On an empty database all are: nobody uses it yet."""
+    migrate(schema, PHASED[:3], wanted)
+    assert schema.order == order
+
+
+def test_what_the_version_before_has_left_is_done_before_what_comes_after_it() -> None:
+    schema = phased(2, before=3)
+    assert migrate(schema, PHASED, PRE) == Outcome(["0003 takes", "0004 adds more"], ["0005 takes more"])
+    assert schema.order == [3, 4]
+
+
+def test_versions_that_are_two_apart_do_not_run_together() -> None:
+    schema = phased(2, old=1, before=3)
+    for wanted in (DUE, PRE):
+        with pytest.raises(ConfigurationError, match=r"step 0003 takes .* still runs: old\. Stop it, or .* --force"):
+            migrate(schema, PHASED, wanted)
+    assert schema.order == []
+
+
+def test_who_asks_for_a_phase_that_can_not_be_is_told_why() -> None:
+    with pytest.raises(ConfigurationError, match=r"step 0003 takes .* still runs: old"):
+        migrate(phased(2, old=1), PHASED[:3], POST)
+    with pytest.raises(
+        ConfigurationError, match=r"step 0002 adds is missing; run `postroom migrate --phase pre` first"
+    ):
+        migrate(phased(1), PHASED[:3], POST)
+
+
+def test_a_start_tells_which_steps_it_has_left() -> None:
+    with structlog.testing.capture_logs() as lines:
+        migrate(phased(1, old=1), PHASED[:3]).tell()
+        migrate(phased(1), PHASED[:3]).tell()
+    assert [(line["event"], line["steps"], line["older"]) for line in lines] == [
+        ("store.steps_left", ["0003 takes"], ["old"])
+    ]
+
+
+@pytest.mark.parametrize("known", [1, None])
+async def test_a_step_of_a_file_waits_for_a_process_that_does_not_know_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: int | None
+) -> None:
+    """A process says in its own file what it knows; one that says nothing knows nothing."""
+    path = str(tmp_path / "post.db")
+    steps = load_migrations("sqlite")
+    store = open_store(f"sqlite:///{path}", SYSTEM, holder="old")
+    await store.open()
+    (tmp_path / "post.db.holders" / "old").write_text("" if known is None else str(known))
+    taking = Migration(len(steps) + 1, "takes", "-- post\nCREATE TABLE taken (x)")
+    monkeypatch.setattr(files, "load_migrations", lambda _: (*steps, taking))
+    assert migrate_file(path) == Outcome([], [taking.title], ["old"])
+    new = open_store(f"sqlite:///{path}", SYSTEM, holder="new")
+    await new.open()
+    await store.close()
+    assert migrate_file(path) == Outcome([taking.title])
+    await new.close()
 
 
 def test_the_steps_of_sqlite_are_numbered_without_a_gap() -> None:

@@ -27,10 +27,25 @@ SELECT current_setting('server_version_num')::integer, current_setting('fsync'),
 -- One process at a time changes the schema.
 SELECT pg_advisory_xact_lock(7310003);
 
+-- open: schema stays --
+-- Nobody changes the schema within this transaction.
+SELECT pg_advisory_xact_lock_shared(7310003);
+
+-- open: newer steps --
+-- Steps with which processes that don't know them can't live. schema_steps primary key.
+SELECT number FROM schema_steps WHERE number > :knows AND number < 1000000 AND NOT additive;
+
+-- open: older holders --
+-- Processes that live, as far as one can tell, and don't know a step of the schema. Whole table.
+SELECT holder FROM holders
+WHERE knows < :step AND seen_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - :silence::bigint
+ORDER BY holder;
+
 -- open: holder --
 -- I live. holders primary key.
-INSERT INTO holders (holder, seen_at) VALUES (:holder, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
-ON CONFLICT (holder) DO UPDATE SET seen_at = excluded.seen_at;
+INSERT INTO holders (holder, seen_at, knows)
+VALUES (:holder, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, :knows)
+ON CONFLICT (holder) DO UPDATE SET seen_at = excluded.seen_at, knows = excluded.knows;
 
 -- close: holder --
 -- I end: what I left open is an orphan at once. holders primary key.

@@ -78,16 +78,19 @@ WHERE account = :account AND address_key = :key AND category IN ('', :category) 
 SELECT rid FROM recipients WHERE route = ? AND priority = ? AND due_at <= ? ORDER BY due_at, rid LIMIT ?;
 
 -- claim: recipients --
--- All due recipients of one message. Primary key: the `+` keeps it off the queue's index, where it would read the
--- route's whole backlog for each message.
-SELECT rid, email, address_key, attempts, in_doubt, expires_at, state, counted_kind, kind_count, reconnected_at
-FROM recipients
+-- All due recipients of one message, and why one gets no mail of its category. Primary keys: the `+` keeps it off the
+-- queue's index, where it would read the route's whole backlog for each message.
+SELECT rid, email, address_key, attempts, in_doubt, expires_at, state,
+    (SELECT reason FROM suppressions s
+        WHERE s.account = r.account AND s.address_key = r.address_key AND s.category IN ('', :category) LIMIT 1),
+    counted_kind, kind_count, reconnected_at
+FROM recipients r
 WHERE rid >= :first AND rid < :first + 1000 AND +due_at <= :now AND +route = :route;
 
 -- claim: attempt --
 -- Open an attempt; its id is the fence token. Append.
 INSERT INTO attempts (message, relay, sealed_as, holder, opened_at, lease_until, ahead, taken)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id;
 
 -- claim: of holder --
 -- Whether an attempt is open and this holder's. Primary key.
@@ -103,8 +106,8 @@ UPDATE recipients SET due_at = ?, held_by = ? WHERE rid = ?;
 
 -- claim: message --
 -- What a sender needs to know. Primary key.
-SELECT id, account, message_id, delivery, created_at, MAX(created_at, COALESCE(scheduled_at, 0)), expires_at,
-  from_email, envelope_from, smtputf8, size, dsn, category
+SELECT seq, category, id, account, message_id, delivery, created_at, MAX(created_at, COALESCE(scheduled_at, 0)),
+    expires_at, from_email, envelope_from, smtputf8, size, dsn
 FROM messages WHERE seq = ?;
 
 -- claim: sealed as --
@@ -136,7 +139,7 @@ UPDATE attempts SET content_started_at = ? WHERE id = ? AND closed_at IS NULL RE
 -- Close an attempt, once; who claimed it has written the sender rule that it expects. Primary key.
 UPDATE attempts SET closed_at = ?, result = ?, session = ?, timings = ?, sealed_as = COALESCE(?, sealed_as), signed_by = ?,
   detail = ?
-WHERE id = ? AND closed_at IS NULL RETURNING message, relay, taken;
+WHERE id = ? AND closed_at IS NULL RETURNING id, message, relay, taken;
 
 -- settle: recipient --
 -- Apply an event to a recipient that we still hold: state and fence. Charged attempts that end alike are counted (the
@@ -146,7 +149,7 @@ UPDATE recipients SET state = ?, due_at = ?, attempts = attempts + ?, in_doubt =
     last_kind = ?, updated_at = ?, counted_kind = coalesce(?, counted_kind),
     kind_count = CASE coalesce(?, '') WHEN '' THEN kind_count WHEN counted_kind THEN kind_count + 1 ELSE 1 END,
     reconnected_at = coalesce(?, reconnected_at)
-WHERE rid = ? AND state = 'sending' AND attempt = ? RETURNING email, address_key;
+WHERE rid = ? AND state = 'sending' AND attempt = ? RETURNING rid, attempt, email, address_key;
 
 -- settle: route --
 -- What an attempt held goes by another route from here on: its relay can't carry the message. Primary key.
