@@ -280,3 +280,16 @@ def test_what_was_claimed_ahead_and_not_marked_is_given_back_by_the_rescuer(tmp_
             await until(clock, lambda: relay.free(0) == 1, at_most=100)
 
     virtually(main)
+
+
+def test_what_is_in_flight_when_sending_ends_is_recorded_and_leaves_nothing_to_do(tmp_path: Path) -> None:
+    async def main(clock: VirtualClock) -> None:
+        relay = ModelRelay("r", clock, connections=1, takes=lambda: 3.0)
+        async with sending(tmp_path, clock, ModelRelays(relay)) as made:
+            await made.accept(message(1), message(2))
+            await until(clock, lambda: relay.free(clock.now()) == 0, at_most=1)
+            assert len(asyncio.all_tasks()) > 1
+        await asyncio.sleep(10)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    virtually(main)
