@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from service import failpoints
 from service.mail.lifecycle import Event, State, apply
 from service.mail.retry import History
-from service.store.choosing import Asked, Due, PutOff, choose
+from service.store.choosing import Asked, Due, PutOff, choose, most_read
 from service.store.quotas import Quotas
 from service.store.sqlite.contents import content_of
 from service.store.sqlite.quotas import quotas_of, write_quotas
@@ -71,10 +71,11 @@ class _Claiming:
         while asked.left > 0 and self.ends > 0 and not self._held(want.relay, priority):
             rows = asked.left * _LOOKAHEAD
             waiting = self.transaction.run("claim: waiting", (want.route, priority, self.now, rows)).fetchall()
+            firsts = {rid // SPAN: rid for (rid,) in reversed(waiting)}  # by message: the first that waits
             for seq in dict.fromkeys(rid // SPAN for (rid,) in waiting):
                 if asked.left == 0 or self.ends == 0 or self._held(want.relay, priority):
                     break
-                if (delivery := self._message(seq, asked, priority)) is not None:
+                if (delivery := self._message(seq, firsts[seq], asked, priority)) is not None:
                     claimed.append(delivery)
             if len(waiting) < rows:
                 break
@@ -83,13 +84,13 @@ class _Claiming:
     def _held(self, relay: str, priority: int) -> bool:
         return self.quotas is not None and self.quotas.held(relay, priority) is not None
 
-    def _message(self, seq: int, asked: Asked, priority: int) -> Delivery | None:
+    def _message(self, seq: int, first: int, asked: Asked, priority: int) -> Delivery | None:
         """Lease one message's due recipients; None when all of them ended instead (expired, suppressed) or must wait."""
         message = self.transaction.one("claim: message", (seq,))
         *message, category = message
         id, account, message_id, delivery, created_at, dated_at, expires_at, from_email, envelope_from, *rest = message
         smtputf8, size, dsn = rest
-        due = self._sendable(seq, {"account": account, "category": category}, asked.want.route)
+        due = self._sendable(seq, first, {"account": account, "category": category}, asked.want)
         if not due:
             self.ends -= 1
             close(self.transaction, seq, self.now)
@@ -105,6 +106,8 @@ class _Claiming:
                 return None
             self.cut |= choice.cut
             asked, due, taken = choice.asked, choice.due, choice.taken
+        else:
+            due = due[: asked.want.max_recipients]
         asked.left -= 1
         want = asked.want
         ahead = self.slots[want.relay] <= 0
@@ -136,11 +139,23 @@ class _Claiming:
         for each in off:
             self.transaction.run("claim: put off", (each.until, each.by, seq * SPAN + each.due.recipient.n))
 
-    def _sendable(self, seq: int, whose: dict[str, str], route: str) -> list[Due]:
-        """Due recipients; those that must not be sent any more end here."""
+    def _sendable(self, seq: int, first: int, whose: dict[str, str], want: Want) -> list[Due]:
+        """Due recipients; those that must not be sent any more end here.
+
+        Where a relay takes few at once, what it has taken before is not read again: those from the `first` that waits on,
+        and no more than are needed. Else a message to many would be read, or written, with the square of their number.
+        """
         transaction, now = self.transaction, self.now
         due: list[Due] = []
-        rows = transaction.run("claim: recipients", {"first": seq * SPAN, "now": now, "route": route}).fetchall()
+        most = most_read(want)
+        given: dict[str, int | str] = {
+            "first": seq * SPAN if most is None else first,
+            "past": (seq + 1) * SPAN,
+            "now": now,
+        }
+        given |= {"route": want.route, "most": -1 if most is None else most}
+        rows = transaction.run("claim: recipients", given).fetchall()
+        self.cut |= len(rows) == most
         for rid, email, key, attempts, in_doubt, expires_at, state, *history in rows:
             if expires_at <= now:
                 end_waiting(transaction, rid, State(state), Event.EXPIRE, "ttl is over", now)

@@ -8,6 +8,7 @@ from typing import Any
 
 from service import failpoints
 from service.mail.lifecycle import OPEN, Event, State, apply, target
+from service.store.choosing import moved_with
 from service.store.log import event_data, event_text, left_out_data, suppression_detail, timings_text
 from service.store.sqlite.quotas import close_taken
 from service.store.sqlite.transaction import Transaction
@@ -40,9 +41,10 @@ def settle(transaction: Transaction, settlement: Settlement) -> int:
     if rows and (left := left_out_data(settlement, relay)) is not None:
         log_event(transaction, seq, None, settlement.now, Event.DEFER.value, settlement.attempt, left)
     if settlement.route is not None:
-        route = {"route": settlement.route}
-        transaction.run("settle: route", {**route, "first": seq * SPAN, "attempt": settlement.attempt}).fetchall()
-        transaction.run("settle: message route", {**route, "seq": seq}).fetchall()
+        route = {"route": settlement.route, "seq": seq}
+        held = {"first": seq * SPAN, "attempt": settlement.attempt, "due_by": moved_with(settlement)}
+        transaction.run("settle: route", route | held).fetchall()
+        transaction.run("settle: message route", route).fetchall()
     if any(target(each.event) not in OPEN for each in settlement.recipients):
         close(transaction, seq, settlement.now)
     return rows
