@@ -185,14 +185,13 @@ class Dispatcher:
         return [name for name in self._relays.preferred(self._avoided.last(names, now), now) if name in room]
 
     def _want(self, want: Want, relay: Relay, slots: int, candidates: Sequence[str], now: int) -> Want:
-        want = replace(want, slots=slots, sealed_as=relay.rule.id)
+        want = replace(want, slots=slots, sealed_as=relay.rule.id, max_recipients=relay.max_recipients)
         if not relay.quotas:
             return want
         return replace(
             want,
             quotas=relay.quotas,
             least=HIGH if self._holds.held(relay.name, HIGH + 1, now) else want.least,
-            max_recipients=relay.max_recipients,
             elsewhere=len(candidates) > 1,
         )
 

@@ -138,7 +138,7 @@ class Want:
     sealed_as: str = ""  # that relay's sender rule: kept with the attempt before MAIL FROM, whoever dies
     quotas: tuple[Quota, ...] = ()  # of that relay: no more is handed out than they allow
     least: int = 2  # the least urgent priority that is asked for
-    max_recipients: int | None = None  # in one delivery, where quotas are
+    max_recipients: int | None = None  # in one delivery; those beyond stay due, for others
     elsewhere: bool = False  # relays that are not asked now may carry this route too
 
 

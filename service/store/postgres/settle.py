@@ -15,6 +15,7 @@ import psycopg
 
 from service import failpoints
 from service.mail.lifecycle import OPEN, Event, State, apply, target
+from service.store.choosing import moved_with
 from service.store.log import event_data, event_text, left_out_data, suppression_detail, timings_text
 from service.store.postgres.limits import buckets_of, close_taken, hold, idle_after, states_of, write
 from service.store.postgres.session import Judgement, Rows, judge
@@ -114,9 +115,11 @@ class Closing:
         found: list[Statement] = []
         for attempt, settlement in sorted(self.first.items()):
             if attempt in self.closed and settlement.route is not None:
-                message, route = self.closed[attempt][0], {"route": settlement.route}
-                found.append(statement("settle: route", {**route, "first": message * SPAN, "attempt": attempt}))
-                found.append(statement("settle: message route", {**route, "seq": message}))
+                message = self.closed[attempt][0]
+                route = {"route": settlement.route, "seq": message}
+                held = {"first": message * SPAN, "attempt": attempt, "due_by": moved_with(settlement)}
+                found.append(statement("settle: route", route | held))
+                found.append(statement("settle: message route", route))
         return found
 
     def _left_out(self) -> list[dict[str, Any]]:
