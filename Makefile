@@ -83,6 +83,7 @@ lock: ## resolve the requirements anew (needs uv)
 	@$(LOCK) requirements/build.in -o requirements/build.txt
 	@$(LOCK) pyproject.toml -o requirements/run.txt
 	@$(LOCK) pyproject.toml requirements/dev.in -c requirements/run.txt -c requirements/build.txt -o requirements/dev.txt
+	@$(LOCK) bench/rivals/requirements.in -o bench/rivals/requirements.txt
 	@$(LOCK) requirements/otel.in -c requirements/run.txt -c requirements/dev.txt -o requirements/otel.txt
 
 clean: ## remove the environment, caches and embedded data

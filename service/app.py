@@ -1,23 +1,20 @@
 """The composition root: settings, store, relays and loops become one running service.
 
 `Service.start` builds from the bottom up and `Service.stop` takes down in the order that loses nothing: stop accepting,
-stop claiming, let transactions in flight finish, commit their results, close. `serve` puts HTTP in front of it and
-turns SIGTERM into that order.
+stop claiming, let transactions in flight finish, commit their results, close. HTTP and signals in
+front of it are serving's.
 """
 
 import asyncio
 import contextlib
-import gc
 import os
-import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import uvicorn
 from fastapi import FastAPI
 
 from service import api
@@ -320,105 +317,3 @@ def _read_secret(name: str, file: Path) -> str:
         return file.read_text().strip()
     except OSError as error:
         raise ConfigurationError(f"{name}: {file}: {error.strerror}") from None
-
-
-# --- HTTP in front ----------------------------------------------------------------------------------------------------
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, with the signals left to `serve`."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def serve(
-    settings: Settings,
-    *,
-    capture: bool = False,
-    ready: "asyncio.Future[int] | None" = None,
-    until_stdin_ends: bool = False,
-) -> int:
-    """Run until SIGTERM or SIGINT, then drain; the exit status, 1 when one of our own loops failed.
-
-    ready: gets the port once requests are answered. until_stdin_ends: who started us holds the other end.
-    """
-    service = await Service.start(settings, capture=capture)
-    try:
-        listener = _listen(settings)
-        port = listener.getsockname()[1]
-        config = uvicorn.Config(
-            service.http(),
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=int(settings.drain_grace) or 1,
-            timeout_keep_alive=75,  # seconds; longer than the usual proxy's 60, so that it is the proxy that closes
-        )
-        server = _Server(config)
-        gc.collect()
-        gc.freeze()  # what was loaded stays: a collection that looks through it again holds up the loop for tens of ms
-        drain = _on_signals(server, service, settings)
-        if until_stdin_ends:
-            _on_end_of_stdin(drain)
-        log.info(Log.LISTENING, host=settings.host, port=port, role=settings.role)
-        if ready is not None:
-            asyncio.get_running_loop().call_soon(ready.set_result, port)
-        await server.serve([listener])
-    finally:
-        await service.stop()
-    return int(service.failed)
-
-
-def _listen(settings: Settings) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        both = settings.host == "::" and socket.has_dualstack_ipv6()  # then "::" is every address of either kind
-        listener = socket.create_server(
-            (settings.host, settings.port), family=family, backlog=2048, dualstack_ipv6=both
-        )
-    except OSError as error:
-        names = "POSTROOM_HOST, POSTROOM_PORT (of a sender beside an api: POSTROOM_SENDER_PORT)"
-        raise ConfigurationError(f"{names}: {settings.host}:{settings.port}: {error.strerror}") from None
-    listener.setblocking(False)
-    return listener
-
-
-def _on_signals(server: uvicorn.Server, service: Service, settings: Settings) -> Callable[[], None]:
-    """First signal: not ready, still accepting for the drain delay, then exit. Second: exit now. Answers what a signal
-    does.
-    """
-    loop = asyncio.get_running_loop()
-
-    def exit_now() -> None:
-        service.stop_claiming()
-        server.should_exit = True
-
-    def drain() -> None:
-        if service.readiness.draining:
-            exit_now()
-            return
-        service.readiness.draining = True
-        loop.call_later(settings.drain_delay, exit_now)
-
-    service.on_failure = drain
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, drain)
-    loop.add_signal_handler(signal.SIGHUP, service.reload)
-    return drain
-
-
-def _on_end_of_stdin(drain: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-
-    def look() -> None:
-        if not os.read(0, 1):
-            loop.remove_reader(0)
-            drain()
-
-    loop.add_reader(0, look)

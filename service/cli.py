@@ -162,7 +162,7 @@ def _open_on_loopback(settings: Settings) -> Settings:
 
 
 async def _dev_main(settings: Settings) -> int | None:
-    from service.app import serve
+    from service.serving import serve
 
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     capture = settings.relay_url is None and settings.relay_url_file is None and settings.relays_file is None
@@ -186,7 +186,7 @@ def _greet(host: str, port: int, capture: bool) -> None:
 
 
 def _serve(chosen: argparse.Namespace) -> int | None:
-    from service.app import serve
+    from service.serving import serve
 
     settings = configuration.load(**_overrides(role=chosen.role, hold=chosen.hold))
     configure_logging(settings.log_level, settings.log_format, addresses=settings.log_addresses)

@@ -3,13 +3,14 @@
 Nothing else in the package calls `time`, `datetime.now`, `random` or `secrets`; tests freeze or step a `Clock`.
 """
 
+import os
 import random
 import secrets
 import time
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from ulid import ULID
+from ulid_transform import bytes_to_ulid
 
 
 class Clock:
@@ -25,7 +26,7 @@ class Clock:
 
     def new_id(self, prefix: str) -> str:
         """A new sortable id, `prefix` + ULID, e.g. `msg_01JDE...` (128 bits, 80 of them random)."""
-        return prefix + str(ULID())
+        return prefix + bytes_to_ulid(self.now().to_bytes(6, "big") + os.urandom(10))
 
     def token(self, size: int = 32) -> str:
         """`size` random bytes, URL-safe base64 without padding."""
@@ -53,4 +54,4 @@ def _second(seconds: int) -> str:
 def ulid_floor(ms: int, prefix: str) -> str:
     """The smallest id that `new_id` could have made at `ms`: a lower bound for a range over ids."""
     within = min(max(ms, 0), 2**48 - 1)  # what a ULID's 48 bits can say
-    return prefix + str(ULID.from_bytes(within.to_bytes(6, "big") + bytes(10)))
+    return prefix + bytes_to_ulid(within.to_bytes(6, "big") + bytes(10))

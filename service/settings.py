@@ -5,6 +5,7 @@ A wrong value stops the start with a sentence naming the setting; every limit of
 
 import os
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -225,12 +226,34 @@ def load(**overrides: Any) -> Settings:
         return settings
     except ValidationError as error:
         faults = "; ".join(
-            f"{PREFIX}{'_'.join(str(part) for part in fault['loc'][:1]).upper()}: {fault['msg']}"
+            f"{PREFIX}{'_'.join(str(part) for part in fault['loc'][:1]).upper()}: {_words(fault)}"
             if fault["loc"]
-            else fault["msg"]
+            else _words(fault)
             for fault in error.errors(include_input=False, include_url=False)
         )
         raise ConfigurationError(faults) from None
+
+
+_WORDS = {  # by the type of pydantic's error; the context fills the braces
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "bool_parsing": "must be true or false",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than_equal": "must be {le} or less",
+    "less_than": "must be less than {lt}",
+    "literal_error": "must be {expected}",
+    "string_pattern_mismatch": "must fit {pattern}",
+    "too_short": "must have at least {min_length}",
+    "value_error": "{error}",
+}
+
+
+def _words(fault: Mapping[str, Any]) -> str:
+    """What is wrong, in a sentence of ours."""
+    sentence = _WORDS.get(fault["type"])
+    return sentence.format(**fault.get("ctx", {})) if sentence else str(fault["msg"])
 
 
 def _read_database_url(file: Path) -> str:

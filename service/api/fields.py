@@ -1,7 +1,9 @@
 """Field types of the request models: each checks its grammar and describes itself in JSON Schema."""
 
 import re
+from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import pybase64
@@ -44,12 +46,12 @@ _ADDRESS_PARTS = {
 }  # fmt: skip
 
 
-def _address(value: Any) -> Mailbox:
+def _address(value: Any, parse: Callable[[str, str], Mailbox] = parse_mailbox) -> Mailbox:
     if isinstance(value, Mailbox):
         return value
     try:
         if isinstance(value, str):
-            return parse_mailbox(value, "")
+            return parse(value, "")
         if isinstance(value, dict):
             return _mailbox_of(value)
     except PostroomError as error:
@@ -70,12 +72,15 @@ def _mailbox_of(value: dict[str, Any]) -> Mailbox:
     return make_mailbox(email, name or "", "")
 
 
+_parsed_before = lru_cache(maxsize=1024)(parse_mailbox)  # senders are few, and the same in most requests
+
+
 def _one_address(value: Any) -> Mailbox:
     """Where a list would not help."""
     if isinstance(value, list):
         raise refuse("invalid_address", "takes one address, not a list")
     try:
-        return _address(value)
+        return _address(value, _parsed_before)
     except PydanticCustomError as error:
         if (error.context or {}).get("detail") == SEVERAL:
             raise refuse("invalid_address", "takes one address") from None

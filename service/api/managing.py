@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from starlette.responses import Response
 
-from service.api import views
+from service.api import answers, views
 from service.api.body import json_body
 from service.api.convert import validate
 from service.api.models import KeyIn, PauseIn, SuppressionIn
@@ -97,7 +96,7 @@ async def list_relays(call: Call) -> Response:
     return json_response(views.page(await _views(call, relays), None))
 
 
-async def _views(call: Call, relays: Sequence[Relay]) -> list[dict[str, Any]]:
+async def _views(call: Call, relays: Sequence[Relay]) -> list[answers.Relay]:
     context, now = call.context, call.context.clock.now()
     used = await quotas_of(context.store, context.relays, now)
     seen = await context.watch.statuses()
@@ -125,7 +124,8 @@ async def get_relay(call: Call) -> Response:
     relay = _relay(call)
     events = await call.context.store.relay_events(relay.account, _EVENTS)
     shown = (await _views(call, [relay]))[0]
-    return json_response({**shown, "events": [views.relay_event(each) for each in events]})
+    body: answers.RelayWithEvents = {**shown, "events": [views.relay_event(each) for each in events]}
+    return json_response(body)
 
 
 async def check_relay(call: Call) -> Response:
@@ -133,7 +133,8 @@ async def check_relay(call: Call) -> Response:
     asked, relay = query(call, CheckQuery), _relay(call)
     sender = make_mailbox(asked.from_, "", "#/from").email if asked.from_ is not None else ""
     steps = await relay.check(sender, force=asked.force)
-    return json_response({"ok": all(step.ok for step in steps), "steps": [views.check_step(step) for step in steps]})
+    body: answers.Check = {"ok": all(step.ok for step in steps), "steps": [views.check_step(step) for step in steps]}
+    return json_response(body)
 
 
 async def pause_relay(call: Call) -> Response:
@@ -176,7 +177,8 @@ async def create_key(call: Call) -> Response:
     key, token = await context.keys.create(
         call.caller.account, asked.name, asked.scopes, allowed, asked.rate, asked.expires_at
     )
-    return json_response({**views.key(key), "key": token}, 201)
+    body: answers.NewKey = {**views.key(key), "key": token}
+    return json_response(body, 201)
 
 
 def _sender(text: str, index: int) -> str:
@@ -198,7 +200,8 @@ async def revoke_key(call: Call) -> Response:
 
 async def healthz(call: Call) -> Response:
     """GET /healthz."""
-    return json_response({"status": "alive"})
+    body: answers.Alive = {"status": "alive"}
+    return json_response(body)
 
 
 async def readyz(call: Call) -> Response:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service.api import answers
 from service.api.examples import ID
 from service.api.operations import ErrorType, Operation, Success
 from service.api.problems import problem_document
@@ -45,7 +46,7 @@ def document() -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for each in OPERATIONS:
         paths.setdefault(each.path, {})[each.method.lower()] = _operation(each)
-    schemas = {**definitions["$defs"], "Problem": _PROBLEM, **_answer_schemas()}
+    schemas = {**definitions["$defs"], **_answer_schemas()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -175,7 +176,7 @@ def _errors(each: Operation, status: int, errors: list[ErrorType]) -> dict[str, 
     }
 
 
-def _error_example(each: Operation, error: ErrorType) -> dict[str, Any]:
+def _error_example(each: Operation, error: ErrorType) -> answers.Problem:
     problems = [FieldProblem("#/to/0", "invalid_address", "must have the form local@domain")]
     made = error(errors=problems if error is ValidationFailed else [])
     path = each.path
@@ -184,60 +185,7 @@ def _error_example(each: Operation, error: ErrorType) -> dict[str, Any]:
     return problem_document(made, path, "req_01M86KP85SV3J083Y0N1904CWS")
 
 
-_PROBLEM: dict[str, Any] = {
-    "title": "Problem",
-    "description": "RFC 9457. `code` is stable; `errors` names every faulty field at once.",
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "instance", "code", "request_id"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "instance": {"type": "string"},
-        "code": {"type": "string"},
-        "request_id": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["pointer", "code", "detail"],
-                "properties": {
-                    "pointer": {"type": "string", "description": "RFC 6901, as a URI fragment."},
-                    "code": {"type": "string"},
-                    "detail": {"type": "string"},
-                },
-            },
-        },
-    },
-}
-
-
 def _answer_schemas() -> dict[str, Any]:
-    """Schemas of the answers, derived from the examples in the table: names, types, nothing more."""
-    made: dict[str, Any] = {}
-    for each in OPERATIONS:
-        for success in each.successes:
-            if isinstance(success.schema, str):
-                made.setdefault(success.schema, {"title": success.schema, **_schema_of(success.example)})
-    made["MessageOrPreview"] = {
-        "title": "MessageOrPreview",
-        "anyOf": [{"$ref": _REF.format(model="Message")}, {"title": "Preview", **made["MessageOrPreview"]}],
-    }
-    return made
-
-
-def _schema_of(value: Any) -> dict[str, Any]:
-    match value:
-        case None:
-            return {}
-        case bool():
-            return {"type": "boolean"}
-        case int() | float():
-            return {"type": "number"}
-        case str():
-            return {"type": ["string", "null"]}
-        case list():
-            return {"type": "array", "items": _schema_of(value[0]) if len(value) == 1 else {}}
-        case _:
-            return {"type": "object", "properties": {name: _schema_of(each) for name, each in value.items()}}
+    """Schemas of the answers, by the names in the table."""
+    named = {success.schema for each in OPERATIONS for success in each.successes if isinstance(success.schema, str)}
+    return answers.schemas(sorted({*named, "Problem"}), _REF)

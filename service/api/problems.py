@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from service.api.answers import Problem
 from service.api.elsewhere import told_elsewhere
 from service.api.wording import sentence
 from service.errors import FieldProblem, PostroomError, pointer_step
@@ -16,9 +17,9 @@ MEDIA_TYPE = "application/problem+json"
 MOST_READ = 200  # findings; more than are told
 
 
-def problem_document(error: PostroomError, instance: str, request_id: str) -> dict[str, Any]:
+def problem_document(error: PostroomError, instance: str, request_id: str) -> Problem:
     """The members of the problem."""
-    document: dict[str, Any] = {
+    document: Problem = {
         "type": f"urn:postroom:problem:{error.code}",
         "title": error.title,
         "status": error.status,

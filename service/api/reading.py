@@ -1,10 +1,8 @@
 """Messages after they were accepted: look, move, cancel, retry, erase."""
 
-from typing import Any
-
 from starlette.responses import Response
 
-from service.api import views
+from service.api import answers, views
 from service.api.body import json_body
 from service.api.convert import message_filter, schedule_problems, validate
 from service.api.models import FilterIn, RescheduleIn
@@ -21,7 +19,7 @@ def _id(call: Call) -> str:
     return str(call.request.path_params["id"])
 
 
-async def shown(call: Call, view: MessageView) -> dict[str, Any]:
+async def shown(call: Call, view: MessageView) -> answers.Message:
     """A message, with what holds it back."""
     messages = call.context.messages
     return views.message(view, messages, await messages.look([view]))
@@ -85,7 +83,8 @@ async def cancel_where(call: Call) -> Response:
         detail = "an empty filter would cancel everything: name at least one condition"
         raise ValidationFailed(errors=[FieldProblem("#", "missing", detail)])
     canceled = await context.messages.cancel_where(call.caller.account, where)
-    return json_response({"canceled": len(canceled), "messages": canceled})
+    body: answers.Canceled = {"canceled": len(canceled), "messages": canceled}
+    return json_response(body)
 
 
 async def retry(call: Call) -> Response:

@@ -1,12 +1,10 @@
 """Templates: look, preview, check, publish, reload, send a test."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
 
 from starlette.responses import Response
 
-from service.api import views
+from service.api import answers, views
 from service.api.body import json_body
 from service.api.convert import validate
 from service.api.models import FilesIn, PublishIn, RenderIn, SendTestIn
@@ -74,7 +72,7 @@ async def render_template(call: Call) -> Response:
     return json_response(_rendered(loaded, rendered))
 
 
-def _rendered(loaded: Loaded, rendered: Rendered) -> dict[str, Any]:
+def _rendered(loaded: Loaded, rendered: Rendered) -> answers.Rendered:
     return {
         "name": rendered.template,
         "version": loaded.number,
@@ -92,7 +90,7 @@ async def _findings(call: Call, template: Template) -> list[Finding]:
     return await asyncio.to_thread(check_template, template, render)  # every language, rendered and looked through
 
 
-def _report(findings: list[Finding]) -> Mapping[str, Any]:
+def _report(findings: list[Finding]) -> answers.TemplateCheck:
     return {
         "ok": all(each.severity != "error" for each in findings),
         "findings": [views.finding(each) for each in findings],
@@ -120,7 +118,7 @@ async def publish_template(call: Call) -> Response:
         asked = validate(PublishIn, value, context.settings, context.clock.now())
         before = await _current(call, name)
         loaded = await context.templates.publish(name, scaffold(name) if asked.files is None else asked.files)
-    body = {**views.template(loaded), **_report(await _findings(call, loaded.template))}
+    body: answers.PublishedTemplate = {**views.template(loaded), **_report(await _findings(call, loaded.template))}
     changed = before is None or before.template.digest != loaded.template.digest
     return json_response(body, 201 if changed else 200, {"Location": f"/templates/{name}"})
 
@@ -147,12 +145,11 @@ async def reload_templates(call: Call) -> Response:
     """POST /templates/reload."""
     found = await call.context.templates.reload()
     faults = [fault_problem(fault) for fault in found.faults]
-    return json_response(
-        {
-            "templates": [{"name": each.template.name, "version": each.number} for each in found.loaded],
-            "refused": [{"pointer": each.pointer, "code": each.code, "detail": each.detail} for each in faults],
-        }
-    )
+    body: answers.TemplatesReloaded = {
+        "templates": [{"name": each.template.name, "version": each.number} for each in found.loaded],
+        "refused": [{"pointer": each.pointer, "code": each.code, "detail": each.detail} for each in faults],
+    }
+    return json_response(body)
 
 
 async def send_test(call: Call) -> Response:

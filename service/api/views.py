@@ -1,10 +1,10 @@
-"""Answers: what is stored, in the words of the API. Plain dicts, so that the hot path builds no models."""
+"""Answers: what is stored, in the words of the API. Plain dicts, typed in api/answers, so that the hot path builds no models."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pydantic_core import to_json
 
+from service.api import answers
 from service.api.problems import problem_document
 from service.clock import rfc3339
 from service.mail.lifecycle import State, message_status
@@ -25,7 +25,7 @@ _PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
 _TIMES = {"next_attempt_at", "relay_paused_until", "scheduled_at"}  # members of an event's data that are moments
 
 
-def accepted(prepared: Prepared) -> dict[str, Any]:
+def accepted(prepared: Prepared) -> answers.Accepted:
     """The body of a 202."""
     message = prepared.message
     states = [recipient.state for recipient in message.recipients]
@@ -67,7 +67,7 @@ def _item(result: ItemResult, index: int, request_id: str) -> bytes:
     )
 
 
-def preview(shown: Preview) -> dict[str, Any]:
+def preview(shown: Preview) -> answers.Preview:
     """The answer to a dry run."""
     draft = shown.draft
     return {
@@ -107,7 +107,7 @@ def _moment(ms: int | None) -> str | None:
     return None if ms is None else rfc3339(ms)
 
 
-def message(view: MessageView, messages: Messages, look: Look) -> dict[str, Any]:
+def message(view: MessageView, messages: Messages, look: Look) -> answers.Message:
     """One message, and what `look` saw that holds it back."""
     return {
         "id": view.id,
@@ -133,9 +133,9 @@ def message(view: MessageView, messages: Messages, look: Look) -> dict[str, Any]
     }
 
 
-def _recipient(view: MessageView, each: RecipientView, look: Look) -> dict[str, Any]:
+def _recipient(view: MessageView, each: RecipientView, look: Look) -> answers.Recipient:
     held = look.held_by(view, each)
-    reply = None
+    reply: answers.LastReply | None = None
     if each.last_code is not None or each.last_text:
         reply = {"code": each.last_code, "enhanced_code": each.last_enhanced or None, "text": each.last_text}
     return {
@@ -156,11 +156,11 @@ def _recipient(view: MessageView, each: RecipientView, look: Look) -> dict[str, 
     }
 
 
-def _held_by(held: HeldBy) -> dict[str, Any]:
+def _held_by(held: HeldBy) -> answers.Held:
     return {"reason": held.reason, "relay": held.relay, "quota": held.quota, "until": _moment(held.until)}
 
 
-def event(view: EventView) -> dict[str, Any]:
+def event(view: EventView) -> answers.Event:
     """One line of the delivery log."""
     data = {
         name: rfc3339(value) if name in _TIMES and value is not None else value for name, value in view.data.items()
@@ -177,12 +177,12 @@ def event(view: EventView) -> dict[str, Any]:
     }
 
 
-def page(entries: Sequence[Mapping[str, Any]], after: str | None) -> dict[str, Any]:
+def page(entries: Sequence[Mapping[str, object]], after: str | None) -> answers.Page:
     """A page of a list; `next` goes into `after` for the following one."""
     return {"data": list(entries), "next": after}
 
 
-def template(each: Loaded | Listed) -> dict[str, Any]:
+def template(each: Loaded | Listed) -> answers.Template:
     """A template."""
     source = each.source
     return {
@@ -198,7 +198,7 @@ def template(each: Loaded | Listed) -> dict[str, Any]:
     }
 
 
-def template_version(each: TemplateVersion) -> dict[str, Any]:
+def template_version(each: TemplateVersion) -> answers.TemplateVersion:
     """One version of a template."""
     return {
         "name": each.name,
@@ -208,7 +208,7 @@ def template_version(each: TemplateVersion) -> dict[str, Any]:
     }
 
 
-def finding(each: Finding) -> dict[str, Any]:
+def finding(each: Finding) -> answers.Finding:
     """What the lint found."""
     return {
         "rule": each.rule,
@@ -219,7 +219,7 @@ def finding(each: Finding) -> dict[str, Any]:
     }
 
 
-def suppression(each: Suppression) -> dict[str, Any]:
+def suppression(each: Suppression) -> answers.Suppression:
     """A suppression."""
     return {
         "email": each.email,
@@ -234,7 +234,7 @@ def suppression(each: Suppression) -> dict[str, Any]:
 
 def relay(
     status: RelayStatus, quotas: Sequence[Quota], used: Sequence[QuotaUse], same_account: Sequence[str]
-) -> dict[str, Any]:
+) -> answers.Relay:
     """A relay as all processes see it, how much is taken of the quotas of its account, and who shares that account."""
     taken = {use.quota: use for use in used}
     return {
@@ -261,7 +261,7 @@ def relay(
     }
 
 
-def _trouble(each: Trouble) -> dict[str, Any]:
+def _trouble(each: Trouble) -> answers.Trouble:
     """`probe`: it stands after `until` too, until a login succeeds."""
     return {
         "kind": each.kind,
@@ -273,12 +273,12 @@ def _trouble(each: Trouble) -> dict[str, Any]:
     }
 
 
-def relay_event(each: RelayEvent) -> dict[str, Any]:
+def relay_event(each: RelayEvent) -> answers.RelayEvent:
     """Something that happened to a relay of the account."""
     return {"at": rfc3339(each.at), "kind": each.kind, "relay": each.relay, "detail": each.detail or None}
 
 
-def _quota(quota: Quota, use: QuotaUse | None) -> dict[str, Any]:
+def _quota(quota: Quota, use: QuotaUse | None) -> answers.QuotaLeft:
     """Those of a recipient or a domain have a count for each, which is not shown."""
     limit, normal = quota.rate.count, quota.count_for(HIGH + 1)
     return {
@@ -286,16 +286,16 @@ def _quota(quota: Quota, use: QuotaUse | None) -> dict[str, Any]:
         "per": quota.per.value,
         "unit": quota.unit.value,
         "limit": limit,
-        "used": use and use.used,
-        "in_flight": use and use.in_flight,
-        "left": use and max(normal - use.used, 0),
-        "left_for_high": use and max(limit - use.used, 0),
+        "used": use.used if use else None,
+        "in_flight": use.in_flight if use else None,
+        "left": max(normal - use.used, 0) if use else None,
+        "left_for_high": max(limit - use.used, 0) if use else None,
         "next_free_at": _moment(use.free_at or None) if use else None,
         "next_free_at_for_high": _moment(use.free_at_high or None) if use else None,
     }
 
 
-def check_step(step: CheckStep) -> dict[str, Any]:
+def check_step(step: CheckStep) -> answers.CheckStep:
     """One step of a relay's check."""
     return {
         "name": step.name,
@@ -307,7 +307,7 @@ def check_step(step: CheckStep) -> dict[str, Any]:
     }
 
 
-def key(each: ApiKey) -> dict[str, Any]:
+def key(each: ApiKey) -> answers.Key:
     """An API key, without its secret."""
     return {
         "id": each.id,

@@ -43,6 +43,7 @@ def text_part(subtype: str, text: str) -> tuple[str, bytes]:
     return _text_fields(subtype, "base64"), base64_lines(raw.replace(b"\n", b"\r\n"))
 
 
+@lru_cache(maxsize=64)
 def _text_fields(subtype: str, encoding: str) -> str:
     content_type = fold("Content-Type", [f"text/{subtype};", "charset=utf-8"])
     return f"{content_type}Content-Transfer-Encoding: {encoding}\r\n"

@@ -8,10 +8,11 @@ made elsewhere, and Bcc is never written. mail/gate reads the result again befor
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from service.errors import FieldProblem, InvalidAttachment, ValidationFailed
 from service.mail import headers
-from service.mail.address import FORBIDDEN
+from service.mail.address import FORBIDDEN, Mailbox
 from service.mail.bodies import attachment_part, check_alternative, check_attachment, clean_filename, text_part
 from service.mail.draft import Attachment, Calendar, Draft
 from service.mail.headers import check_custom_headers
@@ -224,7 +225,7 @@ def _fields(draft: Draft, utf8: bool) -> list[tuple[str, str]]:
     free = headers.utf8_unstructured if utf8 else headers.unstructured
     fields = [
         ("Date", f"Date: {headers.date(draft.date)}\r\n"),
-        ("From", headers.addresses("From", (draft.from_,), utf8)),
+        ("From", _from_field(draft.from_, utf8)),
     ]
     if draft.sender is not None:
         fields.append(("Sender", headers.addresses("Sender", (draft.sender,), utf8)))
@@ -245,6 +246,11 @@ def _fields(draft: Draft, utf8: bool) -> list[tuple[str, str]]:
         write = headers.structured if name.lower() in headers.STRUCTURED else free
         fields.append((name, write(name, value)))
     return fields
+
+
+@lru_cache(maxsize=1024)  # senders are few
+def _from_field(mailbox: Mailbox, utf8: bool) -> str:
+    return headers.addresses("From", (mailbox,), utf8)
 
 
 def _marks(draft: Draft) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ class Alternative:
     content: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: to make a frozen one of so many fields takes seven times as long
 class Draft:
     """One message before it is bytes. `bcc` is here for completeness and never written."""
 

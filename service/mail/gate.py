@@ -4,11 +4,14 @@ The header block must hold exactly the intended names in the intended order, and
 header, a second message, or a line that a relay would break. A violation is our bug: a 500 with an alert.
 """
 
+from functools import lru_cache
+
 from service.errors import ComposeViolation
 from service.mail.compose import SEGMENT_FROM, Composed
 from service.mail.headers import LIMIT
 
 _ONCE = ("Date", "From", "Message-ID", "Subject", "MIME-Version", "To", "Cc", "Reply-To", "Sender")
+_REQUIRED = frozenset({"Date", "From", "Message-ID", "Subject", "MIME-Version"})
 _NEVER = {"bcc", "return-path", "received", "resent-to", "resent-bcc"}
 _BASE64_LINE = 76 + len(b"\r\n")
 
@@ -17,19 +20,27 @@ def inspect(composed: Composed) -> None:
     """Raises ComposeViolation."""
     for segment in composed.segments:
         _inspect_lines(segment, utf8=composed.smtputf8)
-    block, mark, _ = composed.segments[0].partition(b"\r\n\r\n")
-    if not mark:
+    end = composed.segments[0].find(b"\r\n\r\n")
+    if end < 0:
         raise ComposeViolation("the first segment holds no end of the header block")
-    names = _names(block)
-    if names != list(composed.headers):
-        raise ComposeViolation(f"header fields are {names}, intended were {list(composed.headers)}")
+    names = _names(composed.segments[0][:end])
+    if names != composed.headers:
+        raise ComposeViolation(f"header fields are {names}, intended were {composed.headers}")
+    if violation := _violation(names):
+        raise ComposeViolation(violation)
+
+
+@lru_cache(maxsize=256)  # most messages have the same fields
+def _violation(names: tuple[str, ...]) -> str:
+    """What is wrong with fields of these names; nothing of most."""
     for name in _ONCE:
         if names.count(name) > 1:
-            raise ComposeViolation(f"{name} stands {names.count(name)} times")
-    if {"Date", "From", "Message-ID", "Subject", "MIME-Version"} - set(names):
-        raise ComposeViolation("a required header field is missing")
-    if _NEVER.intersection(name.lower() for name in names):
-        raise ComposeViolation("a header field stands there that is never written")
+            return f"{name} stands {names.count(name)} times"
+    if _REQUIRED.difference(names):
+        return "a required header field is missing"
+    if _NEVER.intersection(map(str.lower, names)):
+        return "a header field stands there that is never written"
+    return ""
 
 
 def _inspect_lines(segment: bytes, *, utf8: bool) -> None:
@@ -61,7 +72,7 @@ def _in_lines_of_76(segment: bytes) -> bool:
     )
 
 
-def _names(block: bytes) -> list[str]:
+def _names(block: bytes) -> tuple[str, ...]:
     names: list[str] = []
     for line in block.split(b"\r\n"):
         if line[:1] in (b" ", b"\t"):
@@ -72,4 +83,4 @@ def _names(block: bytes) -> list[str]:
         if not colon or not name or name.strip() != name:
             raise ComposeViolation("a line in the header block that is no field")
         names.append(name.decode("ascii", "replace"))
-    return names
+    return tuple(names)

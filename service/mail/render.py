@@ -7,6 +7,7 @@ as arguments, time is an argument.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from jinja2 import Template as JinjaTemplate
@@ -32,6 +33,9 @@ __all__ = [
     "compile_template",
     "load_template",
 ]
+
+
+_CHUNKS_AT_ONCE = 16  # of a rendering, between two looks at what it has spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +145,9 @@ def _written_as(picked: str, asked: str | None) -> str:
 def _bounded(chunks: Iterator[str], meter: Meter) -> str:
     parts: list[str] = []
     size = 0
-    for chunk in chunks:
-        size += len(chunk)
-        parts.append(chunk)
+    while some := list(islice(chunks, _CHUNKS_AT_ONCE)):
+        size += sum(map(len, some))
+        parts += some
         meter.pass_chunk(size)
     return "".join(parts)
 

@@ -21,13 +21,23 @@ from service.settings import Settings
 _TLS_VERSIONS = ("1.2", "1.3")
 
 
+_SAID_BY = {  # what others write apart: the key here that says it
+    **dict.fromkeys(("host", "port", "user", "username", "login", "secure", "tls", "ssl", "encryption"), "url"),
+    **dict.fromkeys(("pass", "password", "password_file", "passwd"), "secret_file"),
+}
+
+
 def unknown_key(where: str, unknown: Collection[str], known: Collection[str]) -> str:
     """What is said of keys that are none: what was perhaps meant, and all there are."""
     first = min(unknown)
     # who writes the beginning of a longer name means that one: `secret` is `secret_file`
     longer = [each for each in sorted(known) if each.startswith(f"{first}_")]
     near = longer or get_close_matches(first, known, 1)
-    meant = f"did you mean {near[0]}? " if near else ""
+    said_by = _SAID_BY.get(first)
+    if said_by in known:
+        meant = f"that is said by {said_by}; "
+    else:
+        meant = f"did you mean {near[0]}? " if near else ""
     return f"{where}: unknown key {', '.join(sorted(unknown))}; {meant}known are {', '.join(sorted(known))}"
 
 

@@ -106,8 +106,9 @@ class Dispatcher:
             self._look_at = self._clock.monotonic() + self._settings.poll_interval
         self._wake.clear()
         self._learn_news()
-        if self._readiness.held or not self._store.healthy() or not self._wants(peek=True):
-            await self._sleep(self._until_due())
+        now = self._clock.now()  # one for both looks: what comes due between two would be slept over
+        if self._readiness.held or not self._store.healthy() or not self._wants(peek_at=now):
+            await self._sleep(self._until_due(now))
             return
         asked = self._clock.monotonic()
         claimed = await self._store.claim(self._wants, self._holder, self._clock.now, self._settings.lease)
@@ -129,19 +130,18 @@ class Dispatcher:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
-    def _until_due(self) -> float:
-        """Seconds until the next look: when a further lane is due or a quota's hold ends, else the poll.
+    def _until_due(self, now: int) -> float:
+        """Seconds from `now` (ms) until the next look: when a further lane is due or a quota's hold ends, else the poll.
 
         What is due already waits for a slot, whose freeing wakes us, or for a quota.
         """
-        now = self._clock.now()
         poll = max(self._look_at - self._clock.monotonic(), 0.001)
         times = (self._lanes.next_due(now), self._holds.next_end(now))
         return min([poll, *((at - now) / 1000 for at in times if at is not None)])
 
-    def _wants(self, peek: bool = False) -> Sequence[Want]:
-        """What could start this instant. Asked by the store as its transaction begins; `peek` only looks."""
-        now = self._clock.now()
+    def _wants(self, peek_at: int | None = None) -> Sequence[Want]:
+        """What could start this instant. Asked by the store as its transaction begins; `peek_at` (ms) only looks."""
+        now = self._clock.now() if peek_at is None else peek_at
         relays = {name: self._relays.get(name) for name in self._relays.names()}
         slots = {name: relay.free(now) for name, relay in relays.items()}
         room = {name: slots[name] + relay.ahead(now) for name, relay in relays.items()}
@@ -158,7 +158,7 @@ class Dispatcher:
         wants = [
             self._want(want, relays[want.relay], slots[want.relay], candidates[want.route], now) for want in shared
         ]
-        if not peek:
+        if peek_at is None:
             self._asked, self._taken = wants, {}
             self._lanes.next_turn()
             for want in wants:

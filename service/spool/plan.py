@@ -65,7 +65,8 @@ def plan(
     listed = relays.candidates(draft.from_.email, submission.relay)
     names = relays.names() if submission.relay is None else (submission.relay,)
     # of a name that no relay has `get` raises RelayNotFound with a "did you mean"
-    others = [relays.get(name) for name in names if name not in {relay.name for relay in listed}]
+    known = {relay.name for relay in listed}
+    others = [relays.get(name) for name in names if name not in known]
     answers = [_ask(relay, asking) for relay in listed] + [_ask_other(relay, asking) for relay in others]
     able = tuple(answer for answer in answers if isinstance(answer, RelayPlan))
     refusals = tuple(answer for answer in answers if isinstance(answer, RelayRefusal))

@@ -52,6 +52,7 @@ from service.tracing import OFF, Tracing
 
 TWIN_WAIT = 2.0  # seconds a repeat waits for the request in flight with the same key
 _MOST_TOLD = 500  # faults of a batch
+_HELD_UP = 0.001  # seconds for which a batch may keep the loop from others
 RETRY_SOON = 1.0  # seconds, in Retry-After of a 409 or 503
 
 
@@ -185,7 +186,7 @@ class Submitter:
         self, items: Sequence[Submission | PostroomError], caller: Caller, shape_item: Callable[[Prepared], bytes]
     ) -> list[ItemResult]:
         results: list[ItemResult] = []
-        total = 0
+        total, pause_at = 0, self._clock.monotonic() + _HELD_UP
         for item in items:
             result = await self._prepare_item(item, caller, shape_item)
             results.append(result)
@@ -193,7 +194,9 @@ class Submitter:
                 total += result.prepared.message.size
             if total > self._settings.max_batch_bytes:
                 raise PayloadTooLarge(f"The batch composes to more than {self._settings.max_batch_bytes} octets.")
-            await asyncio.sleep(0)  # a batch must not hold up the loop
+            if self._clock.monotonic() >= pause_at:
+                await asyncio.sleep(0)
+                pause_at = self._clock.monotonic() + _HELD_UP
         return results
 
     async def _prepare_item(

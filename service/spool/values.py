@@ -38,7 +38,7 @@ class TemplateUse:
     locale: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: to make a frozen one of so many fields takes seven times as long
 class Submission:
     """One message as asked for: every field is of its right type and grammar, nothing is looked up yet."""
 

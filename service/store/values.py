@@ -34,7 +34,7 @@ class ItemKey:
     answer: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: to make a frozen one of so many fields takes seven times as long
 class NewMessage:
     """Everything that is stored when a message is accepted."""
 

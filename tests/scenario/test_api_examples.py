@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: every request example gets its documented status."""
+"""The OpenAPI document is true: every request example gets its documented status, and an answer of its documented form."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import pytest
 from service.api.openapi import document
 from service.api.table import OPERATIONS
 from service.clock import SYSTEM, rfc3339
+from tests.support.documented import assert_answer_documented, assert_documented
 from tests.support.running import ARTICLE, running
 
 EXAMPLES = [
@@ -33,10 +34,12 @@ async def test_each_example_gets_its_documented_status(
 ) -> None:
     async with running(tmp_path, max_schedule=10**10) as (client, _):  # the example's date is far ahead
         places |= await _make_what_the_path_names(client, path)
+        asked = path
         for place, text in places.items():
-            path = path.replace(f"{{{place}}}", text)
-        answer = await client.request(method, path, **({} if value is None else {"json": value}))
+            asked = asked.replace(f"{{{place}}}", text)
+        answer = await client.request(method, asked, **({} if value is None else {"json": value}))
         assert str(answer.status_code) in statuses, answer.text
+        assert_answer_documented(method, path, answer)
 
 
 async def _make_what_the_path_names(client: httpx.AsyncClient, path: str) -> dict[str, str]:
@@ -66,3 +69,21 @@ def test_every_operation_has_examples_of_its_body_and_of_all_its_errors() -> Non
                 if int(status) >= 400 and "application/problem+json" in response.get("content", {}):
                     for code, example in response["content"]["application/problem+json"]["examples"].items():
                         assert (example["value"]["code"], example["value"]["status"]) == (code, int(status))
+
+
+def test_every_example_of_an_answer_has_the_form_that_its_schema_says() -> None:
+    seen = 0
+    for operation in OPERATIONS:
+        for success in operation.successes:
+            if isinstance(success.schema, str):
+                assert_documented(operation.method, operation.path, success.status, success.example)
+                seen += 1
+    assert seen > 30
+
+
+def test_an_answer_with_a_member_too_few_or_too_many_is_noticed() -> None:
+    whole = {"status": "alive"}
+    assert_documented("GET", "/healthz", 200, whole)
+    for wrong in ({}, {"status": "alive", "since": 1}, {"status": None}):
+        with pytest.raises(AssertionError):
+            assert_documented("GET", "/healthz", 200, wrong)

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.app import _listen, serve
+from service.serving import _listen, serve
 from service.settings import Settings
 from service.spool.janitor import Janitor
 from tests.support.process import ROOT, ServiceProcess

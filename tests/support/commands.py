@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["service.cli", "service.app", "tests.support.commands"])
+_CONTEXT.set_forkserver_preload(["service.cli", "service.serving", "tests.support.commands"])
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.threads -= 1
 
 
-def virtually(main: Callable[[VirtualClock], Coroutine[Any, Any, T]]) -> T:
+def virtually(main: Callable[[VirtualClock], Coroutine[Any, Any, T]], clock: VirtualClock | None = None) -> T:
     """Run `main` on such a loop."""
-    clock = VirtualClock()
+    clock = clock or VirtualClock()
     with asyncio.Runner(loop_factory=lambda: VirtualLoop(clock)) as runner:
         return runner.run(main(clock))

@@ -1,11 +1,12 @@
 """Settings: a wrong value stops the start with a sentence naming it, and never shows it."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from service.errors import ConfigurationError
-from service.settings import load
+from service.settings import Settings, load
 
 
 def test_the_defaults_need_nothing() -> None:
@@ -34,6 +35,20 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_shown(
         load()
     assert name in caught.value.detail
     assert "secret-word" not in caught.value.detail
+
+
+@pytest.mark.parametrize("value", ["?nonsense", "-1", "1e999", "", " 1.5 "])
+def test_no_setting_is_refused_in_words_of_a_library(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    for name in Settings.model_fields:
+        with monkeypatch.context() as each:
+            each.setenv(f"POSTROOM_{name.upper()}", value)
+            try:
+                load()
+            except ConfigurationError as error:
+                told.append(error.detail)
+    assert len(told) > 5
+    assert [each for each in told if re.search(r"Input|should|Value error|valid |Tuple|String", each)] == []
 
 
 def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

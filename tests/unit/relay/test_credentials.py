@@ -59,6 +59,8 @@ def test_a_relay_with_tokens_logs_in_by_tokens_only_and_no_other_does(
         ({"oauth2": "x"}, "oauth2: must be a table"),
         ({"secret": "HIDDEN"}, "unknown key secret; did you mean secret_file\\? known are "),
         ({"max_conections": 2}, "did you mean max_connections"),
+        ({"password": "HIDDEN"}, "unknown key password; that is said by secret_file; known are "),
+        ({"host": "smtp.qq.com"}, "unknown key host; that is said by url; known are "),
         ({"oauth2": {**CLIENT, "colour": "red"}}, "oauth2: unknown key colour"),
         ({"oauth2": {"client_id": "id"}}, "oauth2: needs `token_url`"),
         ({"oauth2": {"token_url": "https://h/t"}}, "oauth2: needs `client_id`"),

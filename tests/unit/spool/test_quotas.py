@@ -199,3 +199,26 @@ def test_what_is_given_back_ends_the_hold(tmp_path: Path) -> None:
             await until(clock, lambda: len(relay.started) == 3, at_most=60)
 
     virtually(main)
+
+
+class CreepingClock(VirtualClock):
+    """Time passes between any two looks at it."""
+
+    def now(self) -> int:
+        self.step(0.0004)
+        return super().now()
+
+
+def test_what_a_quota_lets_go_between_two_looks_at_the_clock_does_not_wait_for_the_next_poll(tmp_path: Path) -> None:
+    count, a_second = 200, 5
+    ideal = count / a_second - 1
+
+    async def main(clock: VirtualClock) -> None:
+        relay = ModelRelay("r", clock, [quota(f"{a_second}/s", guard=0, headroom=0)], takes=lambda: 0.001)
+        async with sending(tmp_path, clock, ModelRelays(relay)) as made:
+            await made.accept(*messages(count))
+            await until(clock, lambda: len(relay.started) == count, at_most=3 * ideal)
+            took = (relay.started[-1][0] - relay.started[0][0]) / 1000
+            assert took < 1.1 * ideal
+
+    virtually(main, CreepingClock())
