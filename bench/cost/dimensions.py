@@ -93,7 +93,8 @@ async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 @contextlib.contextmanager
 def _queue(depth: int, port: int) -> Iterator[Ready]:
     """So many messages wait for a relay that is paused, while another one sends."""
-    relays = {"quick": _relay(port), "paused": _relay(port)}
+    # a pause is of an account, so the other relay needs another host name
+    relays = {"quick": _relay(port), "paused": _relay(port).replace("127.0.0.1", "localhost")}
     with _folder() as folder:
         with _service(folder, relays) as service:
             header = {"Authorization": f"Bearer {TOKEN}"}
@@ -155,7 +156,7 @@ def _published(count: int, port: int) -> Iterator[Ready]:
     names = [f"receipt{number}" for number in range(count)]
 
     async def publish(store: Store) -> None:
-        library = TemplateLibrary(Folder(folder / "templates"), store, SYSTEM, watch=False, published_for=0)
+        library = TemplateLibrary(Folder(folder / "templates"), store, SYSTEM, watch=False, published_for=0, kept=count)
         await _together([library.publish(name, postroom_files(SIZE_KB)) for name in names])
 
     with _folder() as folder:
