@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -118,13 +119,23 @@ def _connections(count: int, port: int) -> Iterator[Ready]:
         yield _ready(service)
 
 
+def _named(count: int, port: int) -> AbstractContextManager[Ready]:
+    """Each request names its relay."""
+    return _relays(count, port, named=True)
+
+
+def _picked(count: int, port: int) -> AbstractContextManager[Ready]:
+    """The service picks one for each message."""
+    return _relays(count, port, named=False)
+
+
 @contextlib.contextmanager
-def _relays(count: int, port: int) -> Iterator[Ready]:
+def _relays(count: int, port: int, *, named: bool) -> Iterator[Ready]:
     """They share the usual number of connections, and have one each where there are more of them."""
     names = [f"relay{number}" for number in range(count)]
     urls = dict.fromkeys(names, _relay(port, max(CONNECTIONS // count, 1)))
     with _folder() as folder, _service(folder, urls) as service:
-        yield _ready(service, relays=names)
+        yield _ready(service, relays=names if named else ())
 
 
 @contextlib.contextmanager
@@ -196,10 +207,10 @@ DIMENSIONS = {
         Dimension(
             "relays",
             "Relays",
-            "relays in turn",
-            "Flat: a message is asked of its own relay alone.",
+            "relays",
+            "Flat: a message that names its relay is asked of that one alone, and equal relays answer alike.",
             (1, 2, 10, 30, 100),
-            [Series("", _relays)],
+            [Series("named in turn", _named), Series("picked by weight", _picked)],
         ),
         Dimension(
             "keys",
