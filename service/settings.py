@@ -147,7 +147,7 @@ class Settings(BaseSettings):
         1, description="A quota's window is taken longer by this, or by a fiftieth of it where that is less."
     )
 
-    max_recipients: int = Field(50, ge=1, description="Recipients of one message.")
+    max_recipients: int = Field(50, ge=1, le=1000, description="Recipients of one message; 1000 at most.")
     max_attachments: int = Field(50, ge=0, description="Attachments of one message.")
     max_headers: int = Field(50, ge=0, description="Further header fields of one message.")
     max_tags: int = Field(20, ge=0, description="Tags of one message.")

@@ -77,7 +77,7 @@ class Work:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.requests = list(_asked(job))
+        self.requests = list(requests_of(job))
         self._open = len(self.requests)
         self.accepted: list[str] = []
         self.statuses: dict[str, int] = {}
@@ -96,7 +96,8 @@ class Work:
             self.finished.set_result(None)
 
 
-def _asked(job: Job) -> Iterator[Asked]:
+def requests_of(job: Job) -> Iterator[Asked]:
+    """All of them, with what each takes in its turn."""
     end = job.first + job.count
     for first in range(job.first, end, job.batch):
         numbers = range(first, min(first + job.batch, end))

@@ -13,10 +13,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jinja2 import DictLoader, StrictUndefined, TemplateSyntaxError, Undefined, nodes, pass_context
-from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS
 from jinja2.exceptions import SecurityError
+from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.tests import TESTS as JINJA_TESTS
 
 from service.mail.bounds import INNER, bounded_filter, bounded_test
 from service.mail.formats import FILTERS, Formats
@@ -140,14 +141,15 @@ def _with_formats(method: Callable[..., str]) -> Callable[..., str]:
 
 
 # Made once for all templates: a set for each environment would be three quarters of what a compiled template holds
-_FILTERS_OF_ALL: dict[str, Callable[..., Any]] = {
-    **{name: bounded_filter(name, DEFAULT_FILTERS[name]) for name in _FILTERS},
+_FILTERS_OF_ALL: dict[str, Any] = {
+    **{name: bounded_filter(name, JINJA_FILTERS[name]) for name in _FILTERS},
     "url": safe_url,
     **{name: _with_formats(method) for name, method in FILTERS.items()},
     **INNER,
 }
-_TESTS_OF_ALL: dict[str, Callable[..., Any]] = {
-    name: test if name in _CHEAP_TESTS else bounded_test(test) for name, test in DEFAULT_TESTS.items()
+_JINJA_TESTS: Mapping[str, Any] = JINJA_TESTS
+_TESTS_OF_ALL: dict[str, Any] = {
+    name: test if name in _CHEAP_TESTS else bounded_test(test) for name, test in _JINJA_TESTS.items()
 }
 
 
@@ -224,7 +226,7 @@ def _check_use(file: str, each: Any, within: Environment) -> None:
     kind, known = ("filter", within.filters) if isinstance(each, nodes.Filter) else ("test", within.tests)
     if each.name not in known or each.name.startswith("_"):
         why = f"there is no {kind} `{each.name}`"
-        if kind == "filter" and each.name in DEFAULT_FILTERS:
+        if kind == "filter" and each.name in JINJA_FILTERS:
             why = f"the filter `{each.name}` is not allowed in templates"
         raise TemplateFault(file, each.lineno, why)
     if each.dyn_args is not None or each.dyn_kwargs is not None:
