@@ -117,7 +117,9 @@ class Settings(BaseSettings):
     templates_watch: bool = Field(False, description="Look for changed template files before each use (`dev` does).")
     templates_refresh: Seconds = Field(2, description="How long a published template is used without asking the store.")
     templates_kept: int = Field(
-        1000, ge=1, description="Published templates kept compiled; each takes 40 to 200 KiB. One over 16 KiB counts twice."
+        1000,
+        ge=1,
+        description="Published templates kept compiled, 40 to 200 KiB each; one counts again for each 16 KiB of its files.",
     )
     render_timeout: Seconds = Field(0.5, description="Rendering of one message; it holds up other requests.")
     max_rendered_bytes: int = Field(2 * MEBIBYTE, gt=0, description="Rendered html or text of one message.")
