@@ -1,6 +1,6 @@
 """`python -m bench.cost`: how the cost of a message grows, by dimension, with a table each.
 
-    python -m bench.cost                         all six; about ten minutes on two cores that are quiet
+    python -m bench.cost                         all six; twelve minutes on two busy cores
     python -m bench.cost --only relays,keys      some of depth, recipients, connections, relays, keys, templates
     python -m bench.cost --only depth --most 10000
     python -m bench.cost --rounds 7 --seconds 4  takes longer and says more
