@@ -146,6 +146,7 @@ class Service:
             clock,
             watch=settings.templates_watch,
             published_for=settings.templates_refresh,
+            kept=settings.templates_kept,
         )
         signing = Signing(settings.dkim_file)
         await store.open()

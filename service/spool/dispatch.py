@@ -142,15 +142,17 @@ class Dispatcher:
     def _wants(self, peek_at: int | None = None) -> Sequence[Want]:
         """What could start this instant. Asked by the store as its transaction begins; `peek_at` (ms) only looks."""
         now = self._clock.now() if peek_at is None else peek_at
-        relays = {name: self._relays.get(name) for name in self._relays.names()}
+        urgent = self._lanes.urgent(now)
+        routes = self._lanes.routes(now) if self._any_room(now) else urgent
+        candidates = {route: self._candidates(route) for route in routes}
+        # only relays that due mail may go by are asked: of a hundred most have none
+        relays = {name: self._relays.get(name) for names in candidates.values() for name in names}
         slots = {name: relay.free(now) for name, relay in relays.items()}
         room = {name: slots[name] + relay.ahead(now) for name, relay in relays.items()}
         room = {name: count for name, count in room.items() if count > 0}
-        urgent = self._lanes.urgent(now)
         spare = {name: 1 for name, relay in relays.items() if urgent and name not in room and relay.spare(now)}
         if not room and not spare:
             return []
-        candidates = {route: self._candidates(route) for route in (self._lanes.routes(now) if room else urgent)}
         shared = self._shared(room, candidates, now)
         served = {want.route for want in shared}
         unserved = {route: candidates[route] for route in urgent if route not in served}
@@ -165,6 +167,10 @@ class Dispatcher:
                 lanes = self._lanes.take(want.route, now, want.least)
                 self._taken[want.route] = self._taken.get(want.route, {}) | lanes
         return wants
+
+    def _any_room(self, now: int) -> bool:
+        relays = map(self._relays.get, self._relays.names())
+        return any(relay.free(now) + relay.ahead(now) > 0 for relay in relays)
 
     def _shared(self, room: Mapping[str, int], candidates: Mapping[str, Sequence[str]], now: int) -> list[Want]:
         """The room of the relays, spread over routes that they may carry now."""
