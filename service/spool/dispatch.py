@@ -35,6 +35,7 @@ from service.tracing import OFF, Tracing
 
 _THREAD_FROM = 512 * 1024  # octets of a message; sealing more than that would hold up the loop for milliseconds
 _REST = 0.5  # seconds, at least, before a store that has failed is asked again
+_SOON = 0.25  # seconds after which a heartbeat that failed is tried again
 
 log = get_logger()
 
@@ -313,14 +314,19 @@ class Dispatcher:
     # --- beside the loop -----------------------------------------------------------------------------------------
 
     async def heartbeat(self) -> None:
-        """Renew our leases, for ever. A lease that could not be renewed stops content from being started."""
+        """Renew our leases, for ever. A lease that could not be renewed stops content from being started.
+
+        After an outage that is done before others take what we hold for orphans (RescuePolicy.grace).
+        """
         while True:
+            wait = _SOON
             asked = self._clock.monotonic()
             failpoints.passed("heartbeat.before")
             with contextlib.suppress(PostroomError):
                 await self._store.heartbeat(self._holder, self._clock.now(), self._settings.lease)
                 self._leases.renewed(asked, self._clock.monotonic())
-            await asyncio.sleep(self._settings.lease / 3)
+                wait = self._settings.lease / 3
+            await asyncio.sleep(wait)
 
     def stop_claiming(self) -> None:
         """Begin the drain: nothing new is claimed from here on."""

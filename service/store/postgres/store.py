@@ -33,6 +33,7 @@ from service.store.postgres.telling import TellingStore
 from service.store.postgres.transaction import Transaction
 from service.store.quotas import use_of
 from service.store.shown import EventView, MessageFilter, MessageView, QueueStats
+from service.store.stalls import Stalls
 from service.store.values import (
     Accept,
     AcceptResult,
@@ -62,7 +63,8 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         metrics = metrics or Metrics()
         shard = crc32(holder.encode()) % _SHARDS * _LANES
         self._url, self._clock, self._holder, self._bounds = url, clock, holder, bounds
-        self._database = Database(url, bounds, shard, metrics.storage_failures.inc)
+        self._stalls = Stalls(clock)
+        self._database = Database(url, bounds, shard, metrics.storage_failures.inc, self._stalls.recovered)
         self._hints = Hints(self._database, holder)
         self._moments = Moments(clock)
         sending = Sending(self._leased_at, self._moments)
@@ -216,12 +218,13 @@ class PostgresStore(Keeping, TellingStore, Restoring):
             _, renewed = await transaction.commit(self._living(holder), statement("heartbeat: renew", given))
             return len(renewed)
 
-        return await self._database.write(renew)
+        return await self._database.while_well(self._database.write(renew))
 
     async def rescue(self, now: int, policy: RescuePolicy) -> int:
-        """See port."""
-        look = rescue.Rescue(self._write_queuing, now, self._leased_at(now), policy, self._moments.ahead)
-        total = 0
+        """See port. Who looks for the server may take a connect's time longer than others to find it back."""
+        grace = max(policy.grace, self._bounds.connect_timeout) if policy.grace else 0.0
+        spare, ahead = self._stalls.lately(grace), self._moments.ahead
+        look, total = rescue.Rescue(self._write_queuing, now, self._leased_at(now), policy, spare, ahead), 0
         while rescued := await look.run():
             total += rescued
         return total

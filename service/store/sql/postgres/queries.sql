@@ -320,12 +320,13 @@ WHERE id = ANY(ARRAY(SELECT a.id FROM attempts a WHERE a.holder = :holder AND a.
     FOR UPDATE SKIP LOCKED)) AND closed_at + 0 IS NULL RETURNING id;
 
 -- rescue: orphans --
--- Open attempts whose lease is over on the server's clock, or whose holder has ended, held with their messages; all, or
--- one. attempts_open, messages primary key, holders primary key.
+-- Open attempts of others whose lease is over on the server's clock (not if living ones are spared), or whose holder has
+-- ended, held with their messages; all, or one. attempts_open, messages primary key, holders primary key.
 SELECT a.id, a.message, a.content_started_at, a.ahead, m.id, m.account, m.delivery, m.kills, m.expires_at
 FROM attempts a JOIN messages m ON m.seq = a.message
-WHERE a.closed_at IS NULL
-    AND (a.lease_until < coalesce(:leased_at, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+WHERE a.closed_at IS NULL AND a.holder <> :own
+    AND ((NOT :spare::boolean
+            AND a.lease_until < coalesce(:leased_at, (extract(epoch FROM clock_timestamp()) * 1000)::bigint))
         OR NOT EXISTS (SELECT 1 FROM holders h WHERE h.holder = a.holder))
     AND (:only::bigint IS NULL OR a.id = :only)
 LIMIT 500 FOR UPDATE OF m, a SKIP LOCKED;
