@@ -18,7 +18,7 @@ from service.mail.lifecycle import Event
 from service.mail.quota import HIGH
 from service.mail.route import Route
 from service.mail.seal import Sealed, seal
-from service.relay.port import Outgoing, Relay, Relays
+from service.relay.port import MayNotStart, Outgoing, Relay, Relays
 from service.settings import Settings
 from service.spool.due import DueLanes, share
 from service.spool.elsewhere import Elsewhere
@@ -289,8 +289,12 @@ class Dispatcher:
         # a claim ahead is no sign that it began: after a kill only what is marked is in doubt
         async def commit_content_started() -> None:
             failpoints.passed("content.before_mark")
-            if not await self._store.start_content(delivery.attempt, self._clock.now()):
-                raise LeaseLost
+            try:
+                marked = await self._store.start_content(delivery.attempt, self._clock.now())
+            except PostroomError as error:
+                raise MayNotStart(f"the storage could not take that it begins: {error.detail}") from None
+            if not marked:
+                raise MayNotStart("another sender owns the delivery")
 
         relay.start(
             Outgoing(
@@ -339,7 +343,3 @@ class Dispatcher:
 
 
 _GONE = "is no longer the relay that this was to go by"
-
-
-class LeaseLost(Exception):
-    """Another sender owns the delivery now: the content must not be started."""

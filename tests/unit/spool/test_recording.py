@@ -14,7 +14,7 @@ from service.mail.lifecycle import State
 from service.mail.outcome import Failure, Phase, Policy
 from service.mail.reply import Reply, make_reply
 from service.mail.seal import seal
-from service.relay.port import Outgoing, RecipientResult, Report
+from service.relay.port import MayNotStart, Outgoing, RecipientResult, Report
 from service.store.values import NewMessage, RescuePolicy
 from tests.support.clock import EPOCH
 from tests.support.sending import THANKS, ModelRelay, ModelRelays, Sending, sending, until
@@ -262,6 +262,27 @@ def test_what_is_claimed_ahead_is_marked_before_its_content_and_is_in_doubt_only
             await ahead.on_content()
             await made.store.rescue(clock.now() + HOUR, RESCUE)
             assert [await state(made, each.id) for each in (first, second)] == [(State.DEFERRED, 1, 1)] * 2
+            await until(clock, lambda: relay.free(0) == 1, at_most=100)
+
+    virtually(main)
+
+
+def test_a_mark_that_the_storage_does_not_take_is_nobodys_fault(tmp_path: Path) -> None:
+    async def main(clock: VirtualClock) -> None:
+        relay = ScriptedRelay(clock, connections=1, takes=lambda: 30.0)
+        async with sending(tmp_path, clock, ModelRelays(relay)) as made:
+            await made.accept(message(1), message(2))
+            await until(clock, lambda: len(relay.outgoing) == 2, at_most=10)
+            _, ahead = relay.outgoing
+            assert ahead.on_content is not None
+
+            async def away(*_: object) -> int:
+                raise StorageUnavailable("it is being reopened", retry_after=1)
+
+            takes, made.store.start_content = made.store.start_content, away  # type: ignore[method-assign]
+            with pytest.raises(MayNotStart, match="reopened"):
+                await ahead.on_content()
+            made.store.start_content = takes  # type: ignore[method-assign]
             await until(clock, lambda: relay.free(0) == 1, at_most=100)
 
     virtually(main)
