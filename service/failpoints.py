@@ -22,7 +22,7 @@ NAMES = {
     "claim.after_commit": "deliveries are leased, and no relay has been asked",
     "mail.before": "the next octets to the relay begin with MAIL",
     "content.before_mark": "the mark that the content starts is to be written",
-    "content.before": "the relay wants the content, a mark that was due is durable, and the final dot is not written",
+    "content.before": "a mark that was due is durable, and the final dot, or the chunk with all of it, is not written",
     "dot.written": "the final dot was handed to the transport, and its reply is not read",
     "settle.before": "the reply to the final dot, or a refusal, is known, and not recorded",
     "settle.within": "the attempt is closed and its recipients are not, in one transaction",

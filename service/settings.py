@@ -97,6 +97,57 @@ class Settings(BaseSettings):
     transaction_timeout: Seconds = Field(900, description="One mail transaction in all.")
     idle_timeout: Seconds = Field(60, description="An idle session is closed with QUIT after this.")
     session_lifetime: Seconds = Field(600, description="No session is used longer.")
+    start_wait: Seconds = Field(
+        5,
+        gt=0,
+        le=60,
+        description="A delivery that was claimed and can't start (no connection is free, another one logs in) is given back"
+        " after this; so long a check waits for its turn to log in.",
+    )
+    logins_at_once: int = Field(
+        2,
+        ge=1,
+        le=100,
+        description="Logins that one process tries at once with a secret that was just proven; another secret is tried alone.",
+    )
+    widen_after: Seconds = Field(
+        600,
+        gt=0,
+        description="After a relay complained of too many connections, one more is tried each time it was content for this.",
+    )
+    chunk_within: Seconds = Field(
+        5,
+        le=60,
+        description="A small message goes in one piece (BDAT) only over a session on which the relay answered within this;"
+        " 0: never. Over one that it has closed meanwhile such a message would be in doubt.",
+    )
+    avoided_for: Seconds = Field(
+        30,
+        le=3600,
+        description="A relay that ended a fresh session before a message was taken is asked after the others for this.",
+    )
+    doubts_in_a_row: int = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="A relay that left so many contents in a row without an answer rests. Each process counts its own."
+        " 0: never.",
+    )
+    fruitless_in_a_row: int = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="A relay that ended so many fresh sessions in a row, each with another message, before one was taken"
+        " rests. Each process counts its own. 0: never.",
+    )
+    refusals_in_a_row: int = Field(
+        10,
+        ge=0,
+        le=1000,
+        description="When a relay refused so many messages in a row with the same words that do not tell what is"
+        " wrong with a message, or put them off at MAIL with any words, and accepted none between, it rests. Each process"
+        " counts its own. 0: never.",
+    )
     learnt_for: Seconds = Field(
         3600,
         gt=0,
@@ -104,6 +155,9 @@ class Settings(BaseSettings):
         " tried again after this; while that fails, after twice as long each time, at most 24 times this.",
     )
     check_timeout: Seconds = Field(60, gt=0, description="One check of a relay, all its steps together.")
+    certificate_warning: Seconds = Field(
+        14 * 86400, description="A check warns when the relay's certificate expires within this."
+    )
     check_force_interval: Seconds = Field(
         60, description="A forced check of an account that rests logs in no more often than this."
     )
@@ -117,6 +171,11 @@ class Settings(BaseSettings):
     )
     templates_watch: bool = Field(False, description="Look for changed template files before each use (`dev` does).")
     templates_refresh: Seconds = Field(2, description="How long a published template is used without asking the store.")
+    templates_kept: int = Field(
+        1000,
+        ge=1,
+        description="Published templates kept compiled, 40 to 200 KiB each; one counts again for each 16 KiB of its files.",
+    )
     render_timeout: Seconds = Field(0.5, description="Rendering of one message; it holds up other requests.")
     max_rendered_bytes: int = Field(2 * MEBIBYTE, gt=0, description="Rendered html or text of one message.")
 
@@ -133,6 +192,11 @@ class Settings(BaseSettings):
     retry_schedule: Schedule = Field(
         (5, 30, 120, 300, 900, 1800, 3600), min_length=1, description="Waits between attempts; the last repeats."
     )
+    reconnect_free_after: Seconds = Field(
+        3600,
+        ge=60,
+        description="A message whose connection broke off is tried over a new one uncharged, once within this; then it pays.",
+    )
     max_in_doubt: int = Field(2, ge=0, description="Attempts in doubt before a recipient is parked as unknown.")
     in_doubt_delay: Seconds = Field(900, description="Wait before an attempt in doubt is repeated.")
     max_kills: int = Field(3, ge=1, description="A message that kills its sender this often is failed as poison.")
@@ -145,7 +209,7 @@ class Settings(BaseSettings):
         1, description="A quota's window is taken longer by this, or by a fiftieth of it where that is less."
     )
 
-    max_recipients: int = Field(50, ge=1, description="Recipients of one message.")
+    max_recipients: int = Field(50, ge=1, le=1000, description="Recipients of one message; 1000 at most.")
     max_attachments: int = Field(50, ge=0, description="Attachments of one message.")
     max_headers: int = Field(50, ge=0, description="Further header fields of one message.")
     max_tags: int = Field(20, ge=0, description="Tags of one message.")
@@ -158,6 +222,11 @@ class Settings(BaseSettings):
     max_queued: int = Field(5_000_000, ge=1, description="Recipients that wait; beyond it 503 queue_full.")
     body_timeout: Seconds = Field(30, gt=0, description="A request's whole body.")
     max_wait: Seconds = Field(30, description="Longest `Prefer: wait`.")
+    idempotency_wait: Seconds = Field(
+        2,
+        le=30,
+        description="A repeat waits so long for the request in flight with the same Idempotency-Key; then 409.",
+    )
 
     drain_delay: Seconds = Field(5, description="After SIGTERM: not ready, but still accepting, for this long.")
     drain_grace: Seconds = Field(25, description="Then transactions in flight may finish within this.")

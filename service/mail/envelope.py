@@ -17,7 +17,7 @@ class Dsn:
     id: str = ""  # ENVID: comes back in the notification as Original-Envelope-Id (RFC 3464 2.2.1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Envelope:
     """What goes on the wire around a message. Addresses are in wire form, byte for byte as stored."""
 

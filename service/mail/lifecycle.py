@@ -7,6 +7,7 @@ replies) and where states are kept (store/). No other file names a target state:
 
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import cache
 
 
 class State(StrEnum):
@@ -101,6 +102,7 @@ def apply(state: State, event: Event) -> State:
         raise LookupError(f"no transition from {state} by {event}") from None
 
 
+@cache
 def target(event: Event) -> State:
     """The one state that `event` leads to, whatever it leaves."""
     (state,) = {after for (_, what), after in TRANSITIONS.items() if what is event}

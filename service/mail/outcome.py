@@ -256,7 +256,6 @@ _BY_FAILURE: dict[Failure, Verdict] = {
 }
 # A peer that drops each connection at this very message must not be asked for ever: free once an hour, then charged.
 _BROKEN_OFF = Verdict(Event.DEFER, Scope.CONNECTION, "broken-off", Action.RECONN, charged=False)
-DOUBTS_IN_A_ROW = 3
 DOUBTFUL = replace(
     _LOST_AFTER_DOT, scope=Scope.RELAY, action=Action.CONFIG, pauses=doubling(60, 600), probe=True, alert=1
 )

@@ -10,10 +10,10 @@ SCHEDULE: tuple[float, ...] = (5, 30, 120, 300, 900, 1800, 3600)
 """Seconds after the first, second, ... charged attempt; the last repeats until `ttl`."""
 
 FREE_AGAIN = 3600.0
-"""Seconds after which a message may have another new connection for nothing."""
+"""Seconds after which a message may have another new connection for nothing, unless a setting says otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class History:
     """What a recipient went through before this attempt."""
 
@@ -22,10 +22,10 @@ class History:
     reconnected_at: int | None = None  # ms; when it last had a new connection for nothing
 
 
-def follow(verdict: Verdict, history: History, now: int, expires_at: int) -> Verdict:
-    """The verdict in the light of earlier attempts and of the time that is left (ms)."""
+def follow(verdict: Verdict, history: History, now: int, expires_at: int, *, free_again: float = FREE_AGAIN) -> Verdict:
+    """The verdict in the light of earlier attempts and of the time that is left (ms). free_again: seconds."""
     if verdict.action is Action.RECONN:
-        return _reconnect(verdict, history, now)
+        return _reconnect(verdict, history, now, free_again)
     if verdict.action is not Action.TEMP:
         return verdict
     often = verdict.times is not None and history.kind == verdict.kind and history.count >= verdict.times
@@ -33,10 +33,10 @@ def follow(verdict: Verdict, history: History, now: int, expires_at: int) -> Ver
     return replace(verdict, event=Event.REFUSED, action=Action.PERM) if often or late else verdict
 
 
-def _reconnect(verdict: Verdict, history: History, now: int) -> Verdict:
-    """Free once an hour; then the account is asked what is wrong, or else the message pays for each further one."""
+def _reconnect(verdict: Verdict, history: History, now: int, free_again: float) -> Verdict:
+    """Free once in a while; then the account is asked what is wrong, or else the message pays for each further one."""
     last = history.reconnected_at
-    if last is None or now - last >= FREE_AGAIN * 1000:
+    if last is None or now - last >= free_again * 1000:
         return verdict
     if verdict.then is Action.AUTH:
         return account_at_fault(verdict)

@@ -44,7 +44,7 @@ def _id_of(sender: str | None) -> str:
     return hashlib.sha256(repr(sender).encode()).hexdigest()[:12]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sealed:
     """What goes on the wire."""
 

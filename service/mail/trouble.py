@@ -16,7 +16,11 @@ OPERATOR = "operator"
 """The kind of an operator's pause."""
 
 PROVEN_FOR = 60_000
-"""ms after a login that succeeded for which further ones with the same secret need no right."""
+"""ms after a login that succeeded for which further ones with the same secret need no right.
+
+No setting: the processes on one store keep this rule together, also while some of them run with other settings. How many
+log in at once without the right is one (POSTROOM_LOGINS_AT_ONCE).
+"""
 
 _SLACK = 100  # ms by which clocks of processes may differ in what they call over
 _SKEW = 2_000  # ms by which a trouble may end later than its length from now on, since clocks differ

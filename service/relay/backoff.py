@@ -14,9 +14,9 @@ from service.mail.lifecycle import Event
 from service.mail.outcome import UNTIL_RESET, Action, Verdict
 from service.mail.trouble import Trouble
 
+# No settings: how timers are, and what a relay's own `timezone` makes needless.
 _SLACK = 100  # ms by which a timer may come early
 _UNKNOWN_RESET = 3600.0  # seconds until the next look when nobody knows when a provider counts anew
-_WIDEN_AFTER = 600.0  # seconds of success before one more connection is tried
 
 
 class Backoff:
@@ -73,10 +73,14 @@ def _until_midnight(zone: ZoneInfo, now: int) -> float:
 
 
 class Width:
-    """How many connections a relay bears at once: halved when it complains, widened one by one while it is content."""
+    """How many connections a relay bears at once: halved when it complains, widened one by one while it is content.
 
-    def __init__(self, most: int) -> None:
+    widen_after: seconds of success before one more is tried.
+    """
+
+    def __init__(self, most: int, widen_after: float = 600.0) -> None:
         self.now_at_most = most
+        self._widen_after = int(widen_after * 1000)
         self._most = most
         self._changed = 0  # ms
 
@@ -89,6 +93,6 @@ class Width:
     def succeeded(self, now: int) -> None:
         """A message was accepted."""
         self._changed = min(self._changed, now)  # or a clock that was ahead for a moment would hold it for long
-        if self.now_at_most < self._most and now >= self._changed + int(_WIDEN_AFTER * 1000):
+        if self.now_at_most < self._most and now >= self._changed + self._widen_after:
             self.now_at_most += 1
             self._changed = now

@@ -22,7 +22,6 @@ from service.relay.session import Progress, Session, Timeouts, open_session
 from service.relay.tls import security_of, tls_context
 from service.relay.url import Tls
 
-_FEW_DAYS = 14  # before a certificate expires somebody should know
 _CHANGE_SOON = (
     "The certificate expires soon: its owner should renew it, or mail will stop. 证书即将过期：请服务器管理者及时更新。"
 )
@@ -58,12 +57,14 @@ async def check(
     *,
     sender: str = "",
     withheld: Withheld | None = None,
+    certificate_warning: float = 14 * 86400.0,
 ) -> Checked:
-    """Walk. sender: the address to ask with, "" for one that `sender_of` finds; withheld: with all but the login.
+    """Walk. sender: the address to ask with, "" for one that `sender_of` finds; withheld: with all but the login;
+    certificate_warning: seconds before a certificate expires from which on somebody should know.
 
     Raises ConfigurationError for TLS keys that OpenSSL refuses.
     """
-    return await _Check(config, timeouts, ehlo_name, clock, sender, withheld).run()
+    return await _Check(config, timeouts, ehlo_name, clock, sender, withheld, certificate_warning).run()
 
 
 class _Check:
@@ -75,9 +76,11 @@ class _Check:
         clock: Clock,
         sender: str,
         withheld: Withheld | None,
+        certificate_warning: float,
     ) -> None:
         self._config, self._timeouts, self._ehlo_name, self._clock = config, timeouts, ehlo_name, clock
         self._address, self._withheld = sender or sender_of(config), withheld
+        self._certificate_warning = certificate_warning
         # a context of its own: no ticket shortens the handshake, so the certificate is looked at
         self._context = tls_context(config)
         self._progress = Progress()
@@ -147,7 +150,7 @@ class _Check:
         if self._progress.tls is None:  # the greeting failed, and took the connection with it
             return CheckStep("tls", StepState.OK, milliseconds, "the handshake succeeded")
         security = security_of(self._progress.tls, self._clock.now())
-        soon = security.days_left < _FEW_DAYS
+        soon = security.days_left * 86400 < self._certificate_warning
         state = StepState.WARNING if soon else StepState.OK
         return CheckStep("tls", state, milliseconds, str(security), _CHANGE_SOON if soon else "")
 

@@ -41,7 +41,10 @@ class Checking:
     ) -> None:
         self._config, self._clock, self._ledger, self._condition = config, clock, ledger, condition
         self._interval = settings.check_force_interval  # seconds
-        self._walk = partial(check, config, Timeouts.of(settings), settings.ehlo_name, clock)
+        warning = settings.certificate_warning
+        self._walk = partial(
+            check, config, Timeouts.of(settings), settings.ehlo_name, clock, certificate_warning=warning
+        )
 
     async def run(self, turns: CheckTurns, sender: str, *, force: bool) -> Sequence[CheckStep]:
         """All steps, in order. Raises CheckRunning, ConfigurationError for TLS keys that OpenSSL refuses."""

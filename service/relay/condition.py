@@ -6,7 +6,6 @@ a moment, then give back what they have. A broken relay is probed by whoever get
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -25,7 +24,7 @@ from service.telemetry import Log, get_logger
 
 log = get_logger()
 
-_PATIENCE = 5.0  # seconds for which a delivery waits for somebody else's login
+# No settings: how soon news of another process can be had at all, and how much of a reply a line can show.
 _ASK_AGAIN = 1.0  # seconds until a probe that another process seems to have under way is asked for again
 _DETAIL = 500  # characters of an event
 
@@ -54,6 +53,7 @@ class Condition:
         # a process of role `api` may lack the secret: it then shows what holds for the one that was last used
         self._sends = settings.role != "api"
         self._knows_secret = self._sends or bool(owner.config.secret.get_secret_value())
+        self._patience, self._logins_at_once = settings.start_wait, settings.logins_at_once
         self._longest, self._lease = longest_login(owner.config, settings), settings.lease
         self._prober = f"{ledger.holder}/{owner.name}"
         self._backoff = Backoff(owner.config.timezone)
@@ -198,7 +198,7 @@ class Condition:
 
         force: see Standing.answer.
         """
-        until = self._clock.monotonic() + _PATIENCE
+        until = self._clock.monotonic() + self._patience
         while True:
             news = self._news
             if not self._asking and (answer := await self._ask(force)) is not Answer.WAIT:
@@ -217,7 +217,7 @@ class Condition:
         """By which name the right is held; "" when none is needed: then a place is taken instead. Raises SessionFailure when
         it can't be had.
         """
-        until = self._clock.monotonic() + _PATIENCE
+        until = self._clock.monotonic() + self._patience
         while True:
             news = self._news  # what comes while we look and ask must not be missed
             if self._closed or (self.health is not Health.OPEN and not probing):
@@ -230,7 +230,7 @@ class Condition:
                 if answer is Answer.REFUSED:
                     raise _untried("the relay rests")
                 proven = answer is Answer.PROVEN
-            if proven and (not self._has_login or self._ledger.begin_login(self._account)):
+            if proven and (not self._has_login or self._ledger.begin_login(self._account, self._logins_at_once)):
                 return ""
             if not await _within(until - self._clock.monotonic(), news):
                 raise _untried("another connection is logging in")
@@ -263,8 +263,12 @@ class Condition:
         """Hold the right until it is given back, or as long as the store can be asked."""
         while True:
             await asyncio.sleep(self._lease / 3)
-            with contextlib.suppress(StorageUnavailable):
+            try:
                 await self._ask_for_a_lease(force)
+            except StorageUnavailable:
+                pass  # asked again soon; until then the lease goes on
+            except Exception as error:  # our own fault must not let the right run out under a login
+                log.critical(Log.LOOP_FAILED, during="renew", exc_info=error)
 
     def _renew_no_more(self) -> None:
         if self._renewing is not None:

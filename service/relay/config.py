@@ -26,6 +26,7 @@ from service.relay.policy import parse_rules, policy_for
 from service.relay.port import Pipelining
 from service.relay.presets import Preset, load_presets, preset_for
 from service.relay.table_values import (
+    as_account,
     as_flag,
     as_pipelining,
     as_sender,
@@ -44,6 +45,7 @@ _KEYS = {
     "preset",
     "url",
     "secret_file",
+    "account",
     "from",
     "priority",
     "weight",
@@ -78,6 +80,7 @@ _KEYS = {
 }
 
 _NOT_IN_URL = {
+    "account",
     "forbidden_extensions",
     "url",
     "secret_file",
@@ -94,6 +97,10 @@ _NOT_IN_URL = {
 }
 
 
+_SECRETS = ("secret_file", "token_command", "token_file", "oauth2")
+"""Where a secret comes from that is not in the URL."""
+
+
 @dataclass(frozen=True, slots=True)
 class RelayConfig:
     """One relay, complete. `secret` is shown nowhere."""
@@ -106,6 +113,7 @@ class RelayConfig:
     secret: SecretStr
     preset: Preset
     rule: SenderRule
+    own_account: str = ""  # a name that tells it from another account with the same login
     senders: tuple[str, ...] = ()  # addresses or domains it may carry; empty = what its sender rule says
     priority: int = 1
     weight: int = 1
@@ -136,8 +144,10 @@ class RelayConfig:
 
     @property
     def account(self) -> str:
-        """Whose quotas and troubles these are: `user@host`, or `host:port` without a login. Relays may share one."""
-        return account_of(self.user, self.host, self.port)
+        """Whose quotas and troubles these are: as named, else `user@host`, or `host:port` without a login. Relays may
+        share one.
+        """
+        return self.own_account or account_of(self.user, self.host, self.port)
 
     @property
     def secret_mark(self) -> str:
@@ -154,7 +164,28 @@ def account_of(user: str, host: str, port: int) -> str:
 def load_relays(settings: Settings, extra_url: str | None = None) -> list[RelayConfig]:
     """All configured relays. Raises ConfigurationError; an empty list means that none is set."""
     tables, rules = relay_tables(settings, extra_url)
-    return [relay_from(name, values, where, rules, settings) for name, (where, values) in tables.items()]
+    relays = [relay_from(name, values, where, rules, settings) for name, (where, values) in tables.items()]
+    _check_secrets(relays, tables)
+    return relays
+
+
+def _check_secrets(relays: Sequence[RelayConfig], tables: Mapping[str, tuple[str, Any]]) -> None:
+    """Of one account only one secret is proven or refused at a time: with two each would undo what is known of the other.
+
+    A process of role `api` may lack secrets; those that it lacks say nothing. Raises ConfigurationError.
+    """
+    first: dict[str, RelayConfig] = {}
+    for relay in relays:
+        if relay.tokens is None and not relay.secret.get_secret_value():
+            continue
+        other = first.setdefault(relay.account, relay)
+        if other.secret_mark != relay.secret_mark:
+            where, values = tables[relay.name]
+            key = next((each for each in _SECRETS if each in values), "url")
+            raise ConfigurationError(
+                f"{where}: {key}: is not the secret that relays.{other.name} has for the same account ({relay.account}):"
+                " give both the same, or, if these are two accounts, name one of them with `account`"
+            )
 
 
 def relay_tables(
@@ -220,6 +251,7 @@ def relay_from(
     secret = _secret(values, url, where, settings)
     tokens = _tokens(values, secret, url, where, known)
     tls_min, tls_max = tls_versions_in(options, preset, where)
+    account = as_account(values.get("account"), where)
     must_equal = as_flag(options.get("sender_must_equal_login", preset.sender_is_login))
     senders = tuple(as_sender(each, where) for each in options.get("from", ()))
     return RelayConfig(
@@ -238,6 +270,7 @@ def relay_from(
             dkim=as_flag(options.get("dkim", True)),
             rewritten_fields=preset.rewritten_fields,
         ),
+        own_account=account,
         senders=senders,
         priority=integer_in(options, "priority", 1, where, least=0),
         weight=integer_in(options, "weight", 1, where),
@@ -245,7 +278,7 @@ def relay_from(
         max_messages_per_connection=integer_in(
             options, "max_messages_per_connection", preset.max_messages_per_connection, where
         ),
-        quotas=quotas_in(options, preset, account_of(url.user, url.host, url.port), where, known),
+        quotas=quotas_in(options, preset, account or account_of(url.user, url.host, url.port), where, known),
         limits=limits_in(options, preset, where),
         warm_connections=warm_in(options, where),
         sticky=as_flag(options.get("sticky", preset.sticky)),

@@ -1,14 +1,13 @@
 """Content as it stands on the wire: dot-stuffed, in blocks, looked at once more.
 
-What is looked for is rare and the bytes are many, so each look is made of single searches that run in C: a search for two
-octets side by side costs several times one for a single octet.
+What is looked for is rare and the bytes are many, so each look is made of searches that run in C.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 
 BLOCK = 64 * 1024  # octets handed to the transport at once; more gives no back-pressure over TLS
-_FEW = 64  # full stops that are looked at one by one; text with more of them is searched as a whole
-_LINE_FEED = 10
+_DOTTED = re.compile(rb"\n\.")  # bytes' own search for two octets takes three times as long
 
 
 def wire_blocks(segments: Sequence[bytes]) -> Iterator[bytes]:
@@ -36,14 +35,7 @@ def wire_blocks(segments: Sequence[bytes]) -> Iterator[bytes]:
 
 def has_dotted_line(segment: bytes) -> bool:
     """Whether a line behind the first begins with a full stop."""
-    at = segment.find(b".", 1)
-    for _ in range(_FEW):
-        if at < 0:
-            return False
-        if segment[at - 1] == _LINE_FEED:
-            return True
-        at = segment.find(b".", at + 1)
-    return b"\n." in segment
+    return b"." in segment and _DOTTED.search(segment) is not None  # base64 has none, and one octet is found sooner
 
 
 def has_bare_line_end(segment: bytes) -> bool:

@@ -156,12 +156,18 @@ class Conversation(asyncio.Protocol):
             await self._within(self._waiter, timeout)
         return self._replies.popleft()
 
+    def arrived(self) -> Reply | None:
+        """The next reply if it is there: those to one group of commands mostly come together."""
+        return self._replies.popleft() if self._replies else None
+
     def unasked(self) -> Reply | None:
         """A reply that has come though nobody waits for one. Raises Lost when the conversation ended without one."""
         if self._replies:
             return self._replies.popleft()
         if self._ended is not None:
             raise self._ended
+        if self._transport.is_closing():  # it was reset: `connection_lost` comes with the loop's next turn
+            raise Lost(Failure.LOST, "the connection was closed")
         return None
 
     async def drained(self, timeout: float) -> None:

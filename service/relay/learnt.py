@@ -13,7 +13,7 @@ from service.mail.outcome import Phase
 from service.relay.config import RelayConfig
 from service.relay.port import Pipelining, RecipientResult
 
-_LONGEST = 24  # times the first life
+_LONGEST = 24  # times the first life, which is the setting
 _NEVER = float("inf")
 
 

@@ -12,8 +12,6 @@ from service.mail.trouble import Answer, RelayEvent, Standing, Trouble
 
 News = Callable[[], None]
 
-_LOGINS_AT_ONCE = 2  # of an account whose secret is proven: if it is refused all the same, no more are refused with it
-
 
 class ProcessLedger:
     """See port.Ledger."""
@@ -52,9 +50,9 @@ class ProcessLedger:
             standing.grant(mark, prober, now + int(lease * 1000))
         return answer
 
-    def begin_login(self, account: str) -> bool:
+    def begin_login(self, account: str, at_once: int) -> bool:
         """See port."""
-        if self._logging_in[account] >= _LOGINS_AT_ONCE:
+        if self._logging_in[account] >= at_once:
             return False
         self._logging_in[account] += 1
         return True

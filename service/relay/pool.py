@@ -14,6 +14,7 @@ from service.mail.envelope import Offer
 from service.mail.lifecycle import Event
 from service.mail.outcome import Action, Lesson, Phase, Policy, Scope, Verdict
 from service.mail.quota import HIGH
+from service.mail.reply import Reply
 from service.mail.seal import SenderRule
 from service.relay.backoff import Width
 from service.relay.check_turns import CheckTurns
@@ -21,7 +22,7 @@ from service.relay.checking import Checking
 from service.relay.condition import Condition
 from service.relay.config import RelayConfig
 from service.relay.hidden import Hidden
-from service.relay.in_a_row import InARow, Trend
+from service.relay.in_a_row import InARow
 from service.relay.job import Job
 from service.relay.learnt import Learnt
 from service.relay.ledger import ProcessLedger
@@ -36,7 +37,6 @@ from service.telemetry import Log, get_logger
 log = get_logger()
 
 _FINISHED = (Event.ACCEPTED, Event.REFUSED)  # the relay has answered for good
-_AHEAD_FOR = 5.0  # seconds for which a delivery waits for a busy slot before it is given back
 
 
 class Pool:
@@ -57,6 +57,8 @@ class Pool:
         self.timeouts = Timeouts.of(settings)
         self.idle_timeout = settings.idle_timeout
         self.lifetime = settings.session_lifetime
+        self.chunk_within = settings.chunk_within
+        self._start_wait = settings.start_wait
         self.learnt = Learnt(config, settings.learnt_for)
         self._hidden = Hidden()
         self.endpoint = f"{config.host}:{config.port}"
@@ -73,9 +75,11 @@ class Pool:
         self._capacity: list[Callable[[], None]] = []
         self.policy: Policy = config.policy
         self.limits = config.limits
-        self._width, self._refused, self._row = Width(config.max_connections), RefusedShare(), InARow(config.policy)
+        self._width, self._refused = Width(config.max_connections, settings.widen_after), RefusedShare()
+        self._row = InARow(settings.refusals_in_a_row, settings.doubts_in_a_row, settings.fruitless_in_a_row)
         self._sent = self._reply_at = self._error_at = 0
-        self._last_reply = self._last_error = ""
+        self._last_reply: Reply | None = None
+        self._last_error = ""
         self._closing = False
         self.still_busy: Callable[[], int] = lambda: 0  # connections of the pool whose place it took, that finish
         ledger = ledger or ProcessLedger()
@@ -88,8 +92,8 @@ class Pool:
     @property
     def max_size(self) -> int | None:
         """Octets: the least of what is configured and what SIZE announced."""
-        known = [size for size in (self.config.max_bytes, self.offer and self.offer.max_size) if size]
-        return min(known, default=None)
+        own, told = self.config.max_bytes, self.offer.max_size if self.offer is not None else None
+        return min(own, told) if own and told else own or told or None
 
     @property
     def max_recipients(self) -> int | None:
@@ -145,7 +149,7 @@ class Pool:
 
     def start(self, outgoing: Outgoing, done: Callable[[Report], None]) -> None:
         """See port."""
-        job = Job(outgoing, lambda report: self._note(outgoing, report, done))
+        job = Job(outgoing, lambda report: self._note(report, done))
         if self._busy >= self._width.now_at_most:
             self._wait_ahead(job)
         elif self._idle:
@@ -165,12 +169,12 @@ class Pool:
         )
         self._ahead.insert(at, (self.monotonic(), job))
         if self._ahead_timer is None:
-            self._ahead_timer = asyncio.get_running_loop().call_later(_AHEAD_FOR, self._waited)
+            self._ahead_timer = asyncio.get_running_loop().call_later(self._start_wait, self._waited)
 
     def _waited(self) -> None:
         """Give back what waited too long: another relay may take it, and its lease must not run out here."""
         self._ahead_timer = None
-        oldest = self.monotonic() - _AHEAD_FOR
+        oldest = self.monotonic() - self._start_wait
         for entry in [entry for entry in self._ahead if entry[0] <= oldest]:
             self._stuck = True
             self._ahead.remove(entry)
@@ -183,12 +187,11 @@ class Pool:
         for _, job in waiting:
             job.give_back(why)
 
-    def _note(self, outgoing: Outgoing, report: Report, done: Callable[[Report], None]) -> None:
+    def _note(self, report: Report, done: Callable[[Report], None]) -> None:
         """What a report says of the relay; then it is handed on, whatever is wrong with that."""
         try:
             for result in report.results:
                 self._note_result(result)
-            self._heed(self._row.reported(outgoing, report))
         except Exception as error:  # a fault of ours must not keep the report from whoever waits for it
             log.critical(Log.LOOP_FAILED, during="note", exc_info=error)
         done(report)
@@ -196,7 +199,7 @@ class Pool:
     def _note_result(self, result: RecipientResult) -> None:
         if result.reply is not None:
             now = self._clock.now()
-            self._last_reply, self._reply_at = str(result.reply), now
+            self._last_reply, self._reply_at = result.reply, now
             if result.phase is Phase.DOT and result.reply.positive:
                 self._sent += 1
                 self._succeeded(now)
@@ -235,9 +238,9 @@ class Pool:
         self.offer, self._offered_to_us = Offer(both, session.max_size), True
         return session
 
-    def next_ahead(self) -> Job | None:
+    def next_ahead(self, may_go: Callable[[Outgoing], bool]) -> Job | None:
         """See slot.Owner."""
-        if self._condition.health is not Health.OPEN or not self._ahead or self._ahead[0][1].outgoing.at_most_once:
+        if self._condition.health is not Health.OPEN or not self._ahead or not may_go(self._ahead[0][1].outgoing):
             return None
         _, job = self._ahead.pop(0)
         self._tell()
@@ -296,16 +299,15 @@ class Pool:
             return None
         return self._condition.blame(verdict, reason)
 
-    def judged(self, verdicts: Sequence[Verdict]) -> None:
+    def judged(self, message: str, verdicts: Sequence[Verdict], report: Report) -> Sequence[Verdict]:
         """See port."""
         for verdict in verdicts:
             if verdict.event in _FINISHED:
                 self._finished(refused=verdict.kind == "content")
-        self._heed(self._row.judged(verdicts))
-
-    def _heed(self, trend: Trend | None) -> None:
-        if trend is not None:
+        for trend in self._row.judged(message, verdicts, report):
             self._condition.blame(trend.verdict, trend.reason)
+            verdicts = [trend.verdict if each == trend.spared else each for each in verdicts]
+        return verdicts
 
     def _finished(self, *, refused: bool) -> None:
         if words := self._refused.finished(refused=refused, now=self._clock.now()):
@@ -361,7 +363,7 @@ class Pool:
             max_connections=config.max_connections,
             in_flight=len(self._slots) - len(self._idle),
             sent=self._sent,
-            last_reply=self._last_reply,
+            last_reply=str(self._last_reply or ""),
             last_error=self._last_error,
             reply_at=self._reply_at,
             error_at=self._error_at,

@@ -17,14 +17,13 @@ from service.mail.seal import SenderRule
 from service.mail.trouble import Answer, RelayEvent, Standing, Trouble
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outgoing:
     """One sealed delivery: the envelope and the exact bytes, in pieces. `key` names it in the log (its attempt id)."""
 
     key: int
     envelope: Envelope
     content: Sequence[bytes]
-    message: str = ""  # its id: what several tries of it have in common; "": not known
     priority: int = 1
     at_most_once: bool = False  # nothing else is in flight with it
     on_content: Callable[[], Awaitable[None]] | None = None  # awaited before the content
@@ -33,7 +32,7 @@ class Outgoing:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecipientResult:
     """What became of one forward-path: the reply that decided it, or the failure that left it without one."""
 
@@ -183,8 +182,12 @@ class Relay(Protocol):
     def blame(self, verdict: Verdict, report: Report, reason: str) -> int | None:
         """Do to the relay or connection what a verdict on it says; answers until when (ms) it takes no mail."""
 
-    def judged(self, verdicts: Sequence[Verdict]) -> None:
-        """Told of each transaction's verdicts: a share of refused contents that rises, doubt that repeats itself."""
+    def judged(self, message: str, verdicts: Sequence[Verdict], report: Report) -> Sequence[Verdict]:
+        """Told how each transaction was judged: a share of refused contents that rises, and what repeats itself. Answers
+        how it is judged in the light of those before.
+
+        message: its id. verdicts: in the order of the report's results.
+        """
 
     def alert(self, kind: str, detail: str) -> None:
         """Somebody must look: it is counted, and kept among the relay's events."""
@@ -274,9 +277,9 @@ class Ledger(Protocol):
     ) -> Answer:
         """Ask for the right to log in with the secret of this mark, for `lease` seconds at most. force: see Standing.answer."""
 
-    def begin_login(self, account: str) -> bool:
-        """Take one of the few places in this process for logins that need no right. False: none is free, which is news
-        once one is.
+    def begin_login(self, account: str, at_once: int) -> bool:
+        """Take one of so many places in this process for logins that need no right: if the secret is refused all the
+        same, no more are refused with it. False: none is free, which is news once one is.
         """
 
     def end_login(self, account: str) -> None:

@@ -6,6 +6,7 @@ it has come into disrepute, and that somebody should look before the provider cl
 
 from collections import deque
 
+# No settings: one measure of what is unusual, for an alert that changes nothing by itself.
 _SHORT, _LONG = 50, 1000  # finished recipients
 _LEAST = 5  # refusals within the short window
 _SHARE, _TIMES = 0.1, 3  # of the short window; as large as that of the long one

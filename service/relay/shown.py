@@ -97,6 +97,8 @@ def _url(config: RelayConfig) -> str:
 
 def _values(config: RelayConfig) -> Iterator[tuple[str, Any]]:
     """Every key with the value that holds; what is not known and what is not bounded is left out."""
+    if config.own_account:
+        yield "account", config.own_account
     if config.senders:
         yield "from", list(config.senders)
     yield "priority", config.priority

@@ -1,27 +1,30 @@
 """A slot: one long-lived session and the worker that sends on it, one delivery after the other.
 
-Under load a delivery's envelope goes out with the content of the one before it (relay/transaction). What was opened so
-far ahead is charged nothing and is in no doubt until its own content is written: if the session ends first, it goes
-by a fresh one.
+Under load a session carries a message each round trip. Small ones go whole where the session takes chunks, each as soon as
+the one before it is answered: so one that is urgent waits for that answer and its own. Otherwise a delivery's envelope goes
+out with the content of the one before it (relay/transaction). What was opened so far ahead is charged nothing and is in
+no doubt until its own content is written: if the session ends first, it goes by a fresh one.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from service.mail.outcome import Failure, Phase
+from service.mail.quota import HIGH
 from service.relay.commands import UNKNOWN_COMMAND
+from service.relay.fitting import goes_whole
 from service.relay.job import Job
 from service.relay.learnt import Learnt
-from service.relay.port import Pipelining, RecipientResult, Report
+from service.relay.port import Outgoing, Pipelining, RecipientResult, Report
 from service.relay.session import Session, SessionFailure, Timeouts
 from service.relay.transaction import Chunking, Transaction
 from service.telemetry import Log, get_logger
 
 log = get_logger()
 
-_LAST_QUIT = 0.5  # seconds for the reply to QUIT when the process stops
-_STILL_OPEN = 5.0  # seconds after its last reply for which a session is taken to be open without asking
+_LAST_QUIT = 0.5  # seconds for the reply to QUIT when the process stops; no setting: nothing depends on that reply
 _BROKEN_DIALOGUE = (500, 502, 503)  # RFC 5321 4.2.4, 4.3.2: the commands came in an order that the relay did not follow
 
 
@@ -31,6 +34,7 @@ class Owner(Protocol):
     timeouts: Timeouts
     idle_timeout: float
     lifetime: float
+    chunk_within: float  # seconds after its last reply for which a session is taken to be open without asking
     learnt: Learnt
 
     async def connect(self) -> Session:
@@ -39,8 +43,8 @@ class Owner(Protocol):
     def monotonic(self) -> float:
         """Seconds."""
 
-    def next_ahead(self) -> Job | None:
-        """A waiting delivery that may go with the content of another: never an at_most_once one."""
+    def next_ahead(self, may_go: Callable[[Outgoing], bool]) -> Job | None:
+        """The delivery that is next to go, if it may go with the content of another."""
 
     def desynced(self) -> None:
         """Replies and commands of a session no longer fit."""
@@ -177,9 +181,9 @@ class Slot:
         self._carried.remove(job)
         job.tell(report)
 
-    def _give_back(self, job: Job) -> None:
+    def _give_back(self, job: Job, why: str = "the sender is stopping") -> None:
         self._carried.remove(job)
-        job.give_back(_STOPPING)
+        job.give_back(why)
 
     async def _open(self, job: Job) -> _Opened | None:
         """The envelope handed over; None when there is no session, or the message can't go by it: that is told."""
@@ -197,7 +201,7 @@ class Slot:
         if not transaction.fits():
             self._tell(job, transaction.report())
             return None
-        transaction.begin()
+        await transaction.begin()
         return _Opened(job, session, transaction)
 
     def _chunking(self, session: Session) -> Chunking:
@@ -208,7 +212,7 @@ class Slot:
 
     def _lives(self) -> bool:
         """Whether the session was heard of just now. What goes whole to one that was closed long ago would be in doubt."""
-        return self._owner.monotonic() - self._heard < _STILL_OPEN
+        return self._owner.monotonic() - self._heard < self._owner.chunk_within
 
     def _transaction(self, session: Session, job: Job, *, chunking: Chunking = Chunking.OFF) -> Transaction:
         owner = self._owner
@@ -230,7 +234,7 @@ class Slot:
 
         def follow() -> Transaction | None:
             try:
-                other = self._next_ahead(session) if self._may_follow(opened) else None
+                other = self._next_ahead(opened) if self._may_follow(opened) else None
             except Exception as error:  # what is wrong with the next one must not end this one
                 log.critical(Log.LOOP_FAILED, during="ahead", exc_info=error)
                 return None
@@ -267,15 +271,28 @@ class Slot:
             and not opened.job.outgoing.at_most_once
         )
 
-    def _next_ahead(self, session: Session) -> _Opened | None:
+    def _next_ahead(self, opened: _Opened) -> _Opened | None:
         """The next waiting delivery that the session can carry; what it can't is told at once."""
-        while (job := self._owner.next_ahead()) is not None:
+        session = opened.session
+        while (job := self._owner.next_ahead(lambda outgoing: self._gains_ahead(opened, outgoing))) is not None:
             self._carried.append(job)
             transaction = self._transaction(session, job)
             if transaction.fits():
                 return _Opened(job, session, transaction)
             self._tell(job, transaction.report())
         return None
+
+    def _gains_ahead(self, opened: _Opened, outgoing: Outgoing) -> bool:
+        """Whether it gains by its envelope going out with our content, and may.
+
+        Opened ahead it is through two round trips from now: as soon as if it goes whole when ours is answered, and
+        later than over another session that is free before. So small mail keeps going whole once it does, and urgent mail
+        is left to whichever session is first.
+        """
+        if outgoing.at_most_once:
+            return False
+        whole = self._owner.learnt.chunking and opened.session.serves_chunks and goes_whole(outgoing)
+        return not whole or (outgoing.priority != HIGH and not goes_whole(opened.job.outgoing))
 
     def _told(self, opened: _Opened) -> Job | None:
         """Tell what became of a job; or give it back, when only an idle session was found closed."""
@@ -285,7 +302,11 @@ class Slot:
         if session.served and _stale(report):
             # the relay had ended the idle connection: that says nothing about the message, so nothing is charged; the
             # next one is fresh, and what that says is told
-            return job
+            if not opened.transaction.marked:
+                return job
+            # the mark says that its content may have begun, which it has not: that must not stand while it waits for a login
+            self._give_back(job, "the relay had closed the session")
+            return None
         session.served += 1
         self._heard = self._owner.monotonic()
         report.session = f"{session.words}, message {session.served}"
@@ -347,11 +368,8 @@ class Slot:
         await asyncio.gather(self.task, return_exceptions=True)
         if (job := self._job) is not None:
             self._job = None
-            job.give_back(_STOPPING)
+            job.give_back("the sender is stopping")
         await self._quit(_LAST_QUIT)
-
-
-_STOPPING = "the sender is stopping"
 
 
 def _stale(report: Report) -> bool:

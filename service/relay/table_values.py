@@ -4,6 +4,7 @@ Every fault is a ConfigurationError that begins with `where` and names the key. 
 made of, is config's.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
@@ -18,6 +19,7 @@ from service.relay.port import Pipelining
 from service.relay.presets import Preset
 from service.settings import Settings
 
+_ACCOUNT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TLS_VERSIONS = ("1.2", "1.3")
 
 
@@ -50,6 +52,15 @@ def tls_versions_in(options: Mapping[str, Any], preset: Preset, where: str) -> t
     if most and most < least:
         raise ConfigurationError(f"{where}: tls_max: {most} is less than tls_min, which is {least}")
     return least, most
+
+
+def as_account(value: object, where: str) -> str:
+    """A name that stands for no login and no host:port; "" where none is given."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and _ACCOUNT.fullmatch(value):
+        return value
+    raise ConfigurationError(f"{where}: account: must be a name of 1 to 64 letters, digits, - and _")
 
 
 def as_sender(value: object, where: str) -> str:

@@ -16,7 +16,9 @@ from service.relay.failure import Cause
 from service.relay.url import Tls
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-_VERIFIED_FOR = 3600.0  # seconds after a full handshake: then the certificate is asked for again
+_VERIFIED_FOR = (
+    3600.0  # seconds after a full handshake: then the certificate is asked for again; a promise, so no setting
+)
 _DAY = 86400.0  # seconds
 
 

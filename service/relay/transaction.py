@@ -29,8 +29,9 @@ from service.relay.commands import (
     rcpt_commands,
     whole_content,
 )
-from service.relay.content import BLOCK, has_bare_line_end, wire_blocks
+from service.relay.content import wire_blocks
 from service.relay.conversation import Conversation, Lost
+from service.relay.fitting import goes_whole, incapable, unfit
 from service.relay.port import Outgoing, RecipientResult, Report
 
 
@@ -63,7 +64,7 @@ class Transaction:
         self._conversation, self._timeouts, self._monotonic = conversation, timeouts, monotonic
         self._capabilities = capabilities
         self._pipelining = pipelining and "pipelining" in capabilities
-        if not (self._pipelining and "chunking" in capabilities and _is_small(outgoing)):
+        if not (self._pipelining and "chunking" in capabilities and goes_whole(outgoing)):
             chunking = Chunking.OFF
         self.whole = self.by_chunk = chunking is Chunking.SEEN  # the content goes by BDAT; and with the envelope
         self._trial = chunking is Chunking.TRIAL
@@ -75,36 +76,48 @@ class Transaction:
         self._took = 0.0
         self.mail_started = False
         self.content_started = False
+        self.marked = False  # it is durable that the content may have begun
 
     # --- the steps ---------------------------------------------------------------------------------------------------
 
     def fits(self) -> bool:
         """Whether the session can carry it at all; if not, every forward-path has its result."""
-        problem = self._incapable() or _unfit(self.outgoing)
+        problem = incapable(self.outgoing.envelope, self._capabilities) or unfit(self.outgoing)
         if problem is not None:
             self._rest(*problem)
         return problem is None
 
-    def begin(self) -> None:
+    async def begin(self) -> None:
         """Hand over the envelope, or its first command; or everything, when a small content can go as one chunk."""
-        try:
-            if self.whole:
-                self._begin_whole()
-            else:
-                self._conversation.write(self.opening())
-        except Lost as lost:
-            self._rest(lost.failure, lost.detail)
-        except Exception as error:
-            self._fault(error)
+        self._began = self._monotonic()
+        await self._guarded(self._begin_whole() if self.whole else self._begin_envelope())
 
-    def _begin_whole(self) -> None:
-        """Unlike DATA, BDAT may stand in a group with its content (RFC 3030 4.2): one round trip for all of it."""
-        self._check_lease()
+    async def _begin_envelope(self) -> bool:
+        self._conversation.write(self.opening())
+        return True
+
+    async def _begin_whole(self) -> bool:
+        """Unlike DATA, BDAT may stand in a group with its content (RFC 3030 4.2): one round trip for all of it.
+
+        A mark that is due is durable before, and while it was written the relay may have ended the session: what goes
+        whole to one that is known to be closed would be in doubt for nothing.
+        """
+        await self._may_start()
+        if self._interrupted():
+            return False
         whole = self._mail_command() + b"".join(self._rcpt_commands()) + whole_content(self.outgoing.content)
         self.mail_started = self.content_started = True
-        self._began = self._monotonic()
         self._conversation.write(whole)
         failpoints.passed("dot.written")
+        return True
+
+    async def _may_start(self) -> None:
+        """What comes before the content: the mark, when one is due, and a look at the lease. Raises Lost."""
+        if self.outgoing.on_content is not None:
+            await self.outgoing.on_content()
+            self.marked = True
+        failpoints.passed("content.before")
+        self._check_lease()
 
     def opening(self) -> bytes:
         """What `begin` writes, for the caller to write; from here on the transaction is under way."""
@@ -194,16 +207,6 @@ class Transaction:
     def _reply_for_rest(self, phase: Phase, reply: Reply) -> None:
         for index in range(len(self._results)):
             self._decide(index, RecipientResult(phase, reply))
-
-    def _incapable(self) -> tuple[Failure, str] | None:
-        envelope = self.outgoing.envelope
-        size = self._capabilities.get("size", "")
-        if size.isdigit() and 0 < int(size) < envelope.size:
-            return Failure.CAPABILITY, f"the relay takes at most {size} octets (SIZE), the message has {envelope.size}"
-        # RFC 6531 3.1: who offers SMTPUTF8 offers 8BITMIME too, which the message needs as well
-        if envelope.smtputf8 and (missing := {"smtputf8", "8bitmime"} - self._capabilities.keys()):
-            return Failure.CAPABILITY, f"the relay does not offer {' and '.join(sorted(missing)).upper()}"
-        return None
 
     # --- envelope ----------------------------------------------------------------------------------------------------
 
@@ -315,7 +318,9 @@ class Transaction:
         return False
 
     async def _reply(self, timeout: float | None = None) -> Reply:
-        reply = await self._conversation.reply(self._within(self._timeouts.command if timeout is None else timeout))
+        reply = self._conversation.arrived()
+        if reply is None:
+            reply = await self._conversation.reply(self._within(self._timeouts.command if timeout is None else timeout))
         if reply.code == 421:  # RFC 5321 3.8: the relay closes now; this reply decides whatever has none
             self._reply_for_rest(self._phase, reply)
             self._conversation.abort()
@@ -338,10 +343,7 @@ class Transaction:
     async def _content(self, following: Callable[[], bytes]) -> bool:
         outgoing = self.outgoing
         self._phase = Phase.CONTENT
-        if outgoing.on_content is not None:
-            await outgoing.on_content()
-        failpoints.passed("content.before")
-        self._check_lease()
+        await self._may_start()
         *blocks, last = [other_octets(outgoing.content)] if self.by_chunk else wire_blocks(outgoing.content)
         for block in blocks:
             self._conversation.write(block)
@@ -376,7 +378,7 @@ class Transaction:
         self._conversation.abort()
         if reply.code < 400:
             raise Lost(Failure.PROTOCOL, f"a reply before the final dot: {reply}")
-        self._reply_for_rest(Phase.CONTENT, reply)
+        self._reply_for_rest(self._phase, reply)
         return True
 
     def _check_lease(self) -> None:
@@ -384,25 +386,3 @@ class Transaction:
             # dropping the connection is the only way to abandon after 354: a lone dot would deliver an empty mail
             self._conversation.abort()
             raise Lost(Failure.SHUTDOWN, "the lease was lost before the content")
-
-
-def _is_small(outgoing: Outgoing) -> bool:
-    """Whether envelope and content fit in one write, and nothing has to be written down between them."""
-    paths, content = outgoing.envelope.forward_paths, outgoing.content
-    begins_with_a_letter = bool(content) and content[0][:1].isalpha()  # as a field name does; no line end, no space
-    return (
-        outgoing.on_content is None
-        and outgoing.envelope.size + 1024 * (len(paths) + 1) <= BLOCK
-        and begins_with_a_letter
-    )
-
-
-def _unfit(outgoing: Outgoing) -> tuple[Failure, str] | None:
-    """The last look before the wire: an address or a line end that could be read as a command is never sent."""
-    envelope = outgoing.envelope
-    for path in (envelope.reverse_path, *envelope.forward_paths):
-        if not path.isprintable() or " " in path or "<" in path or ">" in path:
-            return Failure.INTERNAL, "an address that is not fit for the wire"
-    if any(map(has_bare_line_end, outgoing.content)):
-        return Failure.INTERNAL, "a bare CR or LF in the content"
-    return None

@@ -11,13 +11,14 @@ from service.mail.lifecycle import Event
 from service.mail.outcome import Scope, Verdict
 from service.relay.port import Report
 
-AVOIDED_FOR = 30_000  # ms; the relay's own trouble may be over by then, and one message is enough to see
-
 
 class Avoided:
-    """By relay, until when (ms) it is asked last."""
+    """By relay, until when (ms) it is asked last. lasts: seconds; by then its trouble may be over, and one message is
+    enough to see.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, lasts: float) -> None:
+        self._lasts = int(lasts * 1000)
         self._until: dict[str, int] = {}
 
     def learn(self, relay: str, report: Report, verdicts: Sequence[Verdict], now: int) -> None:
@@ -25,11 +26,11 @@ class Avoided:
         if any(verdict.event is Event.ACCEPTED for verdict in verdicts):
             self._until.pop(relay, None)
         elif report.served == 1 and any(verdict.scope is Scope.CONNECTION for verdict in verdicts):
-            self._until[relay] = now + AVOIDED_FOR
+            self._until[relay] = now + self._lasts
 
     def last(self, relays: Sequence[str], now: int) -> Sequence[str]:
         """The same relays in the same order, but those to be avoided behind the others."""
         if not self._until:
             return relays
         # an end that is further away than any was told by a clock that was ahead
-        return sorted(relays, key=lambda name: now < self._until.get(name, now) <= now + AVOIDED_FOR)
+        return sorted(relays, key=lambda name: now < self._until.get(name, now) <= now + self._lasts)

@@ -34,6 +34,8 @@ from service.telemetry import Log, Metrics, get_logger
 from service.tracing import OFF, Tracing
 
 _THREAD_FROM = 512 * 1024  # octets of a message; sealing more than that would hold up the loop for milliseconds
+_REST = 0.5  # seconds, at least, before a store that has failed is asked again
+_SOON = 0.25  # seconds after which a heartbeat that failed is tried again
 
 log = get_logger()
 
@@ -65,7 +67,7 @@ class Dispatcher:
         self._recorder = Recorder(settings, clock, store, signals, metrics, tracing, elsewhere, self._queued)
         self._holds, self._avoided = self._recorder.holds, self._recorder.avoided
         self._look_at = 0.0  # monotonic seconds: when the store is asked for its routes again
-        self._draining = False
+        self._draining = asyncio.Event()
         self._news: dict[str, tuple[str, int, int]] = {}  # what was stored, and perhaps claimed with the same commit
         signals.on_queued(self._stored)
         signals.on_coming(self._queued)
@@ -92,13 +94,13 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Claim and start deliveries until cancelled."""
-        while not self._draining:
+        while not self._draining.is_set():
             try:
                 await self._round()
             except PostroomError as error:
                 log.warning(Log.STORE_FAILED, during="dispatch", detail=error.detail)
                 self._look_at = 0.0
-                await self._sleep(self._settings.poll_interval)
+                await self._rest()
 
     async def _round(self) -> None:
         if self._clock.monotonic() >= self._look_at:
@@ -125,6 +127,12 @@ class Dispatcher:
             self._lanes.add(route, priority, due_at)
         self._news.clear()
 
+    async def _rest(self) -> None:
+        """The store has failed. No hint cuts this short: each request that it refuses meanwhile would give one."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(self._settings.poll_interval, _REST)):
+                await self._draining.wait()
+
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -142,15 +150,17 @@ class Dispatcher:
     def _wants(self, peek_at: int | None = None) -> Sequence[Want]:
         """What could start this instant. Asked by the store as its transaction begins; `peek_at` (ms) only looks."""
         now = self._clock.now() if peek_at is None else peek_at
-        relays = {name: self._relays.get(name) for name in self._relays.names()}
+        urgent = self._lanes.urgent(now)
+        routes = self._lanes.routes(now) if self._any_room(now) else urgent
+        candidates = {route: self._candidates(route) for route in routes}
+        # only relays that due mail may go by are asked: of a hundred most have none
+        relays = {name: self._relays.get(name) for names in candidates.values() for name in names}
         slots = {name: relay.free(now) for name, relay in relays.items()}
         room = {name: slots[name] + relay.ahead(now) for name, relay in relays.items()}
         room = {name: count for name, count in room.items() if count > 0}
-        urgent = self._lanes.urgent(now)
         spare = {name: 1 for name, relay in relays.items() if urgent and name not in room and relay.spare(now)}
         if not room and not spare:
             return []
-        candidates = {route: self._candidates(route) for route in (self._lanes.routes(now) if room else urgent)}
         shared = self._shared(room, candidates, now)
         served = {want.route for want in shared}
         unserved = {route: candidates[route] for route in urgent if route not in served}
@@ -165,6 +175,10 @@ class Dispatcher:
                 lanes = self._lanes.take(want.route, now, want.least)
                 self._taken[want.route] = self._taken.get(want.route, {}) | lanes
         return wants
+
+    def _any_room(self, now: int) -> bool:
+        relays = map(self._relays.get, self._relays.names())
+        return any(relay.free(now) + relay.ahead(now) > 0 for relay in relays)
 
     def _shared(self, room: Mapping[str, int], candidates: Mapping[str, Sequence[str]], now: int) -> list[Want]:
         """The room of the relays, spread over routes that they may carry now."""
@@ -185,14 +199,13 @@ class Dispatcher:
         return [name for name in self._relays.preferred(self._avoided.last(names, now), now) if name in room]
 
     def _want(self, want: Want, relay: Relay, slots: int, candidates: Sequence[str], now: int) -> Want:
-        want = replace(want, slots=slots, sealed_as=relay.rule.id)
+        want = replace(want, slots=slots, sealed_as=relay.rule.id, max_recipients=relay.max_recipients)
         if not relay.quotas:
             return want
         return replace(
             want,
             quotas=relay.quotas,
             least=HIGH if self._holds.held(relay.name, HIGH + 1, now) else want.least,
-            max_recipients=relay.max_recipients,
             elsewhere=len(candidates) > 1,
         )
 
@@ -282,7 +295,6 @@ class Dispatcher:
         relay.start(
             Outgoing(
                 key=delivery.attempt,
-                message=delivery.id,
                 envelope=Envelope(
                     sealed.envelope_from,
                     tuple(recipient.email for recipient in delivery.recipients[: relay.max_recipients]),
@@ -302,18 +314,23 @@ class Dispatcher:
     # --- beside the loop -----------------------------------------------------------------------------------------
 
     async def heartbeat(self) -> None:
-        """Renew our leases, for ever. A lease that could not be renewed stops content from being started."""
+        """Renew our leases, for ever. A lease that could not be renewed stops content from being started.
+
+        After an outage that is done before others take what we hold for orphans (RescuePolicy.grace).
+        """
         while True:
+            wait = _SOON
             asked = self._clock.monotonic()
             failpoints.passed("heartbeat.before")
             with contextlib.suppress(PostroomError):
                 await self._store.heartbeat(self._holder, self._clock.now(), self._settings.lease)
                 self._leases.renewed(asked, self._clock.monotonic())
-            await asyncio.sleep(self._settings.lease / 3)
+                wait = self._settings.lease / 3
+            await asyncio.sleep(wait)
 
     def stop_claiming(self) -> None:
         """Begin the drain: nothing new is claimed from here on."""
-        self._draining = True
+        self._draining.set()
         self._wake.set()
 
     async def settle_all(self) -> None:

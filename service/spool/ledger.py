@@ -16,6 +16,7 @@ from service.spool.telling import Tellings
 from service.store.port import Store
 from service.telemetry import Metrics
 
+# No settings: what is promised of news, what follows from PROVEN_FOR, and how much of a log people can read.
 _LOOK_EVERY = 1.0  # seconds
 _PROOF_KEPT_EVERY = 20_000  # ms: a third of what a proof is good for, so that few logins write
 _ALERT_KEPT_EVERY = 60_000  # ms; of each relay and kind

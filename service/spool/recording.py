@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from service import failpoints
@@ -20,7 +21,7 @@ from service.mail.seal import Sealed
 from service.relay.port import RecipientResult, Relay, Report
 from service.settings import Settings
 from service.spool.avoided import Avoided
-from service.spool.elsewhere import Elsewhere
+from service.spool.elsewhere import Elsewhere, Resolved
 from service.spool.holds import Holds
 from service.spool.salvage import not_sent, salvage
 from service.spool.settling import Settler, judge_all
@@ -50,8 +51,9 @@ class Recorder:
         self._settings, self._clock, self._store, self._signals = settings, clock, store, signals
         self._metrics, self._tracing, self._elsewhere, self._queued = metrics, tracing, elsewhere, queued
         self._settler = Settler(settings, clock)
-        self.holds, self.avoided = Holds(), Avoided()
+        self.holds, self.avoided = Holds(), Avoided(settings.avoided_for)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unsettled: set[asyncio.Future[int]] = set()  # results that the store was given, and has not answered
 
     # --- what became of a delivery -----------------------------------------------------------------------------------
 
@@ -66,7 +68,7 @@ class Recorder:
         if ended:
             self.spawn(self._commit_told(delivery, settlement, report, sealed))
         else:
-            self.spawn(self._commit(delivery, settlement, report, sealed))
+            self._commit(delivery, settlement, report, sealed)
         self._count(delivery, settlement, report)
         if self._tracing.on:
             self.spawn(self._trace(delivery, settlement))
@@ -81,7 +83,7 @@ class Recorder:
 
     def record(self, delivery: Delivery, settlement: Settlement) -> None:
         """A settlement of a delivery that no relay was given."""
-        self.spawn(self._commit(delivery, settlement))
+        self._commit(delivery, settlement)
 
     def failed(self, delivery: Delivery, error: Exception) -> None:
         """A fault of ours kept it from a relay: it is tried again."""
@@ -94,12 +96,17 @@ class Recorder:
     def _judged(self, relay: Relay, delivery: Delivery, sealed: Sealed, report: Report) -> tuple[Settlement, bool]:
         """Its settlement, and whether no relay was left that could carry it."""
         results = [*report.results, *[_LEFT_OUT] * (len(delivery.recipients) - len(report.results))]
-        resolved = self._elsewhere.resolve(delivery, judge_all(relay.policy, delivery, results, self._clock.now()))
-        verdicts = resolved.verdicts
-        until = self._blame(relay, delivery, verdicts, report)
-        relay.judged(verdicts)
-        self.avoided.learn(relay.name, report, verdicts, self._clock.now())
-        report = replace(report, results=results)
+        now = self._clock.now()
+        free_again = self._settings.reconnect_free_after
+        resolved = Resolved(judge_all(relay.policy, delivery, results, now, free_again))
+        faultless = all(verdict.event is Event.ACCEPTED for verdict in resolved.verdicts)
+        if not faultless:
+            resolved = self._elsewhere.resolve(delivery, resolved.verdicts)
+        verdicts = relay.judged(delivery.id, resolved.verdicts, report)
+        until = None if faultless else self._blame(relay, delivery, verdicts, report)
+        self.avoided.learn(relay.name, report, verdicts, now)
+        if len(results) > len(report.results):
+            report = replace(report, results=results)
         return self._settler.settle(delivery, report, sealed, verdicts, until, resolved.route), resolved.ended
 
     def _blame(self, relay: Relay, delivery: Delivery, verdicts: Sequence[Verdict], report: Report) -> int | None:
@@ -123,9 +130,31 @@ class Recorder:
 
     def _commit(
         self, delivery: Delivery, settlement: Settlement, report: Report | None = None, sealed: Sealed | None = None
-    ) -> Coroutine[Any, Any, None]:
+    ) -> None:
         """Make a result durable. It is handed to the store by the call, so that results keep their order."""
-        return self._committed(delivery, settlement, self._store.settle(settlement), report, sealed)
+        queued = asyncio.ensure_future(self._store.settle(settlement))
+        self._unsettled.add(queued)
+        queued.add_done_callback(partial(self._answered, delivery, settlement, report, sealed))
+
+    def _answered(
+        self,
+        delivery: Delivery,
+        settlement: Settlement,
+        report: Report | None,
+        sealed: Sealed | None,
+        queued: "asyncio.Future[int]",
+    ) -> None:
+        """No task for each: all but a few results are written at the first try."""
+        self._unsettled.discard(queued)
+        if queued.cancelled():  # the loop ends
+            return
+        if queued.exception() is not None:
+            self.spawn(self._commit_again(delivery, settlement, queued, report, sealed))
+            return
+        try:
+            self._committed(delivery, settlement, queued.result())
+        except Exception as error:
+            log.critical(Log.LOOP_FAILED, during="settle", exc_info=error)
 
     async def _commit_told(self, delivery: Delivery, settlement: Settlement, report: Report, sealed: Sealed) -> None:
         """A message ends because no relay can carry it: each one's reason is looked up first."""
@@ -133,9 +162,9 @@ class Recorder:
             settlement = await self._elsewhere.told(delivery, settlement)
         except Exception as error:  # it must end without them too
             self._tell_fault(delivery, error, "tell")
-        await self._commit(delivery, settlement, report, sealed)
+        self._commit(delivery, settlement, report, sealed)
 
-    async def _committed(
+    async def _commit_again(
         self,
         delivery: Delivery,
         settlement: Settlement,
@@ -150,6 +179,9 @@ class Recorder:
             report = report or not_sent(delivery, error)
             settlement = salvage(delivery, report, sealed, self._settings, self._clock.now())
             rows = await self._durable(settlement, self._store.settle(settlement))
+        self._committed(delivery, settlement, rows)
+
+    def _committed(self, delivery: Delivery, settlement: Settlement, rows: int) -> None:
         failpoints.passed("settle.after")
         if settlement.unspent:
             self.holds.forget(delivery.relay)
@@ -223,8 +255,8 @@ class Recorder:
 
     async def settle_all(self) -> None:
         """Wait until every result is committed."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks or self._unsettled:
+            await asyncio.gather(*self._tasks, *self._unsettled, return_exceptions=True)
 
 
 def _named(verdict: Verdict) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from service.clock import Clock
 from service.mail.lifecycle import Event
 from service.mail.outcome import Action, Failure, Phase, Policy, Scope, Verdict, judge
-from service.mail.retry import follow, next_due
+from service.mail.retry import FREE_AGAIN, follow, next_due
 from service.mail.seal import Sealed
 from service.relay.port import RecipientResult, Report
 from service.settings import Settings
@@ -20,8 +20,10 @@ AT_MOST_ONCE = "at_most_once"
 _WITHOUT_RELAY = {Event.FAULT: Action.FAILED, Event.PARK: Action.DOUBT, Event.NOT_STARTED: Action.BACK}
 
 
-def judge_all(policy: Policy, delivery: Delivery, results: Sequence[RecipientResult], now: int) -> list[Verdict]:
-    """The verdict for each recipient, in the light of what each went through before."""
+def judge_all(
+    policy: Policy, delivery: Delivery, results: Sequence[RecipientResult], now: int, free_again: float = FREE_AGAIN
+) -> list[Verdict]:
+    """The verdict for each recipient, in the light of what each went through before. free_again: see mail/retry."""
     sent_to = sum(result.failure is not Failure.LEFT_OUT for result in results)
     verdicts = []
     for recipient, result in zip(delivery.recipients, results, strict=True):
@@ -29,7 +31,7 @@ def judge_all(policy: Policy, delivery: Delivery, results: Sequence[RecipientRes
         if verdict.action is Action.SPLIT and sent_to == 1 and result.reply is not None:
             # one recipient can't be split; without a charge it would be asked for ever
             verdict = replace(verdict, action=Action.TEMP, charged=True)
-        verdicts.append(follow(verdict, recipient.history, now, delivery.expires_at))
+        verdicts.append(follow(verdict, recipient.history, now, delivery.expires_at, free_again=free_again))
     return verdicts
 
 

@@ -50,10 +50,9 @@ from service.store.values import (
 from service.telemetry import Metrics
 from service.tracing import OFF, Tracing
 
-TWIN_WAIT = 2.0  # seconds a repeat waits for the request in flight with the same key
 _MOST_TOLD = 500  # faults of a batch
 _HELD_UP = 0.001  # seconds for which a batch may keep the loop from others
-RETRY_SOON = 1.0  # seconds, in Retry-After of a 409 or 503
+RETRY_SOON = 1.0  # seconds, in Retry-After of a 409 or 503: the least that it can say, so no setting
 
 
 class Submitter:
@@ -167,7 +166,7 @@ class Submitter:
 
     async def _wait_for_twin(self, slot: tuple[str, str]) -> None:
         try:
-            async with asyncio.timeout(TWIN_WAIT):
+            async with asyncio.timeout(self._settings.idempotency_wait):
                 await self._in_flight[slot].wait()
         except TimeoutError:
             raise ConcurrentIdempotentRequests(retry_after=RETRY_SOON) from None

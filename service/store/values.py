@@ -138,11 +138,11 @@ class Want:
     sealed_as: str = ""  # that relay's sender rule: kept with the attempt before MAIL FROM, whoever dies
     quotas: tuple[Quota, ...] = ()  # of that relay: no more is handed out than they allow
     least: int = 2  # the least urgent priority that is asked for
-    max_recipients: int | None = None  # in one delivery, where quotas are
+    max_recipients: int | None = None  # in one delivery; those beyond stay due, for others
     elsewhere: bool = False  # relays that are not asked now may carry this route too
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DueRecipient:
     """A recipient within a claimed delivery."""
 
@@ -153,7 +153,7 @@ class DueRecipient:
     history: History = field(default_factory=History)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivery:
     """All due recipients of one message on one route, claimed: `attempt` is the opened attempt and the fence."""
 
@@ -209,7 +209,7 @@ class QuotaUse:
     free_at_high: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecipientSettlement:
     """What an attempt came to for one recipient; `event` is applied to `sending`."""
 
@@ -232,7 +232,7 @@ class RecipientSettlement:
     left_out: bool = False  # it was not in the transaction: the log has one line for all such
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settlement:
     """One attempt, closed. Attempt, states, events and suppressions commit together, or nothing does."""
 
@@ -253,11 +253,17 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class RescuePolicy:
-    """How orphaned attempts are closed (see DESIGN: in doubt, poison)."""
+    """Which attempts are orphans, and how they are closed (see DESIGN: in doubt, poison).
+
+    A process that was kept from the storage for longer than a lease still knows what became of its attempts, and writes
+    that down as soon as it can: so its own are no orphans to it, and those of others not before they had time to renew.
+    """
 
     in_doubt_delay: float  # seconds
     max_in_doubt: int
     max_kills: int
+    holder: str = ""  # who asks: works on what it holds, however long its leases are over
+    grace: float = 0.0  # seconds after the storage has recovered, in which only the dead leave orphans
 
 
 @dataclass(frozen=True, slots=True)

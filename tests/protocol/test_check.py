@@ -9,8 +9,10 @@ import pytest
 from service.clock import SYSTEM
 from service.relay.check import Withheld, check, sender_of
 from service.relay.config import RelayConfig, relay_from
+from service.relay.pool import Pool
 from service.relay.port import CheckStep, StepState
 from service.relay.session import Timeouts
+from service.settings import load
 from tests.support.logging_in import LOOPS, on_loop
 from tests.support.sink import Sink
 from tests.support.smtp_script import Peer, ScriptedServer
@@ -228,7 +230,11 @@ def test_the_certificate_is_told_and_one_that_expires_soon_is_a_warning(
         context = authority.odd_context(ends=hours)
         sink = await Sink().start(**{"implicit" if scheme == "smtps" else "starttls": context})
         url = f"{scheme}://zouchengzhuo%40163.com:AUTHCODE@localhost:{sink.port}"
-        steps = await checked(relay_from("r", {"url": url, "ca_file": str(authority.ca_file)}, "test"))
+        config = relay_from("r", {"url": url, "ca_file": str(authority.ca_file)}, "test")
+        steps = await checked(config)
+        patient = Pool(config, load(certificate_warning="9d"), SYSTEM)
+        assert {step.name: step.state for step in await patient.check()}["tls"] is OK
+        await patient.close(0)
         await sink.stop()
         assert sink.received == []
         return steps

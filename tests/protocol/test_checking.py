@@ -10,7 +10,6 @@ import pytest
 from service.clock import rfc3339
 from service.errors import CheckRunning, StorageUnavailable
 from service.mail.trouble import OPERATOR, Answer, Trouble
-from service.relay import condition
 from service.relay.config import RelayConfig, relay_from
 from service.relay.ledger import ProcessLedger
 from service.relay.pool import Pool
@@ -140,12 +139,9 @@ async def test_a_forced_login_that_gets_no_answer_counts_for_the_interval_too(cl
         await pool.close(0)
 
 
-async def test_while_a_session_of_its_own_pool_logs_in_a_check_does_not(
-    clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(condition, "_PATIENCE", 0.2)
+async def test_while_a_session_of_its_own_pool_logs_in_a_check_does_not(clock: SteppedClock) -> None:
     async with Provider(clock, "RIGHT") as provider:
-        pool = Pool(config_for(provider.port, "RIGHT"), load(), clock)
+        pool = Pool(config_for(provider.port, "RIGHT"), load(start_wait=0.2), clock)
         provider.silent = True
         session = asyncio.create_task(pool.connect())
         await provider.asked.wait()
@@ -156,13 +152,11 @@ async def test_while_a_session_of_its_own_pool_logs_in_a_check_does_not(
         await pool.close(0)
 
 
-async def test_while_another_process_logs_in_a_check_does_not(
-    tmp_path: Path, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(condition, "_PATIENCE", 0.2)
+async def test_while_another_process_logs_in_a_check_does_not(tmp_path: Path, clock: SteppedClock) -> None:
     async with Provider(clock, "RIGHT") as provider:
         config = config_for(provider.port, "RIGHT")
-        async with process(tmp_path, clock, config, "one") as one, process(tmp_path, clock, config, "two") as two:
+        two_of_them = (process(tmp_path, clock, config, name, start_wait=0.2) for name in ("one", "two"))
+        async with next(two_of_them) as one, next(two_of_them) as two:
             provider.silent = True
             first = asyncio.create_task(one.pool.check())
             await provider.asked.wait()

@@ -4,11 +4,12 @@ import asyncio
 
 import pytest
 
+from service.mail.outcome import Verdict, judge
 from service.relay.ledger import ProcessLedger
 from service.relay.pool import Pool
-from service.relay.port import Health
+from service.relay.port import Health, Report
 from service.settings import load
-from tests.support.accounts import Provider, config_for
+from tests.support.accounts import Provider, Unwilling, config_for
 from tests.support.clock import SteppedClock
 from tests.support.relaying import begin, outgoing
 
@@ -18,15 +19,12 @@ async def clock() -> SteppedClock:
     return SteppedClock()
 
 
-class Unwilling(Provider):
-    """Takes each login and no message."""
-
-    words = b""
-
-    def _answer(self, line: bytes) -> bytes:
-        if line.upper().startswith((b"MAIL", b"RCPT")):
-            return (self.words if line.upper().startswith(b"MAIL") else b"503 5.5.1 MAIL first") + b"\r\n"
-        return super()._answer(line).replace(b"250-PIPELINING\r\n", b"")
+def heard(pool: Pool, message: str, report: Report) -> Verdict:
+    """As the spool does with each report."""
+    judged = [judge(pool.policy, each.phase, each.reply, each.failure) for each in report.results]
+    verdict = pool.judged(message, judged, report)[0]
+    pool.blame(verdict, report, "")
+    return verdict
 
 
 @pytest.mark.parametrize(
@@ -48,12 +46,37 @@ async def test_a_relay_that_takes_logins_and_no_mail_costs_a_few_logins_and_rest
         sent = 0
         while pool.free(clock.now()) and sent < 20:
             sent += 1
-            report = await begin(pool, outgoing(message=f"msg_{sent}"))
+            report = await begin(pool, outgoing())
             assert report.fruitless
-            if report.renew is not None:  # as whoever judges it does
-                report.renew()
+            heard(pool, f"msg_{sent}", report)
         assert (len(provider.logins), sent) == (logins, logins)
         assert [each.status(clock.now()).health for each in (pool, other)] == [health] * 2
+        await asyncio.gather(pool.close(0), other.close(0))
+
+
+@pytest.mark.parametrize("words", [b"451 4.3.0 Queue is down", b"450 not now", b"451 4.7.1 Service unavailable"])
+async def test_a_relay_that_puts_off_each_message_at_mail_rests_longer_each_time_and_nobody_pays_for_it(
+    clock: SteppedClock, words: bytes
+) -> None:
+    unwilling, ledger = Unwilling(clock, "RIGHT"), ProcessLedger()
+    unwilling.words = words
+    async with unwilling as provider:
+        config = config_for(provider.port, "RIGHT", max_messages_per_connection=5)
+        pool, other = (Pool(config, load(role="sender", refusals_in_a_row=10), clock, ledger) for _ in range(2))
+        charged = []
+        while pool.free(clock.now()) and len(charged) < 99:
+            message = f"msg_{len(charged)}"
+            charged.append(heard(pool, message, await begin(pool, outgoing())).charged)
+        assert charged == [True] * 9 + [False], "only together they say that the relay is at fault"
+        assert len(provider.logins) == 2
+        for rest in (30, 60, 120, 240, 480, 900, 900):
+            status = other.status(clock.now())
+            assert (status.health, status.until) == (Health.WAITING, clock.now() + rest * 1000)
+            clock.step(rest)
+            ledger.release_login(pool.account, "nobody")  # a look at the clock
+            before = len(provider.logins)
+            assert not heard(pool, f"msg_{rest}", await begin(pool, outgoing())).charged
+            assert len(provider.logins) <= before + 1
         await asyncio.gather(pool.close(0), other.close(0))
 
 
@@ -62,36 +85,35 @@ class Changed(Provider):
 
     def __init__(self, clock: SteppedClock) -> None:
         super().__init__(clock, "RIGHT")
-        self.answers, self.two, self.waiting = asyncio.Event(), asyncio.Event(), 0
+        self.answers, self.enough, self.waiting, self.many = asyncio.Event(), asyncio.Event(), 0, 0
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.waiting += 1
-        if self.waiting == 2:
-            self.two.set()
+        if self.waiting == self.many:
+            self.enough.set()
         await self.answers.wait()
         await super()._serve(reader, writer)
 
 
-@pytest.mark.parametrize("right", [False, True])
-async def test_a_proven_secret_is_tried_by_two_at_once_and_by_no_more_when_it_is_refused(
-    clock: SteppedClock, right: bool
+@pytest.mark.parametrize(("right", "at_once"), [(False, 2), (True, 2), (False, 4), (False, 1)])
+async def test_a_proven_secret_is_tried_by_a_few_at_once_and_by_no_more_when_it_is_refused(
+    clock: SteppedClock, right: bool, at_once: int
 ) -> None:
     provider = Changed(clock)
     provider.answers.set()
     async with provider:
         config = config_for(provider.port, "RIGHT", max_messages_per_connection=1)
-        pool = Pool(config, load(role="sender"), clock)
+        pool = Pool(config, load(role="sender", logins_at_once=at_once), clock)
         await begin(pool, outgoing())
         assert pool.free(clock.now()) == 5
         provider.answers.clear()
-        provider.waiting, before = 0, len(provider.logins)
+        provider.waiting, provider.many, before = 0, at_once, len(provider.logins)
         tries = [begin(pool, outgoing()) for _ in range(5)]
-        provider.two.clear()
-        await provider.two.wait()
+        await provider.enough.wait()
         provider.secret = "RIGHT" if right else "ANOTHER"
-        assert provider.waiting == 2, "the others wait for these"
+        assert provider.waiting == at_once, "the others wait for these"
         provider.answers.set()
         reports = await asyncio.gather(*tries)
-        assert len(provider.logins) - before == (5 if right else 2)
+        assert len(provider.logins) - before == (5 if right else at_once)
         assert sum(report.mail_started for report in reports) == (5 if right else 0)
         await pool.close(0)

@@ -10,7 +10,6 @@ import pytest
 
 from service.mail.outcome import Failure, Phase, judge_reply
 from service.mail.reply import make_reply
-from service.relay import pool as pools
 from service.relay.policy import policy_for
 from service.relay.pool import Pool
 from service.relay.port import Outgoing, Pipelining, Report
@@ -477,8 +476,7 @@ async def test_one_delivery_may_wait_for_each_busy_slot() -> None:
 
 
 @pytest.mark.parametrize("how", ["waited", "paused", "held", "closed"])
-async def test_what_waits_is_given_back_uncharged(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "_AHEAD_FOR", 0.1 if how == "waited" else 60.0)
+async def test_what_waits_is_given_back_uncharged(how: str) -> None:
     gate = Gate()
 
     async def rest(peer: Peer) -> None:
@@ -486,7 +484,7 @@ async def test_what_waits_is_given_back_uncharged(how: str, monkeypatch: pytest.
 
     server, _ = await held(gate, rest)
     async with server:
-        pool = pool_for(server.port)
+        pool = pool_for(server.port, start_wait=0.1 if how == "waited" else 60.0)
         first = begin(pool, A)
         await gate.reached.wait()
         second = begin(pool, B)

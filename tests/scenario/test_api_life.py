@@ -42,6 +42,23 @@ async def test_two_hundred_at_once_on_one_key_make_one_message(tmp_path: Path) -
         assert len((await client.get("/messages")).json()["data"]) == 1
 
 
+async def test_a_repeat_waits_for_its_twin_as_long_as_is_set(tmp_path: Path) -> None:
+    async with running(tmp_path, idempotency_wait=0.05) as (client, service):
+        accept, reached, gate = service.store.accept, asyncio.Event(), asyncio.Event()
+
+        async def held(*given: Any) -> Any:
+            reached.set()
+            await gate.wait()
+            return await accept(*given)
+
+        service.store.accept = held  # type: ignore[method-assign, assignment]
+        first = asyncio.ensure_future(client.post("/send", json=ARTICLE, headers={"Idempotency-Key": "k"}))
+        await reached.wait()
+        again = await client.post("/send", json=ARTICLE, headers={"Idempotency-Key": "k"})
+        gate.set()
+        assert (again.status_code, (await first).status_code) == (409, 202)
+
+
 async def test_a_refused_request_does_not_burn_its_key(tmp_path: Path) -> None:
     async with running(tmp_path) as (client, _):
         key = {"Idempotency-Key": "k"}

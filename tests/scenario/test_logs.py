@@ -33,10 +33,10 @@ url = "smtp://user@127.0.0.1:{sick_port}?plaintext=allow"
 secret_file = "{folder}/secret"
 from = ["login.example"]
 [relays.tls]
-url = "smtps://user:{URL_PASSWORD}@127.0.0.1:{sick_port}"
+url = "smtps://other:{URL_PASSWORD}@127.0.0.1:{sick_port}"
 from = ["tls.example"]
 [relays.gone]
-url = "smtp://user:{URL_PASSWORD}@127.0.0.1:9?plaintext=allow"
+url = "smtp://other:{URL_PASSWORD}@127.0.0.1:9?plaintext=allow"
 from = ["gone.example"]
 """)
     return file

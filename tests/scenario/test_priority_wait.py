@@ -68,8 +68,14 @@ def sent_at(client: httpx.Client, id: str) -> float:
 
 
 @pytest.mark.timeout(180)
-def test_the_wait_of_an_urgent_message_is_that_on_an_empty_queue_and_at_most_50_ms_more(tmp_path: Path) -> None:
-    with RelayProcess(tmp_path / "relays", far={}) as relays, delayed(relays.ports["far"]) as port:
+@pytest.mark.parametrize("extensions", [[], ["CHUNKING"]], ids=["data", "chunking"])
+def test_the_wait_of_an_urgent_message_is_that_on_an_empty_queue_and_at_most_50_ms_more(
+    tmp_path: Path, extensions: list[str]
+) -> None:
+    with (
+        RelayProcess(tmp_path / "relays", far={"extensions": extensions}) as relays,
+        delayed(relays.ports["far"]) as port,
+    ):
         url = f"smtp://127.0.0.1:{port}?plaintext=allow&max_messages_per_connection=100000"
         file = relays_file(tmp_path, {"far": {"url": url}})
         with ServiceProcess(tmp_path, "", relays_file=file) as service, httpx.Client(base_url=service.url) as client:

@@ -77,6 +77,7 @@ async def test_check_ends_with_1_when_a_relay_does_not_work(tmp_path: Path) -> N
     sink = await Sink().start(implicit=authority.server_context())
     text = "".join(
         f'[relays.{name}]\nurl = "smtps://zouchengzhuo%40163.com:{secret}@localhost:{sink.port}"\nca_file = "{authority.ca_file}"\n'
+        f'account = "{name}"\n'
         for name, secret in (("good", "AUTHCODE"), ("bad", "HIDDEN"))
     )
     variables = configured(tmp_path, text)

@@ -9,8 +9,12 @@ import httpx
 import pytest
 
 from service.app import Service
+from service.relay.port import Health
+from tests.support.accounts import Unwilling
+from tests.support.clock import SteppedClock
 from tests.support.running import ARTICLE, running
 from tests.support.sink import Sink
+from tests.support.waiting import until
 
 # relay (and sender): preset, what its sink says, at which recipient or at the dot
 RELAYS = {
@@ -193,3 +197,47 @@ url = "smtp://zouchengzhuo%40163.com:AUTHCODE@127.0.0.1:{sink.port}?plaintext=al
         data = (await log_of(client, service, id, 2))[1]["data"]
     assert (data["class"], data["action"], data["charged"]) == ("tuesday", "TEMP", True)
     await sink.stop()
+
+
+async def test_words_that_no_row_knows_end_a_few_messages_and_hold_the_queue(tmp_path: Path) -> None:
+    """`wait` sends them one after the other; the relay rests with the third, and what comes then is kept."""
+    sink = await Sink(data_replies=[f"554 5.7.1 The mandate has lapsed, case {n}" for n in range(9)]).start()
+    url = f"smtp://zouchengzhuo%40163.com:AUTHCODE@127.0.0.1:{sink.port}?plaintext=allow"
+    async with running(tmp_path, capture=False, relay_url=url, refusals_in_a_row=3) as (client, _):
+        ends = []
+        for _ in range(3):
+            answer = await client.post("/send", json={**ARTICLE, "to": TO}, headers={"Prefer": "wait=10"})
+            ends.append(answer.json()["status"])
+        held = [(await client.post("/send", json={**ARTICLE, "to": TO})).json()["id"] for _ in range(5)]
+        relay = (await client.get("/relays")).json()["data"][0]
+        waiting = [(await client.get(f"/messages/{id}")).json()["recipients"][0] for id in held]
+    assert ends == ["bounced"] * 3
+    assert (relay["health"], relay["reason"]) == (
+        "broken", "refuses-all: 3 messages in a row: 554 5.7.1 The mandate has lapsed, case",
+    )  # fmt: skip
+    assert [(each["status"], each["attempts"]) for each in waiting] == [("queued", 0)] * 5
+    assert len(sink.received) == 3, "what came later was not even shown to it"
+    await sink.stop()
+
+
+async def test_a_relay_that_puts_off_every_mail_costs_a_few_logins_and_the_queue_waits_for_it_uncharged(
+    tmp_path: Path,
+) -> None:
+    async with Unwilling(SteppedClock(), "RIGHT") as relay:
+        relay.words = b"451 4.3.0 Try again later"
+        url = f"smtp://zouchengzhuo%40163.com:RIGHT@127.0.0.1:{relay.port}?plaintext=allow&max_connections=5"
+        given: dict[str, Any] = {"relay_url": url, "recipient_limit": "off", "refusals_in_a_row": 10}
+        async with running(tmp_path, capture=False, **given) as (client, service):
+            messages = {"messages": [{**ARTICLE, "to": f"n{n}@example.com"} for n in range(100)]}
+            items = (await client.post("/send/batch", json=messages)).json()["results"]
+            pool = service.relays.get("default")
+            await until(lambda: pool.status(service.clock.now()).health is Health.WAITING)
+            assert service.dispatcher is not None
+            await service.dispatcher.settle_all()
+            shown = (await client.get("/relays")).json()["data"][0]
+            views = [(await client.get(f"/messages/{each['message']['id']}")).json()["recipients"][0] for each in items]
+    assert (shown["health"], shown["reason"]) == (
+        "waiting", "no-message-taken: 10 messages in a row refused for now: 451 4.3.0 Try again later",
+    )  # fmt: skip
+    assert len(relay.logins) <= 5, "one for each connection"
+    assert sum(each["attempts"] for each in views) == 9

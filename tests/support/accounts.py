@@ -72,6 +72,17 @@ class Provider:
         return max((sum(at <= other < at + seconds for other in times) for at in times), default=0)
 
 
+class Unwilling(Provider):
+    """Takes each login and no message: `words` to each MAIL."""
+
+    words = b""
+
+    def _answer(self, line: bytes) -> bytes:
+        if line.upper().startswith((b"MAIL", b"RCPT")):
+            return (self.words if line.upper().startswith(b"MAIL") else b"503 5.5.1 MAIL first") + b"\r\n"
+        return super()._answer(line).replace(b"250-PIPELINING\r\n", b"")
+
+
 def config_for(port: int, secret: str = "WRONG", **more: object) -> RelayConfig:
     """The account at the provider."""
     url = f"smtp://me%40163.com:{secret}@127.0.0.1:{port}?plaintext=allow&max_connections=5"

@@ -23,6 +23,7 @@ import pytest
 DAEMONS = Path("/usr/lib/postfix/sbin")
 _QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace")
 _NOBODY = 65534
+_ESTABLISHED, _CLOSE_WAIT = "01", "08"
 _PARAMETERS = {
     "compatibility_level": "3.6",
     "myhostname": "postfix.test",
@@ -142,10 +143,20 @@ class Postfix:
         return True
 
     def stop(self) -> None:
-        """As `postfix abort` does: its connections are dropped."""
+        """As `postfix abort` does; returns when its connections are dropped.
+
+        `master` tells its daemons to end and does not wait for them: for a moment they still take what is sent.
+        """
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             self._process.wait(20)
+        _until(lambda: not self._is_connected(), "all connections are dropped")
+
+    def _is_connected(self) -> bool:
+        """Whether one of its daemons holds a connection: by proc(5), fields 2 and 4 of net/tcp are address and state."""
+        held = {f"{_ESTABLISHED} 0100007F:{self.port:04X}", f"{_CLOSE_WAIT} 0100007F:{self.port:04X}"}
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return any(f"{line[3]} {line[1]}" in held for line in lines)
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(ProcessLookupError):  # after `stop` nothing may be left of its session

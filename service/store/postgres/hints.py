@@ -6,7 +6,6 @@ They are coalesced: one that is about to leave stands for all that was queued be
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 import psycopg
@@ -59,9 +58,14 @@ class Hints:
         while True:
             await self._queued.wait()
             self._queued.clear()
-            with contextlib.suppress(psycopg.Error, PostroomError):
+            wait = _APART
+            try:
                 await self._database.write(self._tell)
-            await asyncio.sleep(_APART)
+            except (psycopg.Error, PostroomError):
+                pass  # who was not told looks for himself
+            except Exception as error:
+                wait = _after_fault("tell", error)
+            await asyncio.sleep(wait)
 
     async def _tell(self, transaction: Transaction) -> None:
         tell = statement("on_hint: tell", {"holder": self._holder})
@@ -78,6 +82,8 @@ class Hints:
                 wait = _GIVE_UP_FOR
             except (psycopg.Error, PostroomError) as error:
                 log.debug(Log.STORE_FAILED, during="hints", detail=sentence(error))
+            except Exception as error:
+                wait = _after_fault("hear", error)
             finally:
                 self.working.clear()
                 self._tried.set()
@@ -106,6 +112,12 @@ class Hints:
         if names - {self._holder}:
             for callback in self._callbacks:
                 callback()
+
+
+def _after_fault(during: str, error: Exception) -> float:
+    """Our own: it is told, and must not end the hints for ever. Seconds until they are tried again."""
+    log.critical(Log.LOOP_FAILED, during=during, exc_info=error)
+    return _GIVE_UP_FOR
 
 
 class _Ears:

@@ -117,6 +117,9 @@ class Lane:
                 await self._settle(group)
             except _Lost as lost:
                 await self._reconnect(group, lost)
+            except Exception as error:  # a fault of ours: what came of the group is not known; the next one is served
+                log.critical(Log.LOOP_FAILED, during="lane", exc_info=error)
+                await self._reconnect(group, _Lost(sentence(error), unknown=True))
             except BaseException:
                 self._refuse([*group, *self._queue], "the lane was stopped")
                 raise
@@ -225,8 +228,10 @@ class Lane:
         self._refreshing = True
         try:
             self._session = await self._fresh()
-        except (psycopg.Error, PostroomError) as error:
+        except Exception as error:  # whatever it was: who ends here never writes again
             self._refreshing = False
+            if not isinstance(error, psycopg.Error | PostroomError):
+                log.critical(Log.LOOP_FAILED, during="recover", exc_info=error)
             self._database.lost(sentence(error))
             self._refuse([*waiting, *self._queue], str(lost))
             self._queue.clear()
@@ -243,7 +248,7 @@ class Lane:
                 async with asyncio.timeout(_RECONNECT_WAIT):
                     await self._database.until_well()
                 self._session = await self._fresh()
-            except (TimeoutError, psycopg.Error, PostroomError) as error:
+            except Exception as error:  # the same
                 log.debug(Log.STORE_FAILED, during="reconnect", detail=sentence(error))
                 await asyncio.sleep(_RECONNECT_WAIT / 4)
 

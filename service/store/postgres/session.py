@@ -16,6 +16,7 @@ from enum import Enum, auto
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.array import ListBinaryDumper
 from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 
@@ -62,6 +63,17 @@ def judge(error: psycopg.Error) -> Judgement:
 def sentence(error: BaseException) -> str:
     """The first line of an error: PostgreSQL adds details below it that may hold a row's values."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def check_url(setting: str, url: str) -> None:
+    """Raises ConfigurationError, without the words of the driver, which quote the part that is wrong: it may be a secret."""
+    try:
+        conninfo_to_dict(url)
+    except psycopg.Error:
+        detail = (
+            "is not a valid URL: write `%`, `@`, `:`, `/` and blanks of user and password as %25, %40, %3A, %2F and %20"
+        )
+        raise ConfigurationError(f"POSTROOM_{setting}: {detail}") from None
 
 
 class Session:
@@ -138,7 +150,7 @@ class Session:
             async with self.connection.pipeline() as pipeline:
                 self._pipeline.set_result(pipeline)
                 await self._over.wait()
-        except psycopg.Error as error:  # at the end: the connection is gone already
+        except Exception as error:  # at the end the connection may be gone; before, nobody must wait for ever
             if not self._pipeline.done():
                 self._pipeline.set_exception(error)
 

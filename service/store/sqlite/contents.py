@@ -15,13 +15,13 @@ def insert_content(transaction: Transaction, seq: int, pieces: Sequence[bytes]) 
     transaction.run("accept: content", (seq, layout.inline, layout.places))
 
 
-def content_of(transaction: Transaction, seq: int) -> tuple[bytes, ...] | None:
-    """The bytes of a message, or None when they are gone."""
-    row = transaction.one("delivery_content: by seq", (seq,))
-    if row is None:
-        return None
-    _, inline, places = row
-    return assemble(inline, places, lambda sha: transaction.one("delivery_content: blob", (sha,))[0])
+def contents_of(transaction: Transaction, seqs: Sequence[int]) -> dict[int, tuple[bytes, ...]]:
+    """The bytes of messages; one whose bytes are gone is missing."""
+    rows = transaction.each("delivery_content: by seq", [(seq,) for seq in seqs])
+    return {
+        seq: assemble(inline, places, lambda sha: transaction.one("delivery_content: blob", (sha,))[0])
+        for seq, inline, places in rows
+    }
 
 
 def forget_content(transaction: Transaction, seq: int) -> None:

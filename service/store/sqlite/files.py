@@ -20,11 +20,14 @@ from service.clock import SYSTEM
 from service.errors import ConfigurationError, StorageUnavailable
 from service.store.migrate import DUE, Outcome, Wanted, migrate
 from service.store.queries import Migration, load_migrations
-from service.store.sqlite.writer import BUSY_TIMEOUT
+from service.store.sqlite.group import BUSY_TIMEOUT
 
 # From 3.7.0 on, two connections that write and checkpoint at once can lose committed rows; mended in 3.51.3.
 _SAFE_SQLITE = (3, 51, 3)
 _CACHE = -32 * 1024  # KiB, negative by SQLite's convention
+# Prepared statements that are kept. The driver counts runs and not statements: one that ran so many runs ago is prepared
+# anew, at ten times the cost of a run. A group of the writer has hundreds of runs; the driver keeps no more than this.
+_STATEMENTS = 512
 _SCHEMA_WAIT = 60.0  # seconds for another process that migrates, or that stands still within a commit
 _LOOK_AGAIN = 0.01  # seconds
 
@@ -41,7 +44,7 @@ def check_library() -> None:
 
 def connect_writer(path: str) -> apsw.Connection:
     """A connection that writes: WAL, synchronous=FULL (a commit returns after its fsync)."""
-    connection = apsw.Connection(path)
+    connection = apsw.Connection(path, statementcachesize=_STATEMENTS)
     connection.set_busy_timeout(BUSY_TIMEOUT)
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "mmap_size=0", f"cache_size={_CACHE}", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}").fetchall()

@@ -13,17 +13,18 @@ from service.mail.lifecycle import State
 from service.mail.quota import Quota
 from service.store.shown import ApiKey, EventView, MessageFilter, MessageView, QueueStats, Suppression
 from service.store.sqlite import accept as accepting
-from service.store.sqlite import changes, claim, rescue, settle
+from service.store.sqlite import changes, claim, rescue
 from service.store.sqlite.files import Hints, Holders, connect_reader, connect_writer, migrate_file
 from service.store.sqlite.quotas import use_of
 from service.store.sqlite.reads import Reader, Readers
 from service.store.sqlite.recovery import Recovery
 from service.store.sqlite.restoring import RestoringStore
-from service.store.sqlite.stalls import Stalls
+from service.store.sqlite.sending import Mark, write_down
 from service.store.sqlite.telling import TellingStore
 from service.store.sqlite.templates import TemplateStore
 from service.store.sqlite.transaction import Steps, Transaction
 from service.store.sqlite.writer import Writer
+from service.store.stalls import Stalls
 from service.store.unanswered import Unanswered
 from service.store.values import (
     Accept,
@@ -54,7 +55,9 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
         self._unanswered = Unanswered()
         recovery = Recovery(self._unanswered)
         lock = f"{self._path}.lock"
-        self._writer = Writer(lambda: connect_writer(self._path), lock, self._hints.send, recovery, metrics)
+        self._writer = Writer(
+            lambda: connect_writer(self._path), lock, self._hints.send, recovery, metrics, self._stalls.recovered
+        )
         self._reader: Reader | None = None
         self._lists = Readers(lambda: connect_reader(self._path), 2, "store-lists")
         self._contents = Readers(lambda: connect_reader(self._path), 1, "store-contents")
@@ -144,7 +147,7 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
             self._unanswered.add(found.deliveries, now(), holder)
             return found
 
-        claimed: Claimed = await self._writer.submit(work, prepare=lambda: asked.extend(wants()))
+        claimed: Claimed = await self._writer.submit(work, prepare=lambda: asked.extend(wants()), sure=True)
         self._unanswered.forget([each.attempt for each in claimed.deliveries])
         return claimed
 
@@ -158,13 +161,12 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
 
     async def start_content(self, attempt: int, now: int) -> int:
         """See port."""
-        return await self._write(
-            lambda transaction: len(transaction.run("start_content: mark", (now, attempt)).fetchall())
-        )
+        marked: int = await self._writer.submit_alike(write_down, Mark(attempt, now))
+        return marked
 
     def settle(self, settlement: Settlement) -> Awaitable[int]:
         """See port."""
-        return self._writer.submit(lambda transaction: settle.settle(transaction, settlement))
+        return self._writer.submit_alike(write_down, settlement)
 
     async def heartbeat(self, holder: str, now: int, lease: float) -> int:
         """See port. A lease counts from when it is written: another process may have held up the commit."""
@@ -187,7 +189,8 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
 
         def work(transaction: Transaction) -> Steps[int]:
             self._stalls.waited(asked)
-            return rescue.rescue(transaction, now, policy, self._holders.dead, spare_living=self._stalls.lately())
+            spare = self._stalls.lately(policy.grace)
+            return rescue.rescue(transaction, now, policy, self._holders.dead, spare_living=spare)
 
         return await self._write_steps(work)
 

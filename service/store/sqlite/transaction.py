@@ -5,7 +5,7 @@ that are undone alone.
 """
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 import apsw
@@ -48,6 +48,10 @@ class Transaction:
     def one(self, name: str, bindings: Any = ()) -> Any:
         """The first row, or None."""
         return self._connection.execute(QUERIES[name], bindings).fetchone()
+
+    def each(self, name: str, bindings: Sequence[Any]) -> list[Any]:
+        """Run a named statement with each of `bindings` in turn; the rows of all of them, in that order."""
+        return self._connection.executemany(QUERIES[name], bindings).fetchall()
 
     def inserted(self) -> int:
         """The row number of the last insert."""

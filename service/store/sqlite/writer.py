@@ -1,11 +1,8 @@
 """The one writing connection: group commit without timers.
 
 Operations queue up; a transaction begins at once when the writer is idle, and whoever arrives while it commits forms
-the next group. The statements of a group run on the event loop, microseconds each; only COMMIT, which waits for the
+the next group. The statements of a group run on the event loop (sqlite/group); only COMMIT, which waits for the
 disk in one call without the GIL, runs in a thread. So the GIL changes hands twice a group and not twice a statement.
-
-Two things keep the loop free meanwhile. An operation over many rows is a generator: each `yield` is a place to let
-others run, within the one transaction. An operation that carries large bytes runs in the thread.
 
 After a failed commit, or any fault that is not an operation's own, the handle is never used again: the group is
 refused, the file reopened in the background, and until that succeeds nothing is accepted. A commit to a file that is no
@@ -22,27 +19,23 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from types import GeneratorType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import apsw
 
 from service.errors import StorageUnavailable
 from service.store.counting import commits_of
+from service.store.sqlite.group import Alike, Operation, Statements
+from service.store.sqlite.one_thread import OneThread
 from service.store.sqlite.place import Place
-from service.store.sqlite.transaction import BROKEN, QUERIES, Steps, Transaction
+from service.store.sqlite.transaction import QUERIES, Transaction
 from service.telemetry import Log, Metrics, get_logger
 
-T = TypeVar("T")
 log = get_logger()
 
 _MAX_OPERATIONS, _MAX_BYTES = 128, 2 * 1024 * 1024  # of one group; a larger operation is a group of its own
 _LARGE = 512 * 1024  # octets: copying more holds up the loop for too long, so such an operation runs in the thread
-_PAUSE_EVERY = 32  # operations, or steps of a long one, between two chances for others to run: one or two milliseconds
 _REOPEN_WAITS = (0.05, 0.1, 0.25, 0.5, 1.0)  # seconds; the last repeats
-BUSY_TIMEOUT = 5000  # ms
 _ROOM = 1024 * 1024  # octets that must be free beside a group that found the disk full
 
 
@@ -56,19 +49,8 @@ class Recovery(Protocol):
         """They are committed."""
 
 
-@dataclass(slots=True)
-class _Operation:
-    work: Callable[[Transaction], Any]
-    future: "asyncio.Future[Any]"
-    size: int
-    large: bool
-    prepare: Callable[[], None] | None = None
-    result: Any = None
-    error: Exception | None = None
-
-
 class Writer:
-    """See the module. `connect` opens a fresh, configured connection."""
+    """See the module. `connect` opens a fresh, configured connection. `on_recovered`: before anybody may write again."""
 
     def __init__(
         self,
@@ -77,21 +59,23 @@ class Writer:
         on_queued: Callable[[], None],
         recovery: Recovery,
         metrics: Metrics | None = None,
+        on_recovered: Callable[[], None] = lambda: None,
     ) -> None:
         self._connect, self._lock_path, self._on_queued, self._recovery = connect, lock_path, on_queued, recovery
-        self._metrics = metrics = metrics or Metrics()
+        self._metrics, self._on_recovered = (metrics := metrics or Metrics()), on_recovered
         self._on_commit = commits_of(metrics, "all")
         self._place = Place()
         self._connection: apsw.Connection | None = None
-        self._thread = ThreadPoolExecutor(1, "store-writer")
-        self._queue: deque[_Operation] = deque()
+        self._thread = OneThread("store-writer")
+        self._in_thread = self._thread.run
+        self._statements = Statements(self._in_thread)
+        self._queue: deque[Operation] = deque()
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._lock = -1
         self.healthy = False
         self._stopping = False
         self.groups = 0  # committed since the start
-        self._steps = 0
 
     async def start(self) -> None:
         """Open the connection and begin to serve."""
@@ -114,7 +98,7 @@ class Writer:
             with contextlib.suppress(apsw.Error):
                 self._connection.close()
             self._connection = None
-        self._thread.shutdown()
+        self._thread.end()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -125,19 +109,33 @@ class Writer:
         size: int = 0,
         largest: int = 0,
         prepare: Callable[[], None] | None = None,
+        *,
+        sure: bool = False,
     ) -> "asyncio.Future[Any]":
         """Run `work` (a function, or a generator function: see Steps) in the next group; done after the commit.
 
         size: octets that it writes in all. largest: octets of the largest message among them. prepare: called when the
-        group is formed: what it learns is as old as the group, in which all that was queued before stands.
+        group is formed: what it learns is as old as the group, in which all that was queued before stands. sure: it
+        raises nothing but by a fault of ours. After such a fault `work` may be called once more, on what it found first.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        return self._enqueue(Operation(work, future, size, largest > _LARGE, prepare, sure=sure))
+
+    def submit_alike(self, work: Alike, item: Any) -> "asyncio.Future[Any]":
+        """As `submit`, sure, and done in one call with its neighbours of the same `work`: a few small rows for each."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        return self._enqueue(
+            Operation(lambda transaction: work(transaction, [item])[0], future, alike=work, item=item, sure=True)
+        )
+
+    def _enqueue(self, operation: Operation) -> "asyncio.Future[Any]":
         if not self.healthy or self._stopping:
-            future.set_exception(_unavailable("the store is closing" if self._stopping else "it is being reopened"))
-            return future
-        self._queue.append(_Operation(work, future, size, largest > _LARGE, prepare))
-        self._arrived.set()
-        return future
+            why = "the store is closing" if self._stopping else "it is being reopened"
+            operation.future.set_exception(_unavailable(why))
+        else:
+            self._queue.append(operation)
+            self._arrived.set()
+        return operation.future
 
     # --- groups --------------------------------------------------------------------------------------------------
 
@@ -157,27 +155,25 @@ class Writer:
                 self._refuse(group, "the writer was stopped")
                 raise
 
-    def _take(self) -> list[_Operation]:
-        group: list[_Operation] = []
+    def _take(self) -> list[Operation]:
+        group: list[Operation] = []
         size = 0
         while self._queue and len(group) < _MAX_OPERATIONS:
             if group and size + self._queue[0].size > _MAX_BYTES:
                 break
             operation = self._queue.popleft()
-            if not operation.future.cancelled():
-                if operation.prepare is not None:
-                    operation.prepare()
+            if not operation.future.cancelled() and _is_prepared(operation):
                 group.append(operation)
                 size += operation.size
         return group
 
-    async def _commit_group(self, group: list[_Operation]) -> None:
+    async def _commit_group(self, group: list[Operation]) -> None:
         assert self._connection is not None
         began = time.perf_counter()
         if not self._lock_now():
             await self._in_thread(fcntl.flock, self._lock, fcntl.LOCK_EX)
         try:
-            queued = await self._run(self._connection, group)
+            queued = await self._statements.run(self._connection, group)
             await self._in_thread(self._connection.execute, "COMMIT")
             self._place.check()
         finally:
@@ -188,9 +184,6 @@ class Writer:
         if queued:
             self._on_queued()
 
-    def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
-        return asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-
     def _lock_now(self) -> bool:
         """The file lock between processes, if it is free."""
         try:
@@ -199,65 +192,14 @@ class Writer:
             return False
         return True
 
-    async def _run(self, connection: apsw.Connection, group: list[_Operation]) -> bool:
-        """All statements of a group but the COMMIT; whether anything was queued."""
-        await self._begin(connection)
-        moves: dict[str, int] = {}
-        queued = False
-        for operation in group:
-            transaction = Transaction(connection)
-            connection.execute("SAVEPOINT operation")
-            try:
-                if operation.large:
-                    result = await self._in_thread(_run_whole, operation.work, transaction)
-                else:
-                    result = operation.work(transaction)
-                    if isinstance(result, GeneratorType):
-                        result = await self._run_steps(result)
-            except BROKEN:
-                raise
-            except Exception as error:  # its own: it alone is undone
-                connection.execute("ROLLBACK TO operation")
-                connection.execute("RELEASE operation")
-                operation.error = error
-                continue
-            connection.execute("RELEASE operation")
-            operation.result = result
-            queued = queued or transaction.queued
-            for state, delta in transaction.moves.items():
-                moves[state] = moves.get(state, 0) + delta
-            self._steps += 1
-            if self._steps % _PAUSE_EVERY == 0:
-                await asyncio.sleep(0)
-        for state, delta in moves.items():
-            if delta:
-                connection.execute(QUERIES["accept: count"], (state, delta))
-        return queued
-
-    async def _begin(self, connection: apsw.Connection) -> None:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except apsw.BusyError:  # a program that does not know our file lock, such as a backup: wait, but not here
-            await self._in_thread(_begin_patiently, connection)
-
-    async def _run_steps(self, steps: Steps[T]) -> T:
-        while True:
-            try:
-                next(steps)
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            self._steps += 1
-            if self._steps % _PAUSE_EVERY == 0:
-                await asyncio.sleep(0)
-
     # --- trouble -------------------------------------------------------------------------------------------------
 
-    def _refuse(self, operations: Iterable[_Operation], why: str) -> None:
+    def _refuse(self, operations: Iterable[Operation], why: str) -> None:
         for operation in operations:
             if not operation.future.done():
                 operation.future.set_exception(_unavailable(why))
 
-    async def _reopen(self, group: list[_Operation], error: Exception) -> None:
+    async def _reopen(self, group: list[Operation], error: Exception) -> None:
         """Refuse all, give the handle up, and open the file anew until a durable write succeeds."""
         self.healthy = False
         self._metrics.storage_failures.inc()
@@ -276,6 +218,7 @@ class Writer:
             except Exception as again:  # whatever it was: who ends here never writes again
                 log.debug(Log.STORE_FAILED, during="reopen", detail=f"{type(again).__name__}: {again}")
                 continue
+            self._on_recovered()
             self.healthy = True
             log.info(Log.STORE_RECOVERED, tries=tries + 1)
             return
@@ -283,7 +226,7 @@ class Writer:
     async def _recover(self) -> None:
         """Put right what is not known, in one group; nobody else can write yet. Raises what a commit raises."""
         loop = asyncio.get_running_loop()
-        group = [_Operation(work, loop.create_future(), 0, False) for work in self._recovery.works()]
+        group = [Operation(work, loop.create_future(), 0, False) for work in self._recovery.works()]
         if not group:
             return
         await self._commit_group(group)
@@ -314,27 +257,18 @@ class Writer:
         self._connection.set_busy_timeout(0)
 
 
-def _begin_patiently(connection: apsw.Connection) -> None:
-    connection.set_busy_timeout(BUSY_TIMEOUT)
+def _is_prepared(operation: Operation) -> bool:
+    """A fault of whoever prepares is its own: it must end neither the writer nor the others of the group."""
     try:
-        connection.execute("BEGIN IMMEDIATE")
-    finally:
-        connection.set_busy_timeout(0)
+        if operation.prepare is not None:
+            operation.prepare()
+    except Exception as error:
+        operation.future.set_exception(error)
+        return False
+    return True
 
 
-def _run_whole(work: Callable[[Transaction], Any], transaction: Transaction) -> Any:
-    """One operation in the thread, without pauses."""
-    result = work(transaction)
-    if not isinstance(result, GeneratorType):
-        return result
-    while True:
-        try:
-            next(result)
-        except StopIteration as done:
-            return done.value
-
-
-def _answer(group: list[_Operation]) -> None:
+def _answer(group: list[Operation]) -> None:
     for operation in group:
         if operation.future.done():  # its caller gave up; the commit stands
             continue

@@ -210,6 +210,20 @@ async def test_at_most_once_is_in_doubt_only_when_its_content_was_started(
     assert await store.start_content(delivery.attempt, EPOCH + 2 * HOUR) == 0, "the lease is lost"
 
 
+async def test_of_two_results_of_one_attempt_in_one_commit_the_first_counts(store: Store) -> None:
+    await store.accept(accept_of(new_message(1), new_message(2)))
+    first, other = await claim_all(store)
+    results = [
+        store.settle(settlement_of(first, Event.ACCEPTED)),
+        store.settle(settlement_of(other, Event.DEFER, due_at=EPOCH + 2 * HOUR)),
+        store.settle(settlement_of(first, Event.REFUSED)),
+    ]
+    assert await asyncio.gather(*results) == [1, 1, 0]
+    assert await states(store, first.id) == [State.SENT]
+    assert [line.type for line in await store.list_events("acme", first.id)].count(Event.ACCEPTED) == 1
+    assert await states(store, other.id) == [State.DEFERRED]
+
+
 async def test_a_message_that_kills_its_sender_again_and_again_is_failed_as_poison(store: Store) -> None:
     message = new_message()
     await store.accept(accept_of(message))

@@ -157,3 +157,10 @@ def test_connections_come_back_one_by_one_while_mail_passes() -> None:
     for minute in (10, 11, 20, 30, 40):
         width.succeeded(NOW + minute * MINUTE)
     assert width.now_at_most == 4, "never more than configured"
+
+
+def test_how_soon_they_come_back_is_a_setting() -> None:
+    width = Width(4, widen_after=60)
+    width.halve(NOW, 30)
+    width.succeeded(NOW + MINUTE)
+    assert width.now_at_most == 3

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from service.mail.outcome import Failure, Phase, Verdict, judge_failure, judge_reply
+from service.mail.outcome import Failure, Phase, Verdict, judge, judge_failure, judge_reply
 from service.mail.reply import make_reply
 from service.mail.trouble import RelayEvent, Trouble
 from service.relay.config import relay_from
@@ -17,15 +17,19 @@ from service.relay.port import Health, RecipientResult, Report
 from service.settings import load
 from tests.support.clock import EPOCH, SteppedClock
 
+NOTHING = Report([], mail_started=True, content_started=True)
+
 
 @pytest.fixture
 async def clock() -> SteppedClock:
     return SteppedClock()
 
 
-def pool_for(clock: SteppedClock, ledger: ProcessLedger | None = None, **more: object) -> Pool:
+def pool_for(
+    clock: SteppedClock, ledger: ProcessLedger | None = None, settings: dict[str, object] | None = None, **more: object
+) -> Pool:
     config = relay_from("r", {"url": "smtp://127.0.0.1:9?plaintext=allow", "preset": "163", **more}, "test")
-    return Pool(replace(config, max_connections=4), load(), clock, ledger)
+    return Pool(replace(config, max_connections=4), load(**settings or {}), clock, ledger)
 
 
 def prove(pool: Pool, ledger: ProcessLedger, clock: SteppedClock) -> None:
@@ -135,6 +139,29 @@ def verdict_of(kind: str) -> Verdict:
 
 
 @pytest.mark.parametrize(
+    ("setting", "phase", "said_by_it", "reason"),
+    [
+        ("refusals_in_a_row", Phase.DOT, (554, "it is odd"), "refuses-all: 1 messages in a row: 554 it is odd"),
+        ("fruitless_in_a_row", Phase.MAIL, (421, "bye"), "no-message-taken: 1 sessions in a row ended before a"),
+        ("doubts_in_a_row", Phase.DOT, None, "in-doubt: no answer to 1 contents in a row"),
+    ],
+)
+async def test_how_much_in_a_row_rests_a_relay_is_a_setting_and_none_is_never(
+    clock: SteppedClock, setting: str, phase: Phase, said_by_it: tuple[int, str] | None, reason: str
+) -> None:
+    for most in (0, 1):
+        pool = pool_for(clock, settings={setting: most})
+        reply = said_by_it and make_reply(said_by_it[0], [said_by_it[1]])
+        result = RecipientResult(phase, reply, None if reply else Failure.LOST)
+        verdict = judge(pool.policy, phase, result.reply, result.failure)
+        for message in "abcdefghijk" if most == 0 else "a":
+            pool.judged(message, [verdict], Report([result], True, True, served=1, fruitless=True))
+        assert pool.status(clock.now()).reason.startswith(reason if most else "")
+        assert (pool.status(clock.now()).health is Health.OPEN) is (most == 0)
+        await pool.close(0)
+
+
+@pytest.mark.parametrize(
     ("kinds", "health"),
     [
         (["in-doubt"] * 2, Health.OPEN),
@@ -147,7 +174,7 @@ async def test_three_contents_in_a_row_without_an_answer_open_the_breaker(
 ) -> None:
     pool = pool_for(clock)
     for kind in kinds:
-        pool.judged([verdict_of(kind)])
+        pool.judged("m", [verdict_of(kind)], NOTHING)
     status = pool.status(clock.now())
     assert status.health is health
     if health is Health.BROKEN:
@@ -159,7 +186,7 @@ async def test_a_rising_share_of_refused_contents_is_told_with_its_relay(clock: 
     pool = pool_for(clock)
     with capture_logs() as lines:
         for kind in ["sent"] * 20 + ["content"] * 8:
-            pool.judged([verdict_of(kind)])
+            pool.judged("m", [verdict_of(kind)], NOTHING)
     assert [(line["event"], line["relay"], line["kind"]) for line in lines] == [("alert.relay", "r", "content")]
     await pool.close(0)
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from service.clock import SYSTEM
 from service.durations import Rate
 from service.errors import ConfigurationError, RelayNotFound
 from service.relay import open_relays
-from service.relay.config import Tls, load_relays, relay_from
+from service.relay.config import RelayConfig, Tls, load_relays, relay_from
 from service.relay.presets import load_presets, preset_for
 from service.settings import load
 
@@ -182,6 +183,61 @@ def test_one_login_is_one_account_whatever_the_port() -> None:
         for url in ("smtps://a%40b.example@h.example", "smtp+starttls://a%40b.example@h.example", "smtps://c@h.example")
     )
     assert first == second != other
+
+
+TWO = """
+[relays.first]
+url = "smtps://apikey@smtp.sendgrid.net"
+secret_file = "{folder}/one"
+[relays.second]
+url = "smtp+starttls://apikey{secret}@smtp.sendgrid.net:587"
+{more}
+"""
+
+
+def two(folder: Path, more: str = "", secret: str = "", **settings: Any) -> list[RelayConfig]:
+    """Two relays with one login."""
+    (folder / "one").write_text("CANARY-1\n")
+    (folder / "other").write_text("CANARY-2\n")
+    (folder / "relays.toml").write_text(TWO.format(folder=folder, secret=secret, more=more.format(folder=folder)))
+    return load_relays(load(relays_file=folder / "relays.toml", **settings))
+
+
+@pytest.mark.parametrize(
+    ("more", "secret", "key"),
+    [
+        ('secret_file = "{folder}/other"', "", "secret_file"),
+        ("", ":CANARY-2", "url"),
+        ('token_file = "{folder}/other"', "", "token_file"),
+    ],
+)
+def test_two_secrets_of_one_account_are_refused_with_both_relays_and_the_key(
+    tmp_path: Path, more: str, secret: str, key: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        two(tmp_path, more, secret)
+    told = caught.value.detail
+    assert f"relays.second: {key}: is not the secret that relays.first has for the same account" in told
+    assert "(apikey@smtp.sendgrid.net)" in told
+    assert "CANARY" not in told
+
+
+def test_two_accounts_with_one_login_are_told_apart_by_a_name_of_their_own(tmp_path: Path) -> None:
+    first, second = two(tmp_path, 'secret_file = "{folder}/other"\naccount = "news"\nquotas = ["5/m"]')
+    assert (first.account, second.account) == ("apikey@smtp.sendgrid.net", "news")
+    assert [quota.account for quota in second.quotas] == ["news"]
+
+
+def test_one_secret_written_twice_is_one_and_a_process_that_lacks_one_says_nothing_of_it(tmp_path: Path) -> None:
+    first, second = two(tmp_path, secret=":CANARY-1")
+    assert first.secret_mark == second.secret_mark
+    assert len(two(tmp_path, 'secret_file = "{folder}/missing"', role="api")) == 2
+
+
+@pytest.mark.parametrize("name", ["a@b", "", "x" * 65, 7])
+def test_the_name_of_an_account_can_be_no_login(name: object) -> None:
+    with pytest.raises(ConfigurationError, match="account: must be a name"):
+        one("smtps://a@h.example", account=name)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_guesses_name_keys_that_the_preset_has() -> None:
         {"url": "smtp://me:HIDDEN@[::1]:2525?plaintext=allow&max_connections=7&sticky=yes&headroom=0.5"},
         {"url": "smtp://127.0.0.1:2525?plaintext=allow"},
         {"url": "smtps://me%40163.com:HIDDEN@smtp.163.com", "quotas": ["5/m"], "from": ["me@163.com", "a.example"], "priority": 3, "weight": 2},
-        {"url": "smtps://u:HIDDEN@h.example", "recipient_quotas": ["1/h"], "domain_quotas": ["2/h"], "max_bytes": 1000, "cc": False,
+        {"url": "smtps://u:HIDDEN@h.example", "account": "news", "recipient_quotas": ["1/h"], "domain_quotas": ["2/h"], "max_bytes": 1000, "cc": False,
          "forbidden_extensions": [".exe"], "pipelining": "off", "chunking": False, "dkim": False, "timezone": "Asia/Shanghai"},
         {"url": "smtps://u:HIDDEN@h.example", "tls_min": "1.3", "ciphers": "DEFAULT", "ca_file": 'a "quoted" \\ path', "rewrite_from": True,
          "sender_must_equal_login": True, "auth": ["LOGIN"]},

@@ -35,8 +35,9 @@ def settle(  # type: ignore[no-untyped-def]
     """Judged and settled as the dispatcher does; with one result, for every recipient the same."""
     given = list(results) if len(results) == len(delivery.recipients) else [results[0]] * len(delivery.recipients)
     report = Report(given, mail_started=True, content_started=given[0].phase is Phase.DOT)
-    verdicts = judge_all(policy_for(preset), delivery, given, EPOCH)
-    return Settler(load(**settings), SteppedClock()).settle(delivery, report, SEALED, verdicts, until)
+    configured = load(**settings)
+    verdicts = judge_all(policy_for(preset), delivery, given, EPOCH, configured.reconnect_free_after)
+    return Settler(configured, SteppedClock()).settle(delivery, report, SEALED, verdicts, until)
 
 
 def after(kind: str = "", count: int = 0, reconnected_at: int | None = None, attempts: int = 0) -> Delivery:
@@ -129,6 +130,8 @@ def test_a_new_connection_is_free_once_an_hour_and_then_charged() -> None:
     assert each.due_at is not None
     assert each.due_at > EPOCH, "by the schedule"
     (each,) = settle(TIRED, delivery=after(reconnected_at=EPOCH - 3_600_000)).recipients
+    assert (each.charged, each.reconnected) == (False, True)
+    (each,) = settle(TIRED, delivery=after(reconnected_at=EPOCH - 60_000), reconnect_free_after=60).recipients
     assert (each.charged, each.reconnected) == (False, True)
 
 

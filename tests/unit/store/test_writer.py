@@ -97,6 +97,22 @@ async def test_a_group_is_bounded_in_operations_and_in_octets(harness: Harness) 
     assert harness.writer.groups == 6, "two, two and one"
 
 
+async def test_an_operation_that_can_not_be_prepared_fails_alone(harness: Harness) -> None:
+    def broken() -> None:
+        raise LookupError("a fault of ours")
+
+    async with asyncio.timeout(10):
+        results = await asyncio.gather(
+            harness.writer.submit(put("before")),
+            harness.writer.submit(put("broken"), prepare=broken),
+            harness.writer.submit(put("after")),
+            return_exceptions=True,
+        )
+    assert [results[0], type(results[1]), results[2]] == ["before", LookupError, "after"]
+    assert harness.buckets() == {"before", "after"}
+    assert await harness.writer.submit(put("later")) == "later", "the writer goes on"
+
+
 async def test_an_operation_that_refuses_is_undone_alone(harness: Harness) -> None:
     def refuse(_: Transaction) -> None:
         raise LookupError("refused")

@@ -78,16 +78,19 @@ WHERE account = :account AND address_key = :key AND category IN ('', :category) 
 SELECT rid FROM recipients WHERE route = ? AND priority = ? AND due_at <= ? ORDER BY due_at, rid LIMIT ?;
 
 -- claim: recipients --
--- All due recipients of one message. Primary key: the `+` keeps it off the queue's index, where it would read the
--- route's whole backlog for each message.
-SELECT rid, email, address_key, attempts, in_doubt, expires_at, state, counted_kind, kind_count, reconnected_at
-FROM recipients
-WHERE rid >= :first AND rid < :first + 1000 AND +due_at <= :now AND +route = :route;
+-- The due recipients of one message, as many as are wanted, from one of them on, and why one gets no mail of its category.
+-- Primary keys: the `+` keeps it off the queue's index, where it would read the route's whole backlog for each message.
+SELECT rid, email, address_key, attempts, in_doubt, expires_at, state,
+    (SELECT reason FROM suppressions s
+        WHERE s.account = r.account AND s.address_key = r.address_key AND s.category IN ('', :category) LIMIT 1),
+    counted_kind, kind_count, reconnected_at
+FROM recipients r
+WHERE rid >= :first AND rid < :past AND +due_at <= :now AND +route = :route ORDER BY rid LIMIT :most;
 
 -- claim: attempt --
 -- Open an attempt; its id is the fence token. Append.
 INSERT INTO attempts (message, relay, sealed_as, holder, opened_at, lease_until, ahead, taken)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id;
 
 -- claim: of holder --
 -- Whether an attempt is open and this holder's. Primary key.
@@ -103,8 +106,8 @@ UPDATE recipients SET due_at = ?, held_by = ? WHERE rid = ?;
 
 -- claim: message --
 -- What a sender needs to know. Primary key.
-SELECT id, account, message_id, delivery, created_at, MAX(created_at, COALESCE(scheduled_at, 0)), expires_at,
-  from_email, envelope_from, smtputf8, size, dsn, category
+SELECT seq, category, id, account, message_id, delivery, created_at, MAX(created_at, COALESCE(scheduled_at, 0)),
+    expires_at, from_email, envelope_from, smtputf8, size, dsn
 FROM messages WHERE seq = ?;
 
 -- claim: sealed as --
@@ -136,7 +139,7 @@ UPDATE attempts SET content_started_at = ? WHERE id = ? AND closed_at IS NULL RE
 -- Close an attempt, once; who claimed it has written the sender rule that it expects. Primary key.
 UPDATE attempts SET closed_at = ?, result = ?, session = ?, timings = ?, sealed_as = COALESCE(?, sealed_as), signed_by = ?,
   detail = ?
-WHERE id = ? AND closed_at IS NULL RETURNING message, relay, taken;
+WHERE id = ? AND closed_at IS NULL RETURNING id, message, relay, taken;
 
 -- settle: recipient --
 -- Apply an event to a recipient that we still hold: state and fence. Charged attempts that end alike are counted (the
@@ -146,21 +149,24 @@ UPDATE recipients SET state = ?, due_at = ?, attempts = attempts + ?, in_doubt =
     last_kind = ?, updated_at = ?, counted_kind = coalesce(?, counted_kind),
     kind_count = CASE coalesce(?, '') WHEN '' THEN kind_count WHEN counted_kind THEN kind_count + 1 ELSE 1 END,
     reconnected_at = coalesce(?, reconnected_at)
-WHERE rid = ? AND state = 'sending' AND attempt = ? RETURNING email, address_key;
+WHERE rid = ? AND state = 'sending' AND attempt = ? RETURNING rid, attempt, email, address_key;
 
 -- settle: route --
--- What an attempt held goes by another route from here on: its relay can't carry the message. Primary key.
-UPDATE recipients SET route = :route WHERE rid >= :first AND rid < :first + 1000 AND attempt = :attempt;
+-- What an attempt held goes by another route from here on, since its relay can't carry the message; so do those of the
+-- message that would have been with it if more could go at once. Primary key.
+UPDATE recipients SET route = :route WHERE rid >= :first AND rid < :first + 1000 AND (attempt = :attempt
+    OR (due_at <= :due_by AND route = (SELECT m.route FROM messages m WHERE m.seq = :seq)));
 
 -- settle: message route --
 -- The route that is shown of a message. Primary key.
 UPDATE messages SET route = :route WHERE seq = :seq;
 
 -- settle: close --
--- Close a message none of whose recipients is open any more. Primary key, recipients by rid.
+-- Close a message none of whose recipients is open any more. Primary key, recipients_by_state: by rid alone, the many that
+-- were sent before would be walked with each that follows.
 UPDATE messages SET closed_at = :now WHERE seq = :seq AND closed_at IS NULL AND NOT EXISTS (
-    SELECT 1 FROM recipients WHERE rid >= :seq * 1000 AND rid < :seq * 1000 + 1000
-        AND state IN ('queued', 'sending', 'deferred'));
+    SELECT 1 FROM recipients r INDEXED BY recipients_by_state WHERE r.account = messages.account
+        AND r.state IN ('queued', 'sending', 'deferred') AND r.rid >= :seq * 1000 AND r.rid < :seq * 1000 + 1000);
 
 -- heartbeat: renew --
 -- Renew the leases of one holder. attempts_open.
