@@ -34,6 +34,7 @@ from service.telemetry import Log, Metrics, get_logger
 from service.tracing import OFF, Tracing
 
 _THREAD_FROM = 512 * 1024  # octets of a message; sealing more than that would hold up the loop for milliseconds
+_REST = 0.5  # seconds, at least, before a store that has failed is asked again
 
 log = get_logger()
 
@@ -65,7 +66,7 @@ class Dispatcher:
         self._recorder = Recorder(settings, clock, store, signals, metrics, tracing, elsewhere, self._queued)
         self._holds, self._avoided = self._recorder.holds, self._recorder.avoided
         self._look_at = 0.0  # monotonic seconds: when the store is asked for its routes again
-        self._draining = False
+        self._draining = asyncio.Event()
         self._news: dict[str, tuple[str, int, int]] = {}  # what was stored, and perhaps claimed with the same commit
         signals.on_queued(self._stored)
         signals.on_coming(self._queued)
@@ -92,13 +93,13 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Claim and start deliveries until cancelled."""
-        while not self._draining:
+        while not self._draining.is_set():
             try:
                 await self._round()
             except PostroomError as error:
                 log.warning(Log.STORE_FAILED, during="dispatch", detail=error.detail)
                 self._look_at = 0.0
-                await self._sleep(self._settings.poll_interval)
+                await self._rest()
 
     async def _round(self) -> None:
         if self._clock.monotonic() >= self._look_at:
@@ -124,6 +125,12 @@ class Dispatcher:
         for route, priority, due_at in self._news.values():
             self._lanes.add(route, priority, due_at)
         self._news.clear()
+
+    async def _rest(self) -> None:
+        """The store has failed. No hint cuts this short: each request that it refuses meanwhile would give one."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(self._settings.poll_interval, _REST)):
+                await self._draining.wait()
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -312,7 +319,7 @@ class Dispatcher:
 
     def stop_claiming(self) -> None:
         """Begin the drain: nothing new is claimed from here on."""
-        self._draining = True
+        self._draining.set()
         self._wake.set()
 
     async def settle_all(self) -> None:
