@@ -146,7 +146,9 @@ class Recorder:
     ) -> None:
         """No task for each: all but a few results are written at the first try."""
         self._unsettled.discard(queued)
-        if queued.cancelled() or queued.exception() is not None:
+        if queued.cancelled():  # the loop ends
+            return
+        if queued.exception() is not None:
             self.spawn(self._commit_again(delivery, settlement, queued, report, sealed))
             return
         try:

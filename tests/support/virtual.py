@@ -8,7 +8,9 @@ import asyncio
 import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+from unittest.mock import patch
 
+from service.store.sqlite.one_thread import OneThread
 from tests.support.clock import EPOCH, SteppedClock
 
 T = TypeVar("T")
@@ -59,8 +61,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.clock.monotonic()
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        return self.counted(super().run_in_executor(executor, func, *args))
+
+    def counted(self, future: Any) -> Any:
+        """A thread works on it."""
         self.threads += 1
-        future = super().run_in_executor(executor, func, *args)
         future.add_done_callback(self._returned)
         return future
 
@@ -68,8 +73,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.threads -= 1
 
 
+def _run(thread: OneThread, work: Callable[..., Any], *arguments: Any) -> Any:
+    """The commits' thread, which loops are not asked for."""
+    future, loop = _RUN(thread, work, *arguments), asyncio.get_running_loop()
+    return loop.counted(future) if isinstance(loop, VirtualLoop) else future
+
+
+_RUN = OneThread.run
+
+
 def virtually(main: Callable[[VirtualClock], Coroutine[Any, Any, T]], clock: VirtualClock | None = None) -> T:
     """Run `main` on such a loop."""
     clock = clock or VirtualClock()
-    with asyncio.Runner(loop_factory=lambda: VirtualLoop(clock)) as runner:
+    with (
+        patch.object(OneThread, "run", _run),
+        asyncio.Runner(loop_factory=lambda: VirtualLoop(clock)) as runner,
+    ):
         return runner.run(main(clock))
