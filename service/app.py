@@ -117,7 +117,7 @@ class Service:
             else None
         )
         wake = self.dispatcher.wake if self.dispatcher else _nothing
-        self._janitor = Janitor(settings, clock, store, relays, self.readiness, self.metrics, wake, self.watch)
+        self._janitor = Janitor(settings, clock, store, relays, self.readiness, self.metrics, wake, self.watch, holder)
         self._relay_files = RelayFiles(settings, clock, relays, self.metrics, capture.relay.url if capture else None)
         self.failed = False  # a loop has ended that never should
         self.on_failure: Callable[[], None] = lambda: None
@@ -146,6 +146,7 @@ class Service:
             clock,
             watch=settings.templates_watch,
             published_for=settings.templates_refresh,
+            kept=settings.templates_kept,
         )
         signing = Signing(settings.dkim_file)
         await store.open()

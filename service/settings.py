@@ -171,6 +171,11 @@ class Settings(BaseSettings):
     )
     templates_watch: bool = Field(False, description="Look for changed template files before each use (`dev` does).")
     templates_refresh: Seconds = Field(2, description="How long a published template is used without asking the store.")
+    templates_kept: int = Field(
+        1000,
+        ge=1,
+        description="Published templates kept compiled, 40 to 200 KiB each; one counts again for each 16 KiB of its files.",
+    )
     render_timeout: Seconds = Field(0.5, description="Rendering of one message; it holds up other requests.")
     max_rendered_bytes: int = Field(2 * MEBIBYTE, gt=0, description="Rendered html or text of one message.")
 
@@ -204,7 +209,7 @@ class Settings(BaseSettings):
         1, description="A quota's window is taken longer by this, or by a fiftieth of it where that is less."
     )
 
-    max_recipients: int = Field(50, ge=1, description="Recipients of one message.")
+    max_recipients: int = Field(50, ge=1, le=1000, description="Recipients of one message; 1000 at most.")
     max_attachments: int = Field(50, ge=0, description="Attachments of one message.")
     max_headers: int = Field(50, ge=0, description="Further header fields of one message.")
     max_tags: int = Field(20, ge=0, description="Tags of one message.")

@@ -114,11 +114,11 @@ def _ceiling() -> str:
     return "no number" if math.isnan(rate) else f"{rate:.0f} messages/s"
 
 
-def _ended(*_: object) -> None:
+def ended(*_: object) -> None:
     """SIGTERM: leave every context, so that no rival is left running."""
     sys.exit(143)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _ended)
+    signal.signal(signal.SIGTERM, ended)
     sys.exit(0 if run(parsed()) else 1)

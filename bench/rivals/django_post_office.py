@@ -11,17 +11,7 @@ from pathlib import Path
 
 from bench.rivals import install
 from bench.rivals.node import PROGRAMS
-from bench.rivals.rival import (
-    WORKERS,
-    Promises,
-    Relay,
-    Rival,
-    Running,
-    free_port,
-    process,
-    relay_environment,
-    until_it_listens,
-)
+from bench.rivals.rival import WORKERS, Promises, Relay, Rival, Running, free_port, process, relay_environment, server
 from bench.rivals.work import Variant, write_templates
 
 
@@ -46,22 +36,20 @@ class DjangoPostOffice(Rival):
         write_templates(folder / "templates", variant.size_kb)
         given = {**relay_environment(variant, relay, folder / "templates"), "BENCH_FOLDER": str(folder)}
         subprocess.run([install.python(), program, "prepare"], env={**os.environ, **given}, check=True, timeout=60)
-        options = [
-            "--worker-class",
-            "gthread",
-            "--workers",
-            WORKERS,
-            "--threads",
-            4,
-            "--keep-alive",
-            75,
+        options = ["--worker-class", "gthread", "--workers", WORKERS, "--threads", 4, "--keep-alive", 75]
+        command = [
+            install.python(),
+            "-m",
+            "gunicorn",
+            "post_office_app:application",
+            "--chdir",
+            PROGRAMS,
+            *options,
             "--no-control-socket",
         ]
-        command = [install.python(), "-m", "gunicorn", "post_office_app:application", "--chdir", PROGRAMS, *options]
         log = folder / "server.log"
         with (
-            process([*command, "--bind", f"127.0.0.1:{port}"], log, **given) as server,
             process([install.python(), program, "work"], folder / "worker.log", **given) as worker,
+            server([*command, "--bind", f"127.0.0.1:{port}"], port, log, **given) as started,
         ):
-            until_it_listens(port, server, log)
-            yield Running(port, [server.pid, worker.pid], {})
+            yield Running(port, [started.pid, worker.pid], {})

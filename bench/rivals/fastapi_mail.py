@@ -6,17 +6,7 @@ from pathlib import Path
 
 from bench.rivals import install
 from bench.rivals.node import PROGRAMS
-from bench.rivals.rival import (
-    WORKERS,
-    Promises,
-    Relay,
-    Rival,
-    Running,
-    free_port,
-    process,
-    relay_environment,
-    until_it_listens,
-)
+from bench.rivals.rival import WORKERS, Promises, Relay, Rival, Running, free_port, relay_environment, server
 from bench.rivals.work import Variant, write_templates
 
 
@@ -42,6 +32,5 @@ class FastapiMail(Rival):
         given = relay_environment(variant, relay, folder / "templates", WORKERS)
         command = [install.python(), "-m", "uvicorn", "fastapi_mail_app:app", "--app-dir", PROGRAMS, "--port", port]
         options = ["--workers", WORKERS, "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
-        with process([*command, *options], log, **given) as server:
-            until_it_listens(port, server, log)
-            yield Running(port, [server.pid], {})
+        with server([*command, *options], port, log, **given) as started:
+            yield Running(port, [started.pid], {})

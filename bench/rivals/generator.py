@@ -42,6 +42,11 @@ class Job:
     batch: int = 1  # messages in a request
     rate: float | None = None  # messages a second, open; closed without
     fields: dict[str, str] = field(default_factory=dict)  # header fields; idempotency keys are added
+    first: int = 0  # number of the first message
+    recipients: int = 1  # of a message
+    relays: Sequence[str] = ()  # requests take these in turn, and of the following as well; empty: what `kind` says
+    templates: Sequence[str] = ()
+    tokens: Sequence[str] = ()  # API keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ class Work:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.requests = list(_asked(job))
+        self.requests = list(requests_of(job))
         self._open = len(self.requests)
         self.accepted: list[str] = []
         self.statuses: dict[str, int] = {}
@@ -91,11 +96,30 @@ class Work:
             self.finished.set_result(None)
 
 
-def _asked(job: Job) -> Iterator[Asked]:
-    for first in range(0, job.count, job.batch):
-        numbers = range(first, min(first + job.batch, job.count))
-        key = {"Idempotency-Key": f"{job.run}-{first}"}
-        yield Asked(numbers, work.http_request(job.path, work.body(job.kind, job.run, numbers), {**job.fields, **key}))
+def requests_of(job: Job) -> Iterator[Asked]:
+    """All of them, with what each takes in its turn."""
+    end = job.first + job.count
+    for first in range(job.first, end, job.batch):
+        numbers = range(first, min(first + job.batch, end))
+        fields = {**job.fields, "Idempotency-Key": f"{job.run}-{first}"}
+        if job.tokens:
+            fields["Authorization"] = f"Bearer {_in_turn(job.tokens, first)}"
+        yield Asked(numbers, work.http_request(job.path, _body(job, numbers), fields))
+
+
+def _body(job: Job, numbers: range) -> dict[str, Any]:
+    body, first = work.body(job.kind, job.run, numbers), numbers[0]
+    if job.recipients > 1:
+        body["to"] = work.recipients(first, job.recipients)
+    if job.relays:
+        body["relay"] = _in_turn(job.relays, first)
+    if job.templates:
+        body["template"]["name"] = _in_turn(job.templates, first)
+    return body
+
+
+def _in_turn(values: Sequence[str], number: int) -> str:
+    return values[number % len(values)]
 
 
 class Connection(Client):

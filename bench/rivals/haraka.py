@@ -11,17 +11,7 @@ from pathlib import Path
 
 from bench.rivals import install
 from bench.rivals.node import PROGRAMS
-from bench.rivals.rival import (
-    WORKERS,
-    Promises,
-    Relay,
-    Rival,
-    Running,
-    free_port,
-    process,
-    relay_environment,
-    until_it_listens,
-)
+from bench.rivals.rival import WORKERS, Promises, Relay, Rival, Running, free_port, relay_environment, server
 from bench.rivals.work import Variant, write_templates
 
 
@@ -47,9 +37,8 @@ class Haraka(Rival):
         _lay_out(folder, max(variant.connections // WORKERS, 1), secure=relay.ca_file is not None)
         given = relay_environment(variant, relay, folder / "templates", WORKERS)
         given |= {"BENCH_PORT": str(port), "NODE_PATH": str(modules), "NODE_ENV": "production"}
-        with process(["node", modules / "Haraka" / "bin" / "haraka", "-c", folder], log, **given) as server:
-            until_it_listens(port, server, log)
-            yield Running(port, [server.pid], {})
+        with server(["node", modules / "Haraka" / "bin" / "haraka", "-c", folder], port, log, **given) as started:
+            yield Running(port, [started.pid], {})
 
 
 def _lay_out(folder: Path, deliveries: int, *, secure: bool) -> None:

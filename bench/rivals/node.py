@@ -5,16 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.rivals import install
-from bench.rivals.rival import (
-    Promises,
-    Relay,
-    Rival,
-    Running,
-    free_port,
-    process,
-    relay_environment,
-    until_it_listens,
-)
+from bench.rivals.rival import Promises, Relay, Rival, Running, free_port, relay_environment, server
 from bench.rivals.work import Variant, write_templates
 
 PROGRAMS = Path(__file__).resolve().parent / "programs"
@@ -41,6 +32,5 @@ class Nodemailer(Rival):
         write_templates(folder / "templates", variant.size_kb)
         given = relay_environment(variant, relay, folder / "templates")
         given |= {"BENCH_PORT": str(port), "NODE_PATH": str(install.node_modules()), "NODE_ENV": "production"}
-        with process(["node", PROGRAMS / "nodemailer_server.cjs"], log, **given) as server:
-            until_it_listens(port, server, log)
-            yield Running(port, [server.pid], {})
+        with server(["node", PROGRAMS / "nodemailer_server.cjs"], port, log, **given) as started:
+            yield Running(port, [started.pid], {})

@@ -1,10 +1,10 @@
-"""Horizontal bars as SVG, readable on white and on dark, without a library."""
+"""Horizontal bars as SVG, and the frame of any picture, readable on white and on dark, without a library."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-_WIDTH, _LABELS, _NUMBERS, _ROW, _TOP = 860, 230, 90, 34, 48
+WIDTH, _LABELS, _NUMBERS, _ROW, _TOP = 860, 230, 90, 34, 48
 _STYLE = """
 text { font: 14px system-ui, sans-serif; fill: #1f2a26 } .title { font-weight: 600 } .bar { fill: #9db5ac } .ours { fill: #12775d }
 .range { stroke: #1f2a26; stroke-width: 1.5 } .ground { fill: #ffffff }
@@ -28,13 +28,17 @@ def bars(title: str, shown: Sequence[Bar]) -> str:
     """An SVG document; a bar begins at zero."""
     height = _TOP + _ROW * len(shown) + 12
     longest = max((bar.most for bar in shown), default=1) or 1
-    scale = (_WIDTH - _LABELS - _NUMBERS) / longest
-    drawn = "\n".join(_drawn(bar, _TOP + _ROW * index, scale) for index, bar in enumerate(shown))
+    scale = (WIDTH - _LABELS - _NUMBERS) / longest
+    return document(title, height, (_drawn(bar, _TOP + _ROW * index, scale) for index, bar in enumerate(shown)))
+
+
+def document(title: str, height: int, drawn: Iterable[str]) -> str:
+    """An SVG document with its title, in the width of all."""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n"
-        f'<rect class="ground" width="{_WIDTH}" height="{height}"/>\n'
-        f'<text class="title" x="12" y="26">{escape(title)}</text>\n{drawn}\n</svg>\n'
+        f'<rect class="ground" width="{WIDTH}" height="{height}"/>\n'
+        f'<text class="title" x="12" y="26">{escape(title)}</text>\n' + "\n".join(drawn) + "\n</svg>\n"
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.rivals.install import NotInstalled
-from bench.rivals.rival import LOGIN, SECRET, Promises, Relay, Rival, Running, free_port, process, until_it_listens
+from bench.rivals.rival import LOGIN, SECRET, Promises, Relay, Rival, Running, free_port, server
 from bench.rivals.work import Variant
 
 _DAEMONS = Path("/usr/lib/postfix/sbin")
@@ -92,8 +92,7 @@ class Postfix(Rival):
             place.chmod(0o755)
             _lay_out(place, port, variant, relay)
             log = place / "said"  # what `master` says before it has its own log
-            with process([_DAEMONS / "master", "-c", place / "etc", "-d"], log) as master:
-                until_it_listens(port, master, log)
+            with server([_DAEMONS / "master", "-c", place / "etc", "-d"], port, log) as master:
                 yield Running(port, [master.pid], {})
 
 

@@ -96,11 +96,15 @@ def table(variant: Variant, records: Sequence[Record]) -> str:
     """For the terminal."""
     lines = [list(HEAD), *rows(records)]
     full = [list(HEAD), *(row for row, record in zip(lines[1:], records, strict=True) if not record.absence)]
-    widths = [max(len(line[index]) for line in full) for index in range(len(HEAD))]
-    written = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    return "\n".join([variant.title, *aligned(lines, full)])
+
+
+def aligned(lines: Sequence[Sequence[str]], wide: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines, columns as wide as these rows need."""
+    widths = [max(map(len, column)) for column in zip(*wide, strict=True)]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     ]
-    return "\n".join([variant.title, *("  " + line for line in written)])
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
@@ -116,16 +120,21 @@ def write(results: Results, rounds: int, described: str) -> None:
     section = "\n".join(
         ["", described + ".", "", install.versions() + ".", "", *_parts(results, rounds), _promises(results[0][1]), ""]
     )
-    PAGE.write_text(between(PAGE.read_text(encoding="utf-8"), section), encoding="utf-8")
+    put(section, MARKS)
 
 
-def between(text: str, section: str) -> str:
+def put(section: str, marks: tuple[str, str]) -> None:
+    """Into the page, between the marks. Raises SystemExit without them."""
+    PAGE.write_text(between(PAGE.read_text(encoding="utf-8"), section, marks), encoding="utf-8")
+
+
+def between(text: str, section: str, marks: tuple[str, str] = MARKS) -> str:
     """`text` with what stands between the marks replaced."""
-    start, end = MARKS
+    start, end = marks
     head, found, rest = text.partition(start)
     _, closed, tail = rest.partition(end)
     if not found or not closed:
-        raise SystemExit(f"{PAGE}: the marks of the rivals are missing")
+        raise SystemExit(f"{PAGE}: the marks are missing: {start.strip()}")
     return head + start + section + end + tail
 
 

@@ -86,6 +86,14 @@ def process(command: Sequence[object], log: Path, **more: str) -> Iterator["subp
         _end(started)
 
 
+@contextlib.contextmanager
+def server(command: Sequence[object], port: int, log: Path, **more: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A program that listens on `port`. Raises RuntimeError when it does not."""
+    with process(command, log, **more) as started:
+        _until_it_listens(port, started, log)
+        yield started
+
+
 def _end(started: "subprocess.Popen[bytes]") -> None:
     """Its whole session: whoever does not end by itself within 5 seconds is killed."""
     with contextlib.suppress(ProcessLookupError):
@@ -97,7 +105,7 @@ def _end(started: "subprocess.Popen[bytes]") -> None:
     started.wait()
 
 
-def until_it_listens(port: int, started: "subprocess.Popen[bytes]", log: Path) -> None:
+def _until_it_listens(port: int, started: "subprocess.Popen[bytes]", log: Path) -> None:
     """Raises RuntimeError with the end of its log if it ended or took too long."""
 
     def listens() -> bool:

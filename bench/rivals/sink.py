@@ -1,10 +1,10 @@
 """The relay that all rivals send to: `python -m bench.rivals.sink DELAY_MS [CERTIFICATE_AND_KEY]`, and its handle, `Sink`.
 
-It offers PIPELINING, CHUNKING and 8BITMIME, with a certificate also STARTTLS and AUTH, which it then demands. It counts, and
-remembers the id of every copy before the 250 leaves: the X-Bench-Id of its header, or without one the digits before `user`
-in its last recipient. A copy without the mark in both its parts is counted as cut; those whose bytes do not show the marks as
-they are (base64) are kept and decoded when the ids are asked for, after the turn. Each reply is late by the delay. A second
-port answers in JSON lines: `reset`, `state`, `ids`. It prints both ports.
+It offers PIPELINING, CHUNKING and 8BITMIME, with a certificate also STARTTLS and AUTH, which it then demands. It counts
+copies and forward-paths, and remembers the id of every copy before the 250 leaves: the X-Bench-Id of its header, or without one
+the digits before `user` in its last recipient. A copy without the mark in both its parts is counted as cut; those whose bytes
+do not show the marks as they are (base64) are kept and decoded when the ids are asked for, after the turn. Each reply is late
+by the delay. A second port answers in JSON lines: `reset`, `state`, `ids`. It prints both ports.
 """
 
 import asyncio
@@ -27,7 +27,6 @@ ROOT = Path(__file__).resolve().parents[2]
 _ID = re.compile(rb"(?im)^" + ID_FIELD.encode() + rb":[ \t]*([^\r\n]+)")
 _NUMBERED = re.compile(rb"<([0-9]+)user")
 _TAKEN, _BYE, _MARK = b"250 2.0.0 taken\r\n", b"221 2.0.0 bye\r\n", MARK.encode()
-_HEADER = 4096  # octets at the beginning in which the id is looked for
 _END = b"\r\n.\r\n"
 
 
@@ -40,14 +39,15 @@ class Records:
     def reset(self) -> None:
         """Forget all of it."""
         self.ids: list[str] = []
-        self.nameless = self.octets = self.connections = 0
+        self.nameless = self.octets = self.connections = self.forward_paths = 0
         self._doubtful: list[bytes] = []
         self.last = 0.0
         self._cpu = time.process_time()
 
-    def take(self, content: bytes, recipient: bytes) -> None:
+    def take(self, content: bytes, recipients: list[bytes]) -> None:
         """One copy."""
-        found = _ID.search(content[:_HEADER]) or _NUMBERED.search(recipient)
+        found = _ID.search(content, 0, content.find(b"\r\n\r\n") + 2) or _NUMBERED.search(recipients[-1])
+        self.forward_paths += len(recipients)
         if found is None:
             self.nameless += 1
         else:
@@ -59,7 +59,7 @@ class Records:
 
     def state(self) -> dict[str, Any]:
         """The counts, and the seconds of processor time since the reset."""
-        names = ("nameless", "octets", "connections", "last")
+        names = ("nameless", "octets", "connections", "forward_paths", "last")
         counts = {name: getattr(self, name) for name in names}
         return {"copies": len(self.ids) + self.nameless, "cpu": time.process_time() - self._cpu, **counts}
 
@@ -87,7 +87,7 @@ class Session(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._last = False
         self._login = 0
-        self._recipient = b""
+        self._recipients: list[bytes] = []
         self._upgrade: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -134,7 +134,7 @@ class Session(asyncio.Protocol):
             return None
         content, self._buffer = self._buffer[:end], self._buffer[end + len(_END) :]
         self._content, self._searched = False, 0
-        self._records.take(content, self._recipient)
+        self._records.take(content, self._recipients)
         return _TAKEN
 
     def _take_chunk(self) -> bytes | None:
@@ -143,7 +143,7 @@ class Session(asyncio.Protocol):
         self._chunks.append(self._buffer[: self._chunk])
         self._buffer, self._chunk = self._buffer[self._chunk :], -1
         if self._last:
-            self._records.take(b"".join(self._chunks), self._recipient)
+            self._records.take(b"".join(self._chunks), self._recipients)
             self._chunks = []
         return _TAKEN
 
@@ -164,7 +164,9 @@ class Session(asyncio.Protocol):
 
     def _transact(self, command: bytes, line: bytes) -> bytes:
         if command == b"RCPT":
-            self._recipient = line
+            self._recipients.append(line)
+        elif command == b"MAIL":
+            self._recipients = []
         elif command == b"DATA":
             self._content = True
             self._buffer = b"\r\n" + self._buffer  # so that a lone dot is found as well

@@ -97,24 +97,27 @@ def drive(
     rival: Rival, running: Running, variant: Variant, sink: Sink, run: str, count: int, rate: float | None = None
 ) -> Turn:
     """Hand in so many messages and wait for their copies. `rate`: messages a second, open loop."""
+    if rival.kind == "smtp":
+        return _until_settled(lambda: _by_smtp(running, variant, count), count, sink)
+    fields = dict(running.fields)
+    return through(
+        generator.Job(running.port, rival.path, rival.kind, run, count, variant.clients, rival.batch, rate, fields),
+        sink,
+    )
+
+
+def through(job: generator.Job, sink: Sink) -> Turn:
+    """Do the job by HTTP and wait for its copies."""
+    return _until_settled(lambda: generator.result(generator.start(job)), job.count, sink)
+
+
+def _until_settled(ask: Callable[[], generator.Result], count: int, sink: Sink) -> Turn:
     sink.reset()
-    ask = _by_smtp if rival.kind == "smtp" else _by_http
-    result = ask(rival, running, variant, run, count, rate)
+    result = ask()
     return settle(result, count, *_arrived(sink, len(result.accepted)))
 
 
-def _by_http(
-    rival: Rival, running: Running, variant: Variant, run: str, count: int, rate: float | None
-) -> generator.Result:
-    job = generator.Job(
-        running.port, rival.path, rival.kind, run, count, variant.clients, rival.batch, rate, dict(running.fields)
-    )
-    return generator.result(generator.start(job))
-
-
-def _by_smtp(
-    rival: Rival, running: Running, variant: Variant, run: str, count: int, rate: float | None
-) -> generator.Result:
+def _by_smtp(running: Running, variant: Variant, count: int) -> generator.Result:
     """smtp-source tells no latencies, and numbers its recipients from 1."""
     with tempfile.NamedTemporaryFile("w", suffix=".eml") as file:
         file.write(prebuilt(variant.size_kb))

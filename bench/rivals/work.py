@@ -80,12 +80,16 @@ def write_templates(folder: Path, size_kb: int) -> None:
     (folder / f"{TEMPLATE}.subject.hbs").write_text(SUBJECT)
 
 
-def write_postroom_template(folder: Path, size_kb: int) -> None:
+def write_postroom_template(folder: Path, size_kb: int, name: str = TEMPLATE) -> None:
     """The folder of a Postroom template."""
-    place = folder / TEMPLATE
+    place = folder / name
     place.mkdir(parents=True)
-    (place / "html.j2").write_text(html_source(size_kb))
-    (place / "text.j2").write_text(text_source(size_kb))
+    for file, text in postroom_files(size_kb).items():
+        (place / file).write_text(text)
+
+
+def postroom_files(size_kb: int) -> dict[str, str]:
+    """What a Postroom template consists of, by name of the file."""
     string = 'type = "string"'
     tables = [
         f'description = "A receipt."\nlocale = "en"\nsubject = "{SUBJECT}"\n',
@@ -94,7 +98,7 @@ def write_postroom_template(folder: Path, size_kb: int) -> None:
         f'[variables.properties.lines]\ntype = "array"\nitems = {{ {string} }}\n',
         f'[sample]\nname = "Ada"\ncode = "1-1"\nlines = {json.dumps(LINES)}\n',
     ]
-    (place / "template.toml").write_text("\n".join(tables))
+    return {"html.j2": html_source(size_kb), "text.j2": text_source(size_kb), "template.toml": "\n".join(tables)}
 
 
 def prebuilt(size_kb: int) -> str:
@@ -152,6 +156,11 @@ def _own(run: str, number: int) -> dict[str, Any]:
 
 def _recipient(number: int) -> str:
     return f"user{number}@example.org"
+
+
+def recipients(number: int, count: int) -> list[str]:
+    """The forward-paths of message `number` when it has several."""
+    return [f"user{number}-{each}@example.org" for each in range(count)]
 
 
 def _variables(number: int) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 
 from jinja2 import DictLoader, StrictUndefined, TemplateSyntaxError, Undefined, nodes, pass_context
 from jinja2.exceptions import SecurityError
+from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.tests import TESTS as JINJA_TESTS
 
 from service.mail.bounds import INNER, bounded_filter, bounded_test
 from service.mail.formats import FILTERS, Formats
@@ -74,7 +76,6 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.known_filters = frozenset(self.filters)
         self.words: set[str | int] = set()  # that stand in the sources themselves, so that an error may show them
         self.from_mjml: frozenset[str] = frozenset()  # files whose lines are not those that the author wrote
 
@@ -123,12 +124,7 @@ def environment(sources: Mapping[str, str], *, html: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters = {name: bounded_filter(name, made.filters[name]) for name in _FILTERS}
-    made.filters["url"] = safe_url
-    made.filters.update({name: _with_formats(method) for name, method in FILTERS.items()})
-    made.filters.update(INNER)
-    tests: Mapping[str, Any] = made.tests
-    made.tests = {name: tests[name] if name in _CHEAP_TESTS else bounded_test(tests[name]) for name in tests}
+    made.filters, made.tests = _FILTERS_OF_ALL, _TESTS_OF_ALL
     made.globals.clear()
     return made
 
@@ -142,6 +138,19 @@ def _with_formats(method: Callable[..., str]) -> Callable[..., str]:
         return method(formats, value, *arguments, **named)
 
     return apply
+
+
+# Made once for all templates: a set for each environment would be three quarters of what a compiled template holds
+_FILTERS_OF_ALL: dict[str, Any] = {
+    **{name: bounded_filter(name, JINJA_FILTERS[name]) for name in _FILTERS},
+    "url": safe_url,
+    **{name: _with_formats(method) for name, method in FILTERS.items()},
+    **INNER,
+}
+_JINJA_TESTS: Mapping[str, Any] = JINJA_TESTS
+_TESTS_OF_ALL: dict[str, Any] = {
+    name: test if name in _CHEAP_TESTS else bounded_test(test) for name, test in _JINJA_TESTS.items()
+}
 
 
 def check_source(file: str, source: str, within: Environment) -> nodes.Template:
@@ -217,7 +226,7 @@ def _check_use(file: str, each: Any, within: Environment) -> None:
     kind, known = ("filter", within.filters) if isinstance(each, nodes.Filter) else ("test", within.tests)
     if each.name not in known or each.name.startswith("_"):
         why = f"there is no {kind} `{each.name}`"
-        if kind == "filter" and each.name in within.known_filters:
+        if kind == "filter" and each.name in JINJA_FILTERS:
             why = f"the filter `{each.name}` is not allowed in templates"
         raise TemplateFault(file, each.lineno, why)
     if each.dyn_args is not None or each.dyn_kwargs is not None:

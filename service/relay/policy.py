@@ -6,7 +6,7 @@ is mail/outcome.py's; this file only turns data into them, once, at the start.
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -166,5 +166,10 @@ def builtin_rules() -> tuple[Rule, ...]:
 
 
 def policy_for(preset: str, own: Sequence[Rule] = ()) -> Policy:
-    """The policy of a relay: its user's rows, then ours, without those of other presets."""
+    """The policy of a relay: its user's rows, then ours, without those of other presets. Relays with the same share it."""
+    return _policy_for(preset, tuple(own))
+
+
+@lru_cache(maxsize=256)  # what many relays and each reload would make anew costs milliseconds each
+def _policy_for(preset: str, own: tuple[Rule, ...]) -> Policy:
     return Policy(rule for rule in (*own, *builtin_rules()) if not rule.presets or preset in rule.presets)

@@ -92,8 +92,8 @@ class Pool:
     @property
     def max_size(self) -> int | None:
         """Octets: the least of what is configured and what SIZE announced."""
-        known = [size for size in (self.config.max_bytes, self.offer and self.offer.max_size) if size]
-        return min(known, default=None)
+        own, told = self.config.max_bytes, self.offer.max_size if self.offer is not None else None
+        return min(own, told) if own and told else own or told or None
 
     @property
     def max_recipients(self) -> int | None:

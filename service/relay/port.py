@@ -17,6 +17,10 @@ from service.mail.seal import SenderRule
 from service.mail.trouble import Answer, RelayEvent, Standing, Trouble
 
 
+class MayNotStart(Exception):
+    """The content must not be started, and neither message nor relay is at fault; the words say why."""
+
+
 @dataclass(slots=True)
 class Outgoing:
     """One sealed delivery: the envelope and the exact bytes, in pieces. `key` names it in the log (its attempt id)."""
@@ -26,7 +30,7 @@ class Outgoing:
     content: Sequence[bytes]
     priority: int = 1
     at_most_once: bool = False  # nothing else is in flight with it
-    on_content: Callable[[], Awaitable[None]] | None = None  # awaited before the content
+    on_content: Callable[[], Awaitable[None]] | None = None  # awaited before the content; may raise MayNotStart
     may_proceed: Callable[[], bool] | None = (
         None  # asked right before the content: False (lease lost) drops the connection
     )

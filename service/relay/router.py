@@ -74,6 +74,7 @@ class Router:
         counts: dict[int, int] = {}
         for pool in pools.values():
             counts[pool.config.priority] = counts.get(pool.config.priority, 0) + 1
+        self._restricted = any(_restricts(pool) for pool in pools.values())
         self._sticky = {
             pool.config.priority for pool in pools.values() if pool.config.sticky and counts[pool.config.priority] > 1
         }
@@ -138,7 +139,7 @@ class Router:
 
     def sender_decides(self) -> bool:
         """See port."""
-        return bool(self._sticky) or any(_restricts(pool) for pool in self._pools.values())
+        return bool(self._sticky) or self._restricted
 
     # --- while it runs -----------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from service.relay.commands import (
 from service.relay.content import wire_blocks
 from service.relay.conversation import Conversation, Lost
 from service.relay.fitting import goes_whole, incapable, unfit
-from service.relay.port import Outgoing, RecipientResult, Report
+from service.relay.port import MayNotStart, Outgoing, RecipientResult, Report
 
 
 class Chunking(Enum):
@@ -114,7 +114,11 @@ class Transaction:
     async def _may_start(self) -> None:
         """What comes before the content: the mark, when one is due, and a look at the lease. Raises Lost."""
         if self.outgoing.on_content is not None:
-            await self.outgoing.on_content()
+            try:
+                await self.outgoing.on_content()
+            except MayNotStart as reason:
+                self._conversation.abort()  # see _check_lease
+                raise Lost(Failure.SHUTDOWN, str(reason)) from None
             self.marked = True
         failpoints.passed("content.before")
         self._check_lease()

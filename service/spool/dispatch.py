@@ -18,7 +18,7 @@ from service.mail.lifecycle import Event
 from service.mail.quota import HIGH
 from service.mail.route import Route
 from service.mail.seal import Sealed, seal
-from service.relay.port import Outgoing, Relay, Relays
+from service.relay.port import MayNotStart, Outgoing, Relay, Relays
 from service.settings import Settings
 from service.spool.due import DueLanes, share
 from service.spool.elsewhere import Elsewhere
@@ -35,6 +35,7 @@ from service.tracing import OFF, Tracing
 
 _THREAD_FROM = 512 * 1024  # octets of a message; sealing more than that would hold up the loop for milliseconds
 _REST = 0.5  # seconds, at least, before a store that has failed is asked again
+_SOON = 0.25  # seconds after which a heartbeat that failed is tried again
 
 log = get_logger()
 
@@ -149,15 +150,17 @@ class Dispatcher:
     def _wants(self, peek_at: int | None = None) -> Sequence[Want]:
         """What could start this instant. Asked by the store as its transaction begins; `peek_at` (ms) only looks."""
         now = self._clock.now() if peek_at is None else peek_at
-        relays = {name: self._relays.get(name) for name in self._relays.names()}
+        urgent = self._lanes.urgent(now)
+        routes = self._lanes.routes(now) if self._any_room(now) else urgent
+        candidates = {route: self._candidates(route) for route in routes}
+        # only relays that due mail may go by are asked: of a hundred most have none
+        relays = {name: self._relays.get(name) for names in candidates.values() for name in names}
         slots = {name: relay.free(now) for name, relay in relays.items()}
         room = {name: slots[name] + relay.ahead(now) for name, relay in relays.items()}
         room = {name: count for name, count in room.items() if count > 0}
-        urgent = self._lanes.urgent(now)
         spare = {name: 1 for name, relay in relays.items() if urgent and name not in room and relay.spare(now)}
         if not room and not spare:
             return []
-        candidates = {route: self._candidates(route) for route in (self._lanes.routes(now) if room else urgent)}
         shared = self._shared(room, candidates, now)
         served = {want.route for want in shared}
         unserved = {route: candidates[route] for route in urgent if route not in served}
@@ -172,6 +175,10 @@ class Dispatcher:
                 lanes = self._lanes.take(want.route, now, want.least)
                 self._taken[want.route] = self._taken.get(want.route, {}) | lanes
         return wants
+
+    def _any_room(self, now: int) -> bool:
+        relays = map(self._relays.get, self._relays.names())
+        return any(relay.free(now) + relay.ahead(now) > 0 for relay in relays)
 
     def _shared(self, room: Mapping[str, int], candidates: Mapping[str, Sequence[str]], now: int) -> list[Want]:
         """The room of the relays, spread over routes that they may carry now."""
@@ -192,14 +199,13 @@ class Dispatcher:
         return [name for name in self._relays.preferred(self._avoided.last(names, now), now) if name in room]
 
     def _want(self, want: Want, relay: Relay, slots: int, candidates: Sequence[str], now: int) -> Want:
-        want = replace(want, slots=slots, sealed_as=relay.rule.id)
+        want = replace(want, slots=slots, sealed_as=relay.rule.id, max_recipients=relay.max_recipients)
         if not relay.quotas:
             return want
         return replace(
             want,
             quotas=relay.quotas,
             least=HIGH if self._holds.held(relay.name, HIGH + 1, now) else want.least,
-            max_recipients=relay.max_recipients,
             elsewhere=len(candidates) > 1,
         )
 
@@ -283,8 +289,12 @@ class Dispatcher:
         # a claim ahead is no sign that it began: after a kill only what is marked is in doubt
         async def commit_content_started() -> None:
             failpoints.passed("content.before_mark")
-            if not await self._store.start_content(delivery.attempt, self._clock.now()):
-                raise LeaseLost
+            try:
+                marked = await self._store.start_content(delivery.attempt, self._clock.now())
+            except PostroomError as error:
+                raise MayNotStart(f"the storage could not take that it begins: {error.detail}") from None
+            if not marked:
+                raise MayNotStart("another sender owns the delivery")
 
         relay.start(
             Outgoing(
@@ -308,14 +318,19 @@ class Dispatcher:
     # --- beside the loop -----------------------------------------------------------------------------------------
 
     async def heartbeat(self) -> None:
-        """Renew our leases, for ever. A lease that could not be renewed stops content from being started."""
+        """Renew our leases, for ever. A lease that could not be renewed stops content from being started.
+
+        After an outage that is done before others take what we hold for orphans (RescuePolicy.grace).
+        """
         while True:
+            wait = _SOON
             asked = self._clock.monotonic()
             failpoints.passed("heartbeat.before")
             with contextlib.suppress(PostroomError):
                 await self._store.heartbeat(self._holder, self._clock.now(), self._settings.lease)
                 self._leases.renewed(asked, self._clock.monotonic())
-            await asyncio.sleep(self._settings.lease / 3)
+                wait = self._settings.lease / 3
+            await asyncio.sleep(wait)
 
     def stop_claiming(self) -> None:
         """Begin the drain: nothing new is claimed from here on."""
@@ -328,7 +343,3 @@ class Dispatcher:
 
 
 _GONE = "is no longer the relay that this was to go by"
-
-
-class LeaseLost(Exception):
-    """Another sender owns the delivery now: the content must not be started."""

@@ -22,13 +22,14 @@ _BATCH = 500
 _RESCUE_EVERY, _EXPIRE_EVERY, _COUNT_EVERY, _PURGE_EVERY, _OFFERS_EVERY = 1.0, 1.0, 1.0, 30.0, 2.0  # seconds
 _SHOW_EVERY = 2.0  # seconds
 _WARM_EVERY = 1.0
+_GRACE_OF_LEASE, _GRACE_LEAST = 1 / 3, 2.0  # after an outage, for others to renew: a heartbeat's rhythm; seconds
 _AFTER_FAULTS = 60.0  # seconds between two tries of a duty that a fault of ours keeps from being done, at most
 
 log = get_logger()
 
 
 class Janitor:
-    """One for each process; every pass is safe to run in several at once."""
+    """One for each process; every pass is safe to run in several at once. `holder`: by which name the process claims."""
 
     def __init__(
         self,
@@ -40,11 +41,13 @@ class Janitor:
         metrics: Metrics,
         wake: Callable[[], None],
         watch: RelayWatch,
+        holder: str = "",
     ) -> None:
         self._settings, self._clock, self._store, self._relays = settings, clock, store, relays
         self._readiness, self._metrics, self._wake, self._watch = readiness, metrics, wake, watch
         self._retention, self._looked = RetentionClock(clock), False
-        self._policy = RescuePolicy(settings.in_doubt_delay, settings.max_in_doubt, settings.max_kills)
+        grace = max(settings.lease * _GRACE_OF_LEASE, _GRACE_LEAST)
+        self._policy = RescuePolicy(settings.in_doubt_delay, settings.max_in_doubt, settings.max_kills, holder, grace)
 
     async def run(self) -> None:
         """All passes, each in its own rhythm, until cancelled."""

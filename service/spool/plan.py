@@ -5,7 +5,7 @@ request learns of every relay why not, at the field that would have to change. W
 which spool/dispatch picks relays later: nothing is judged twice, and nothing here sends.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from service.errors import FieldProblem, NoRelayForMessage, SenderNotAccepted
@@ -65,9 +65,9 @@ def plan(
     listed = relays.candidates(draft.from_.email, submission.relay)
     names = relays.names() if submission.relay is None else (submission.relay,)
     # of a name that no relay has `get` raises RelayNotFound with a "did you mean"
-    known = {relay.name for relay in listed}
-    others = [relays.get(name) for name in names if name not in known]
-    answers = [_ask(relay, asking) for relay in listed] + [_ask_other(relay, asking) for relay in others]
+    asked = {relay.name for relay in listed}
+    others = [relays.get(name) for name in names if name not in asked]
+    answers = [*_ask_all(listed, asking), *(_ask_other(relay, asking) for relay in others)]
     able = tuple(answer for answer in answers if isinstance(answer, RelayPlan))
     refusals = tuple(answer for answer in answers if isinstance(answer, RelayRefusal))
     if not able:
@@ -80,6 +80,22 @@ def _risky(relays: Relays) -> frozenset[str]:
     """Extensions that any provider that is known, or any relay that is configured, forbids."""
     own = [relays.get(name).limits.forbidden_extensions for name in relays.names()]
     return risky_extensions().union(*own)
+
+
+def _ask_all(relays: Iterable[Relay], asking: _Asking) -> Iterator[RelayPlan | RelayRefusal]:
+    """One of equal relays that says yes speaks for all of them; a refusal names its relay, so each makes its own."""
+    agreed: dict[object, RelayPlan] = {}
+    for relay in relays:
+        rule = relay.rule
+        sender = (rule.login, rule.must_equal_login, rule.rewrite_from, rule.dkim)
+        alike = (sender, relay.limits, relay.offer, relay.max_size)
+        if (known := agreed.get(alike)) is not None:
+            yield RelayPlan(relay.name, known.envelope_from, known.rewritten, known.keys, known.gap)
+            continue
+        answer = _ask(relay, asking)
+        if isinstance(answer, RelayPlan):
+            agreed[alike] = answer
+        yield answer
 
 
 def _ask(relay: Relay, asking: _Asking) -> RelayPlan | RelayRefusal:

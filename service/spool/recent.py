@@ -8,27 +8,31 @@ V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """At most `most` entries."""
+    """Entries that weigh at most `most` together; each weighs 1 unless it is said otherwise. The last one put always stays."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._entries: OrderedDict[K, V] = OrderedDict()
+        self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        self._weight = 0
 
     def get(self, key: K) -> V | None:
         """What was put there, unless it is forgotten."""
         if key not in self._entries:
             return None
         self._entries.move_to_end(key)
-        return self._entries[key]
+        return self._entries[key][0]
 
-    def put(self, key: K, value: V) -> V:
-        """Keep it, and forget another if there are too many."""
-        self._entries[key] = value
-        self._entries.move_to_end(key)
-        while len(self._entries) > self._most:
-            self._entries.popitem(last=False)
+    def put(self, key: K, value: V, weight: int = 1) -> V:
+        """Keep it, and forget others if there are too many."""
+        if key in self._entries:
+            self._weight -= self._entries.pop(key)[1]
+        self._entries[key] = (value, weight)
+        self._weight += weight
+        while self._weight > self._most and len(self._entries) > 1:
+            self._weight -= self._entries.popitem(last=False)[1][1]
         return value
 
     def clear(self) -> None:
         """Forget all."""
         self._entries.clear()
+        self._weight = 0

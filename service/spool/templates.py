@@ -29,7 +29,7 @@ from service.telemetry import Log, get_logger
 
 log = get_logger()
 
-_MOST_COMPILED = 64  # versions of the store that are kept compiled
+_USUAL_SIZE = 16 * 1024  # characters: a template with more counts for several among those that are kept compiled
 _MOST_LISTED = 1000  # versions of the store of which is kept what a list shows
 _MOST_BELIEVED = 10_000  # names, of which most may not exist
 _MOST_COMPARED = 300  # names among which the nearest one is looked for: about 50 microseconds each
@@ -74,29 +74,38 @@ class Reloaded:
 class TemplateLibrary:
     """All templates: of the folder, and those published through the API."""
 
-    def __init__(self, folder: Folder, store: Store | None, clock: Clock, *, watch: bool, published_for: float) -> None:
+    def __init__(
+        self, folder: Folder, store: Store | None, clock: Clock, *, watch: bool, published_for: float, kept: int
+    ) -> None:
         """`watch`: look for changed files before each use. `published_for`: seconds for which what a published name
-        means is believed without asking the store."""
+        means is believed without asking the store. `kept`: versions of the store that are kept compiled."""
         self._folder, self._store, self._clock = folder, store, clock
         self._watch, self._published_for = watch, published_for
         self._numbers: dict[tuple[str, str], int] = {}  # (name, digest) -> number
         self._published: Recent[str, tuple[float, TemplateVersion | None]] = Recent(_MOST_BELIEVED)  # believed until
         self._names: tuple[float, Collection[str]] = (0.0, ())  # believed until; those that are published
-        self._versions: Recent[tuple[str, int], Loaded] = Recent(_MOST_COMPILED)
+        self._versions: Recent[tuple[str, int], Loaded] = Recent(kept)
         self._listed: Recent[tuple[str, int], Listed] = Recent(_MOST_LISTED)
         self._faults: Sequence[TemplateFault] = ()  # of the last reading
         self._reading = asyncio.Lock()
 
     @classmethod
     def load(
-        cls, folder: Path, store: Store | None, clock: Clock, *, watch: bool = False, published_for: float = 2.0
+        cls,
+        folder: Path,
+        store: Store | None,
+        clock: Clock,
+        *,
+        watch: bool = False,
+        published_for: float = 2.0,
+        kept: int = 1000,
     ) -> Self:
         """Read and compile the folder. Raises ConfigurationError naming file and line of every fault."""
         home = Folder(folder)
         if faults := home.read():
             listed = "; ".join(map(str, faults))
             raise ConfigurationError(f"POSTROOM_TEMPLATES_DIR: {folder}: {listed}")
-        return cls(home, store, clock, watch=watch, published_for=published_for)
+        return cls(home, store, clock, watch=watch, published_for=published_for, kept=kept)
 
     async def number(self) -> None:
         """Give every template of the folder its number, keeping its files in the store."""
@@ -255,7 +264,8 @@ class TemplateLibrary:
             template = await asyncio.to_thread(lambda: load_template(name, json.loads(files)))
         except TemplateFault as fault:  # it was good when it was kept: the rules became stricter since
             raise TemplateRefused(errors=[fault_problem(fault)]) from None
-        return self._versions.put((name, number), Loaded(template, number))
+        weight = 1 + sum(map(len, template.source.files.values())) // _USUAL_SIZE
+        return self._versions.put((name, number), Loaded(template, number), weight)
 
     # --- publishing ----------------------------------------------------------------------------------------------
 

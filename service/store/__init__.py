@@ -39,8 +39,12 @@ def open_store(
 
         return SQLiteStore(database_url.removeprefix(SQLITE), clock, holder, metrics)
     if database_url.startswith(POSTGRES):
+        from service.store.postgres.session import check_url
         from service.store.postgres.store import PostgresStore
 
+        check_url("DATABASE_URL", database_url)
+        if bounds is not None and bounds.listen_url is not None:
+            check_url("DATABASE_LISTEN_URL", bounds.listen_url)
         return PostgresStore(database_url, clock, holder, bounds or Bounds(), metrics)
     raise ConfigurationError(
         "POSTROOM_DATABASE_URL: must be `sqlite:///path/to/file.db` or `postgresql://user@host/database`"

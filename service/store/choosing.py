@@ -7,10 +7,10 @@ of its own holds is put off, so that it stands in nobody's way, unless another r
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from service.mail.lifecycle import State
+from service.mail.lifecycle import OPEN, State, target
 from service.mail.quota import Per
 from service.store.quotas import Quotas, Share
-from service.store.values import DueRecipient, Held, Want
+from service.store.values import DueRecipient, Held, Settlement, Want
 
 _LOOK_AGAIN = 5000  # ms: after which a recipient is offered again to relays that were not asked this time
 
@@ -26,6 +26,19 @@ class Asked:
     def narrow(self) -> bool:
         """Whether recipients or domains have quotas of their own there."""
         return any(quota.per is not Per.RELAY for quota in self.want.quotas)
+
+
+def most_read(want: Want) -> int | None:
+    """How many due recipients of a message to read: with one more than go at once it is known that there are more."""
+    return None if want.max_recipients is None else want.max_recipients + 1
+
+
+def moved_with(settlement: Settlement) -> int:
+    """Who of a message goes to another route along with what an attempt held: those due by this time (ms).
+
+    Where the attempt's own end there, nobody does: the rest are told each relay's reason by the way that is left to them.
+    """
+    return settlement.now if any(target(each.event) in OPEN for each in settlement.recipients) else 0
 
 
 @dataclass(slots=True)

@@ -34,10 +34,14 @@ class Share:
 
 @dataclass(slots=True)
 class Quotas:
-    """The quotas that one claim meets. `read` answers the stored state of a bucket, or None."""
+    """The quotas that one claim meets. `read` answers the stored state of a bucket, or None.
+
+    now: ms. ahead: ms by which the clock that states are kept by is ahead of the one that `now` and answers are told by.
+    """
 
     read: Callable[[str], bytes | None]
     now: int
+    ahead: int = 0
     holds: dict[tuple[str, bool], Held] = field(default_factory=dict)  # by relay, and whether high priority is meant
     _takes: dict[str, Takes] = field(default_factory=dict)
     _changed: set[str] = field(default_factory=set)
@@ -94,12 +98,13 @@ class Quotas:
 
     def _free_at(self, quota: Quota, bucket: str, cost: int, count: int) -> int:
         span = span_of(quota)
-        takes = self._takes.get(bucket)
+        takes, now = self._takes.get(bucket), self.now + self.ahead
         if takes is None:
-            takes = self._takes[bucket] = Takes.read(self.read(bucket), span, self.now)
+            takes = self._takes[bucket] = Takes.read(self.read(bucket), span, now)
             if takes.corrected:
                 self._changed.add(bucket)
-        return takes.free_at(cost, count, span, self.now)
+        at = takes.free_at(cost, count, span, now)
+        return at and at - self.ahead
 
     def take(self, share: Share) -> str | None:
         """Take it; answers what the attempt's row says of it."""
@@ -114,9 +119,10 @@ class Quotas:
             yield bucket, self._takes[bucket]
 
 
-def use_of(quota: Quota, state: bytes | None, now: int) -> QuotaUse:
-    """How much of a quota of a whole relay is taken, by its stored state."""
+def use_of(quota: Quota, state: bytes | None, now: int, ahead: int = 0) -> QuotaUse:
+    """How much of a quota of a whole relay is taken, by its stored state. now, ahead: see Quotas."""
     span = span_of(quota)
-    takes = Takes.read(state, span, now)
-    normal, high = (takes.free_at(1, quota.count_for(priority), span, now) for priority in (HIGH + 1, HIGH))
+    takes = Takes.read(state, span, now + ahead)
+    free = [takes.free_at(1, quota.count_for(priority), span, now + ahead) for priority in (HIGH + 1, HIGH)]
+    normal, high = (at and at - ahead for at in free)
     return QuotaUse(quota, takes.used, takes.open, normal, high)

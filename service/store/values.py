@@ -138,7 +138,7 @@ class Want:
     sealed_as: str = ""  # that relay's sender rule: kept with the attempt before MAIL FROM, whoever dies
     quotas: tuple[Quota, ...] = ()  # of that relay: no more is handed out than they allow
     least: int = 2  # the least urgent priority that is asked for
-    max_recipients: int | None = None  # in one delivery, where quotas are
+    max_recipients: int | None = None  # in one delivery; those beyond stay due, for others
     elsewhere: bool = False  # relays that are not asked now may carry this route too
 
 
@@ -253,11 +253,17 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class RescuePolicy:
-    """How orphaned attempts are closed (see DESIGN: in doubt, poison)."""
+    """Which attempts are orphans, and how they are closed (see DESIGN: in doubt, poison).
+
+    A process that was kept from the storage for longer than a lease still knows what became of its attempts, and writes
+    that down as soon as it can: so its own are no orphans to it, and those of others not before they had time to renew.
+    """
 
     in_doubt_delay: float  # seconds
     max_in_doubt: int
     max_kills: int
+    holder: str = ""  # who asks: works on what it holds, however long its leases are over
+    grace: float = 0.0  # seconds after the storage has recovered, in which only the dead leave orphans
 
 
 @dataclass(frozen=True, slots=True)

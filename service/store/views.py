@@ -4,7 +4,7 @@ The columns come in the order in which the statements of the same name list them
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -12,9 +12,16 @@ from service.mail.address import email_key
 from service.mail.envelope import Dsn
 from service.mail.lifecycle import SCHEDULED, State
 from service.store.shown import ApiKey, EventView, MessageFilter, MessageView, RecipientView
-from service.store.values import NewMessage
+from service.store.values import NewMessage, NewRecipient
 
-SPAN = 1000  # rid = message * SPAN + n
+SPAN = 1000  # rid = message * SPAN + n; no message may have more recipients
+
+
+def numbered(message: NewMessage) -> Iterable[tuple[int, NewRecipient]]:
+    """Its recipients by their numbers. Raises ValueError when they would run into those of the next message."""
+    if len(message.recipients) > SPAN:
+        raise ValueError(f"{len(message.recipients)} recipients; a message has room for {SPAN}")
+    return enumerate(message.recipients)
 
 
 def recipient_view(row: Sequence[Any]) -> RecipientView:

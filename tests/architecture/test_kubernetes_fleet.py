@@ -36,7 +36,9 @@ def test_senders_together_open_no_more_sessions_than_the_preset_allows() -> None
     sender = workloads(rendered("base"))["postroom-sender"]
     assert sender["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 0
     (relay,) = load_relays(Settings(role="api", relays_file=KUBERNETES / "base" / "relays.toml"))
-    assert sender["spec"]["replicas"] * relay.max_connections <= relay.preset.max_connections
+    scaled = of_kind(rendered("overlays/full"), "ScaledObject")["postroom-sender"]["spec"]["maxReplicaCount"]
+    for senders in (sender["spec"]["replicas"], scaled):
+        assert senders * relay.max_connections <= relay.preset.max_connections
 
 
 @pytest.mark.parametrize("name", ["base", "overlays/full"])
@@ -97,6 +99,17 @@ def test_only_senders_reach_relays_on_the_ports_that_the_relays_have() -> None:
     configured = load_relays(Settings(role="api", relays_file=KUBERNETES / "base" / "relays.toml"))
     assert {each.port for each in configured} <= allowed
     assert not allowed & {port["port"] for rule in outward["postroom-ground"]["egress"] for port in rule["ports"]}
+
+
+@pytest.mark.parametrize("name", ["base", "overlays/full", "overlays/single"])
+def test_the_pods_that_have_the_secrets_of_relays_are_those_that_reach_relays(name: str) -> None:
+    """The component may be added to any of them."""
+    labels = policies()["postroom-relays"]["spec"]["podSelector"]["matchLabels"]
+    send = {
+        each for each, made in workloads(rendered(name)).items() if "relay-secrets" in str(pod_spec(made)["volumes"])
+    }
+    assert send
+    assert selected(rendered(name), labels) == send
 
 
 def test_what_comes_in_comes_to_the_port_that_is_served() -> None:

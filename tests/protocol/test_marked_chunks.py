@@ -10,7 +10,7 @@ import pytest
 from service.mail.outcome import Failure, Phase
 from service.mail.quota import HIGH
 from service.relay.pool import Pool
-from service.relay.port import Outgoing, Report
+from service.relay.port import MayNotStart, Outgoing, Report
 from tests.protocol.test_chunking import CHUNK, OFFERED, SERVED, TAKEN, show, trial, whole
 from tests.support.relaying import CONTENT, OPENED, SENT, begin, codes, envelope, outgoing, pool_for, send
 from tests.support.smtp_script import Peer, Script, ScriptedServer
@@ -96,18 +96,22 @@ async def test_a_session_that_ends_while_the_mark_is_written_leaves_nothing_in_d
     assert not report.content_started
 
 
-async def test_a_mark_that_is_refused_keeps_all_of_it_from_the_wire() -> None:
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [(MayNotStart("another sender owns it"), Failure.SHUTDOWN), (RuntimeError("a fault of ours"), Failure.INTERNAL)],
+)
+async def test_a_mark_that_is_refused_keeps_all_of_it_from_the_wire(error: Exception, failure: Failure) -> None:
     async def script(peer: Peer) -> None:
         assert await peer.rest() == b""
 
     async def refused() -> None:
-        raise RuntimeError("the lease was lost")
+        raise error
 
     async def act(_: Pool) -> None:
         pass
 
     report = await after_one(script, outgoing(on_content=refused), act)
-    assert codes(report) == [(Phase.MAIL, None, Failure.INTERNAL)]
+    assert codes(report) == [(Phase.MAIL, None, failure)]
     assert not report.content_started
 
 

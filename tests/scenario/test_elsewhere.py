@@ -131,5 +131,7 @@ async def test_a_message_of_several_transactions_goes_elsewhere_as_a_whole(tmp_p
             events = (await client.get(f"/messages/{view['id']}/events")).json()["data"][1:]
     assert view["status"] == "sent"
     attempts = {(each["attempt"], each["data"]["relay"]) for each in events if "relay" in each["data"]}
-    assert sorted(relay for _, relay in attempts) == ["first", "second"], "it is asked once, not once for each part"
+    asked = sorted(relay for _, relay in attempts)
+    assert asked.count("first") == 1, "once, not once for each part"
+    assert set(asked) == {"first", "second"}
     assert {each["relay"] for each in view["recipients"]} == {"second"}

@@ -97,7 +97,11 @@ async def test_a_build_without_the_fence_is_found_out(
         assert " AND closed_at IS NULL" in attempt
         assert "AND attempt = ?" in recipient
         monkeypatch.setitem(QUERIES, "settle: attempt", attempt.replace(" AND closed_at IS NULL", ""))
-        monkeypatch.setitem(QUERIES, "settle: recipient", recipient.replace("AND attempt = ?", "AND ? IS NOT NULL"))
+        assert "RETURNING rid, attempt," in recipient
+        unfenced = recipient.replace("AND attempt = ?", "AND ? IS NOT NULL")
+        # what comes back is believed to be the attempt that was asked for, which is the first
+        unfenced = unfenced.replace("RETURNING rid, attempt,", "RETURNING rid, 1,")
+        monkeypatch.setitem(QUERIES, "settle: recipient", unfenced)
     store = open_store(f"sqlite:///{tmp_path}/post.db", SteppedClock(), holder="me")
     await store.open()
     await store.accept(accept_of(MESSAGES[0]))

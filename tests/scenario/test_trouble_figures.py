@@ -1,7 +1,7 @@
 """How soon storage trouble is seen, and how soon it is over: not ready within 1 s, 503 meanwhile, back within 10 s.
 
 Each trouble comes four times to one process, which is never started again. A machine that is busy with other things may
-hold up any of them, so the quickest of the four is what tells how soon trouble is seen; the other figures are those
+hold up any of them, so the median of the four is what tells how soon trouble is seen; the other figures are those
 of all.
 """
 
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from statistics import median
 
 import httpx
 import pytest
@@ -63,7 +64,7 @@ def judge(folder: Path, database_url: str, trouble: Trouble, *wrapper: str) -> N
         found = [figures(client, trouble) for _ in range(TIMES)]
         assert service.process.poll() is None
     seen, back = zip(*found, strict=True)
-    assert min(seen) < SEEN_WITHIN, seen
+    assert median(seen) < SEEN_WITHIN, seen
     assert max(back) < BACK_WITHIN, back
 
 

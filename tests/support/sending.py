@@ -77,6 +77,7 @@ class ModelRelay:
         self._clock, self._connections, self._takes = clock, connections, takes
         self._busy = 0
         self._waiting: list[tuple[Outgoing, Callable[[Report], None]]] = []
+        self._in_flight: dict[int, tuple[Outgoing, Callable[[Report], None], tuple[asyncio.TimerHandle, ...]]] = {}
         self._told: list[Callable[[], None]] = []
         self._random = random.Random(name)
 
@@ -99,8 +100,9 @@ class ModelRelay:
         took = self._takes()
         loop = asyncio.get_running_loop()
         seen = loop.create_future()
-        loop.call_later(took * self._random.random(), lambda: seen.set_result(self._arrive(outgoing)))
-        loop.call_later(took, lambda: self._end(outgoing, seen.result(), done))
+        arrives = loop.call_later(took * self._random.random(), lambda: seen.set_result(self._arrive(outgoing)))
+        ends = loop.call_later(took, lambda: self._end(outgoing, seen.result(), done))
+        self._in_flight[outgoing.key] = (outgoing, done, (arrives, ends))
 
     def _arrive(self, outgoing: Outgoing) -> Reply:
         self.started.append((self._clock.now(), outgoing.priority))
@@ -108,6 +110,7 @@ class ModelRelay:
 
     def _end(self, outgoing: Outgoing, reply: Reply, done: Callable[[Report], None]) -> None:
         self._busy -= 1
+        del self._in_flight[outgoing.key]
         done(Report([RecipientResult(Phase.DOT, reply) for _ in outgoing.envelope.forward_paths], True, True))
         if self._waiting:
             self.start(*self._waiting.pop(0))
@@ -122,6 +125,17 @@ class ModelRelay:
                 RecipientResult(Phase.CONNECT, failure=Failure.SHUTDOWN) for _ in outgoing.envelope.forward_paths
             ]
             done(Report(results, False, False))
+
+    def close(self) -> None:
+        """As a pool does without grace: what waits is given back, what is in flight is cut off, and all of it is told."""
+        self.pausing = True
+        self.give_back_waiting()
+        in_flight, self._in_flight = self._in_flight, {}
+        for outgoing, done, timers in in_flight.values():
+            for timer in timers:
+                timer.cancel()
+            cut_off = RecipientResult(Phase.DATA, failure=Failure.SHUTDOWN)
+            done(Report([cut_off for _ in outgoing.envelope.forward_paths], True, False))
 
     def on_capacity(self, callback: Callable[[], None]) -> None:
         self._told.append(callback)
@@ -160,6 +174,10 @@ class ModelRelays:
         self._turn += self._turns
         first = self._turn % len(relays)
         return (*relays[first:], *relays[:first])
+
+    def close(self) -> None:
+        for relay in self._relays.values():
+            relay.close()
 
     def preferred(self, names: Sequence[str], now: int) -> Sequence[str]:
         return names
@@ -204,10 +222,13 @@ async def sending(folder: Path, clock: SteppedClock, relays: ModelRelays) -> Asy
     try:
         yield made
     finally:
+        # in the order of a service that stops: nothing is told to a dispatcher that is gone
+        dispatcher.stop_claiming()
+        relays.close()
+        await dispatcher.settle_all()
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
-        await dispatcher.settle_all()
         await store.close()
 
 

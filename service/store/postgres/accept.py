@@ -19,6 +19,7 @@ from service.store.layout import Layout, lay_out
 from service.store.limiter import idle_after, take
 from service.store.postgres.contents import keep_blobs, keep_contents
 from service.store.postgres.limits import hold, states_of, write
+from service.store.postgres.moments import Moments
 from service.store.postgres.statements import Statement, statement
 from service.store.postgres.transaction import Transaction
 from service.store.values import (
@@ -31,7 +32,7 @@ from service.store.values import (
     NewMessage,
     Replayed,
 )
-from service.store.views import SPAN, accepted_data, dsn_text
+from service.store.views import SPAN, accepted_data, dsn_text, numbered
 
 _CHUNK_MESSAGES, _CHUNK_BYTES = 64, 2 * 1024 * 1024  # of one round trip; others may run between two
 _LARGE = 512 * 1024  # octets: the digest of more holds up the loop for too long
@@ -58,10 +59,12 @@ class _Known:
     written: dict[str, tuple[bytes, int]] = field(default_factory=dict)
 
 
-async def accept_all(transaction: Transaction, asked: Sequence[Accept]) -> list[AcceptResult | Exception]:
-    """What each submission comes to, committed. Raises psycopg.Error when nothing was."""
+async def accept_all(
+    moments: Moments, transaction: Transaction, asked: Sequence[Accept]
+) -> list[AcceptResult | Exception]:
+    """What each submission comes to, committed. Raises psycopg.Error when nothing was. Limits count by `moments`."""
     known, numbers = await _hold(transaction, asked)
-    results = [_decide(each, known) for each in asked]
+    results = [_decide(each, known, moments.there(each.now)) for each in asked]
     stored = [each for each, result in zip(asked, results, strict=True) if isinstance(result, Accepted)]
     rows = [await _lay_out(row) for row in _number(stored, known, numbers)]
     transaction.queued = bool(rows)
@@ -117,17 +120,17 @@ def _wanted(asked: Accept) -> Iterator[tuple[IdempotencyKey, bytes]]:
 # --- decide ---------------------------------------------------------------------------------------------------------
 
 
-def _decide(asked: Accept, known: _Known) -> AcceptResult | Exception:
-    """What it comes to; keys and limiters change only when it is accepted."""
+def _decide(asked: Accept, known: _Known, now: int) -> AcceptResult | Exception:
+    """What it comes to; keys and limiters change only when it is accepted. now: by the clock that limits are kept by, ms."""
     if asked.key is not None and (found := find_answer(known.owners.get((asked.account, asked.key.key)), asked.key)):
         return found
     states: dict[str, tuple[bytes, int]] = {}
     for one in asked.takes:
         held = states[one.bucket][0] if one.bucket in states else known.limits.get(one.bucket)
-        state, retry_after = take(held, asked.now, one.rate, one.cost)
+        state, retry_after = take(held, now, one.rate, one.cost)
         if state is None:
             return Limited(one, retry_after)
-        states[one.bucket] = state, idle_after(asked.now, one.rate)
+        states[one.bucket] = state, idle_after(now, one.rate)
     claimed: dict[Name, _Claimant] = {}
     for key, answer in _wanted(asked):
         name = (asked.account, key.key)
@@ -279,7 +282,7 @@ def _message(row: _Row) -> dict[str, Any]:
 
 def _recipients(transaction: Transaction, row: _Row) -> Iterator[dict[str, Any]]:
     message = row.message
-    for n, recipient in enumerate(message.recipients):
+    for n, recipient in numbered(message):
         transaction.move(None, recipient.state)
         yield {
             "rid": row.seq * SPAN + n,

@@ -18,7 +18,7 @@ from service import failpoints
 from service.mail.lifecycle import Event, State, apply
 from service.mail.quota import Per
 from service.mail.retry import History
-from service.store.choosing import Asked, Due, PutOff, choose
+from service.store.choosing import Asked, Due, PutOff, choose, most_read
 from service.store.postgres.contents import contents_of
 from service.store.postgres.session import Rows
 from service.store.postgres.settle import end_waiting
@@ -49,9 +49,11 @@ class _Lane:
 
 @dataclass(slots=True)
 class _Message:
-    """What was read of a message: its row, whom it could go to, and whose waiting ends."""
+    """What was read of a message: its row, whom it could go to, and whose waiting ends; at most so many recipients."""
 
     row: tuple[Any, ...]
+    most: int | None
+    read: int = 0
     due: list[Due] = field(default_factory=list)
     ends: list[tuple[int, State, Event, str]] = field(default_factory=list)
 
@@ -72,7 +74,7 @@ class Claiming:
     _lanes: dict[tuple[str, int], _Lane] = field(default_factory=dict)
     _next: list[_Lane] = field(default_factory=list)  # lanes to read on
     _seen: set[int] = field(default_factory=set)
-    _messages: dict[int, _Message] = field(default_factory=dict)
+    _messages: dict[tuple[int, str], _Message] = field(default_factory=dict)  # by number and route
     _numbers: list[int] = field(default_factory=list)
     _over: list[tuple[int, State, Event, str]] = field(default_factory=list)
     _off: list[dict[str, Any]] = field(default_factory=list)
@@ -123,17 +125,39 @@ class Claiming:
         """What there is to know of messages, now that nobody else can change it, and numbers for their attempts."""
         if not seqs:
             return []
-        count = min(sum(each.left for each in self.asked), len(seqs))
+        given = self._of_each(seqs)
+        count = min(sum(each.left for each in self.asked), len(given["seqs"]))
         return [
             statement("claim: message", {"seqs": list(seqs)}),
-            statement("claim: recipients", {"seqs": list(seqs), "now": self.now}),
+            statement("claim: recipients", given | {"now": self.now}),
             statement("claim: numbers", {"count": count}),
         ]
 
+    def _of_each(self, seqs: Sequence[int]) -> dict[str, list[Any]]:
+        """How many recipients of which messages are read: no more than can go, or a message to many that goes to few at once
+        would be read and written with the square of their number.
+        """
+        new = set(seqs)
+        read = {(seq, lane.route): None for lane in self._lanes.values() for seq in lane.waiting if seq in new}
+        return {
+            "seqs": [seq for seq, _ in read],
+            "routes": [route for _, route in read],
+            "mosts": [self._most(route) for _, route in read],
+        }
+
+    def _most(self, route: str) -> int | None:
+        """Of a message on this route: as many as any relay of the claim could need."""
+        mosts = [most_read(each.want) for each in self.asked if each.want.route == route]
+        known = [most for most in mosts if most is not None]
+        return max(known) if len(known) == len(mosts) else None
+
     def learn_messages(self, messages: Rows, recipients: Rows, numbers: Rows) -> None:
         """What `read` answered."""
-        for row in messages:
-            self._messages[row[0]] = _Message(row)
+        known = {row[0]: row for row in messages}
+        for lane in self._lanes.values():
+            for seq in lane.waiting:
+                if seq in known:
+                    self._messages[seq, lane.route] = _Message(known[seq], self._most(lane.route))
         for row in recipients:
             self._learn_recipient(*row)
         self._numbers += [number for (number,) in numbers]
@@ -142,7 +166,8 @@ class Claiming:
         self, rid: int, email: str, key: str, attempts: int, in_doubt: int, expires_at: int, state: str, route: str,
         counted: str, count: int, reconnected_at: int | None, suppressed: str | None,
     ) -> None:  # fmt: skip
-        message = self._messages[rid // SPAN]
+        message = self._messages[rid // SPAN, route]
+        message.read += 1
         if expires_at <= self.now:
             message.ends.append((rid, State(state), Event.EXPIRE, "ttl is over"))
         elif suppressed is not None:
@@ -156,7 +181,7 @@ class Claiming:
         """All quotas that could be asked about what was read."""
         found: set[str] = set()
         for lane in self._lanes.values():
-            keys = [due.key for seq in lane.waiting for due in self._messages[seq].due]
+            keys = [due.key for seq in lane.waiting for due in self._messages[seq, lane.route].due]
             for each in self.asked:
                 if each.want.route == lane.route and lane.priority <= each.want.least:
                     found |= {quota.bucket(key) for quota in each.want.quotas for key in _keys(quota.per, keys)}
@@ -197,8 +222,9 @@ class Claiming:
 
     def _message(self, seq: int, asked: Asked, priority: int) -> None:
         """Lease one message's due recipients, or let it end or wait."""
-        message = self._messages[seq]
+        message = self._messages[seq, asked.want.route]
         self._over += message.ends
+        self.cut |= message.read == message.most
         if not message.due:
             self.ends -= 1
             return
@@ -213,6 +239,9 @@ class Claiming:
                 return
             self.cut |= choice.cut
             asked, due, taken = choice.asked, choice.due, choice.taken
+        else:
+            due = due[: asked.want.max_recipients]
+            self.cut |= len(due) < len(message.due)
         asked.left -= 1
         self._hand_out(message, asked.want, priority, due, taken)
 

@@ -46,10 +46,14 @@ class _Question:
 
 
 class Database:
-    """See the module. `shard`: whose counters of states its writes go to. `on_lost`: when it is no longer relied on."""
+    """See the module. `shard`: whose counters of states its writes go to. `on_lost`: when it is no longer relied on, and
+    `on_recovered`: before it is again.
+    """
 
-    def __init__(self, url: str, bounds: Bounds, shard: int, on_lost: Callable[[], None]) -> None:
-        self._on_lost = on_lost
+    def __init__(
+        self, url: str, bounds: Bounds, shard: int, on_lost: Callable[[], None], on_recovered: Callable[[], None]
+    ) -> None:
+        self._on_lost, self._on_recovered = on_lost, on_recovered
         self._url, self.bounds, self._shard = url, bounds, shard
         self._idle: list[Session] = []
         self._free = asyncio.Semaphore(bounds.connections)
@@ -289,6 +293,7 @@ class Database:
         write = statement("ping: write", {"at": int(asyncio.get_running_loop().time())})
         await session.run([BEGIN, opening(self.bounds), write, COMMIT])
         self.answered()
+        self._on_recovered()
         self._ill.clear()
         self._well.set()
         log.info(Log.STORE_RECOVERED)

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from service.errors import StorageUnavailable
 from service.store.migrate import DUE, Outcome, Wanted, migrate
-from service.store.postgres.session import check_server, sentence
+from service.store.postgres.session import check_server, check_url, sentence
 from service.store.postgres.statements import Statement, statement
 from service.store.queries import Migration, load_migrations
 
@@ -28,10 +28,12 @@ class _Schema:
         self._connection, self._known = connection, known
 
     def applied(self) -> dict[int, str]:
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS schema_steps"
-            " (number integer PRIMARY KEY, checksum text NOT NULL, additive boolean NOT NULL)"
-        )
+        ((known,),) = self._connection.execute("SELECT to_regclass('schema_steps')").fetchall()
+        if known is None:  # asked first, so that a role without the right to make tables can use a schema that is there
+            self._connection.execute(
+                "CREATE TABLE schema_steps"
+                " (number integer PRIMARY KEY, checksum text NOT NULL, additive boolean NOT NULL)"
+            )
         rows = self._connection.execute("SELECT number, checksum, additive FROM schema_steps").fetchall()
         return {number: checksum for number, checksum, additive in rows if number in self._known or not additive}
 
@@ -60,6 +62,7 @@ def newest_step() -> int:
 def migrate_database(url: str, connect_timeout: float, wanted: Wanted = DUE) -> Outcome:
     """Raises StorageUnavailable, and ConfigurationError for a server or a schema that does not fit this version."""
     steps = load_migrations("postgres")
+    check_url("DATABASE_URL", url)
     try:
         with psycopg.connect(url, connect_timeout=max(int(connect_timeout), 2), prepare_threshold=None) as connection:
             (server,) = _run(connection, statement("open: server"))

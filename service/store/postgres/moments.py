@@ -1,4 +1,4 @@
-"""Moments by the server's clock, for what processes on several hosts tell each other about relays.
+"""Moments by the server's clock, for what processes on several hosts tell each other about relays, quotas and limits.
 
 A host's clock may be wrong, or step. The server's is the same for all, so what stands in the store is told by it; each
 process reads it as moments of its own clock. The difference is measured with each read. It is kept while it holds to
@@ -19,28 +19,28 @@ class Moments:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._stands_in = clock is not SYSTEM
-        self._ahead = 0  # of ours, the server's clock
+        self.ahead = 0  # of ours, the server's clock
 
     def heard(self, server: int) -> int:
         """The server has just said what time it is there; that time."""
         now = self._clock.now()
         if self._stands_in:
             return now
-        if abs(server - now - self._ahead) > _DRIFT:
-            self._ahead = server - now
+        if abs(server - now - self.ahead) > _DRIFT:
+            self.ahead = server - now
         return server
 
     def there(self, at: int) -> int:
         """A moment of ours, as it stands in the store; 0 is no moment."""
-        return at and at + self._ahead
+        return at and at + self.ahead
 
     def trouble_there(self, trouble: Trouble) -> Trouble:
         """A trouble of ours, as it stands in the store."""
-        return _moved(trouble, self._ahead)
+        return _moved(trouble, self.ahead)
 
     def here(self, standing: Standing) -> Standing:
         """An account as it stands in the store, by our clock."""
-        back, login = -self._ahead, standing.login
+        back, login = -self.ahead, standing.login
         troubles = {key: _moved(trouble, back) for key, trouble in standing.troubles.items()}
         return Standing(troubles, _moved_login(login, back))
 

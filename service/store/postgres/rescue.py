@@ -24,6 +24,7 @@ log = get_logger()
 @dataclass(slots=True)
 class Rescue:
     """A look for orphans. `leased_at`: the moment that leases are compared with; None is the server's own clock.
+    `spare_living`: only what the dead held.
 
     One that can't be closed, by a fault of ours, must not keep the others from it: then each is closed alone.
     """
@@ -32,6 +33,8 @@ class Rescue:
     now: int
     leased_at: int | None
     policy: RescuePolicy
+    spare_living: bool
+    ahead: int  # see Closing
 
     async def run(self) -> int:
         """Close a few hundred at most; how many. Raises StorageUnavailable."""
@@ -56,7 +59,8 @@ class Rescue:
 
 async def _close(transaction: Transaction, look: Rescue, only: int | None, found: list[int]) -> int:
     """Close the orphans, or one of them; how many. `found`: their attempts are written there. Commits."""
-    rows = await transaction.ask("rescue: orphans", {"leased_at": look.leased_at, "only": only})
+    given = {"leased_at": look.leased_at, "spare": look.spare_living, "own": look.policy.holder, "only": only}
+    rows = await transaction.ask("rescue: orphans", given)
     orphans = _counted([Orphan(*row) for row in rows])
     found[:] = [each.attempt for each in orphans]
     if not orphans:
@@ -69,9 +73,8 @@ async def _close(transaction: Transaction, look: Rescue, only: int | None, found
     of: dict[int, list[tuple[int, int]]] = {}
     for rid, attempt, in_doubt in held:
         of.setdefault(attempt, []).append((rid % SPAN, in_doubt))
-    await settle_all(
-        transaction, [settle_orphan(each, of.get(each.attempt, []), look.now, look.policy) for each in orphans]
-    )
+    settlements = [settle_orphan(each, of.get(each.attempt, []), look.now, look.policy) for each in orphans]
+    await settle_all(transaction, settlements, look.ahead)
     return len(orphans)
 
 

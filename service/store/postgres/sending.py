@@ -14,6 +14,7 @@ import psycopg
 
 from service.store.postgres.claim import Claiming
 from service.store.postgres.limits import hold, states_of, write
+from service.store.postgres.moments import Moments
 from service.store.postgres.session import Judgement, Rows, judge
 from service.store.postgres.settle import Closing, settle_apart
 from service.store.postgres.statements import Statement, statement
@@ -53,14 +54,18 @@ class Ask:
 
 @dataclass(slots=True)
 class Sending:
-    """See the module. `lease_clock`: the moment from which a lease counts; None is the server's own clock."""
+    """See the module. `lease_clock`: the moment from which a lease counts; None is the server's own clock. Quotas count by
+    `moments`.
+    """
 
     lease_clock: Callable[[int], int | None]
+    moments: Moments
     _unanswered: Unanswered = field(default_factory=Unanswered)
 
     async def perform(self, transaction: Transaction, works: Sequence[Any]) -> list[Any]:
         """The result of each, committed. Raises psycopg.Error."""
-        closing = Closing(transaction, [each for each in works if isinstance(each, Settlement)])
+        settlements = [each for each in works if isinstance(each, Settlement)]
+        closing = Closing(transaction, settlements, self.moments.ahead)
         marks = [each for each in works if isinstance(each, Mark)]
         ask = next((each for each in works if isinstance(each, Ask)), None)
         claiming = Claiming.of(transaction, *ask.asked()) if ask is not None else None
@@ -101,7 +106,7 @@ class Sending:
         written = closing.give_back(states)
         if claiming is None:
             return written
-        claiming.quotas = Quotas(states.get, claiming.now)
+        claiming.quotas = Quotas(states.get, claiming.now, self.moments.ahead)
         while claiming.decide():
             (rows,) = await transaction.run(*claiming.look())
             if seqs := claiming.learn_lanes(rows):
@@ -133,7 +138,8 @@ class Sending:
     async def recover(self, begin: Callable[[], Transaction]) -> None:
         """Give back what was claimed by a commit without an answer. Raises psycopg.Error when the connection is lost."""
         settlements = [settlement for _, settlement in self._unanswered.given_back()]
-        for each, result in zip(settlements, await settle_apart(begin, settlements), strict=True):
+        results = await settle_apart(begin, settlements, self.moments.ahead)
+        for each, result in zip(settlements, results, strict=True):
             if isinstance(result, Exception):  # a fault of ours with one of them must not keep the store closed
                 log.error(Log.ATTEMPT_FAULT, id=each.id, attempt=each.attempt, during="recover", exc_info=result)
         self._unanswered.forget([each.attempt for each in settlements])

@@ -16,6 +16,7 @@ from enum import Enum, auto
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.array import ListBinaryDumper
 from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 
@@ -62,6 +63,17 @@ def judge(error: psycopg.Error) -> Judgement:
 def sentence(error: BaseException) -> str:
     """The first line of an error: PostgreSQL adds details below it that may hold a row's values."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def check_url(setting: str, url: str) -> None:
+    """Raises ConfigurationError, without the words of the driver, which quote the part that is wrong: it may be a secret."""
+    try:
+        conninfo_to_dict(url)
+    except psycopg.Error:
+        detail = (
+            "is not a valid URL: write `%`, `@`, `:`, `/` and blanks of user and password as %25, %40, %3A, %2F and %20"
+        )
+        raise ConfigurationError(f"POSTROOM_{setting}: {detail}") from None
 
 
 class Session:

@@ -15,6 +15,7 @@ import psycopg
 
 from service import failpoints
 from service.mail.lifecycle import OPEN, Event, State, apply, target
+from service.store.choosing import moved_with
 from service.store.log import event_data, event_text, left_out_data, suppression_detail, timings_text
 from service.store.postgres.limits import buckets_of, close_taken, hold, idle_after, states_of, write
 from service.store.postgres.session import Judgement, Rows, judge
@@ -26,10 +27,14 @@ from service.store.views import SPAN
 
 @dataclass(slots=True)
 class Closing:
-    """Attempts that a group closes, step by step; each step's statements go out with others of the same round trip."""
+    """Attempts that a group closes, step by step; each step's statements go out with others of the same round trip.
+
+    ahead: of the clock by which the results are told, that by which quotas are kept; ms.
+    """
 
     transaction: Transaction
     settlements: Sequence[Settlement]
+    ahead: int
     closed: dict[int, tuple[int, str, str | None]] = field(default_factory=dict)  # message, relay, taken; by attempt
     counts: Counter[int] = field(default_factory=Counter)  # recipients changed, by attempt
     first: dict[int, Settlement] = field(default_factory=dict)  # of two for one attempt the first one counts
@@ -80,7 +85,7 @@ class Closing:
     def give_back(self, states: dict[str, bytes]) -> dict[str, tuple[bytes, int]]:
         """Count or give back what was taken, in `states`; what is to be written of them."""
         over = [
-            (taken, settlement.now, not settlement.unspent)
+            (taken, settlement.now + self.ahead, not settlement.unspent)
             for attempt, settlement in sorted(self.first.items())
             if attempt in self.closed and (taken := self.closed[attempt][2]) is not None
         ]
@@ -110,9 +115,11 @@ class Closing:
         found: list[Statement] = []
         for attempt, settlement in sorted(self.first.items()):
             if attempt in self.closed and settlement.route is not None:
-                message, route = self.closed[attempt][0], {"route": settlement.route}
-                found.append(statement("settle: route", {**route, "first": message * SPAN, "attempt": attempt}))
-                found.append(statement("settle: message route", {**route, "seq": message}))
+                message = self.closed[attempt][0]
+                route = {"route": settlement.route, "seq": message}
+                held = {"first": message * SPAN, "attempt": attempt, "due_by": moved_with(settlement)}
+                found.append(statement("settle: route", route | held))
+                found.append(statement("settle: message route", route))
         return found
 
     def _left_out(self) -> list[dict[str, Any]]:
@@ -225,9 +232,9 @@ def end_waiting(transaction: Transaction, ends: Sequence[tuple[int, State, Event
     return [statement("claim: end", {"rows": rows, "now": now}), *log_events(events), *close_messages(seqs, now)]
 
 
-async def settle_all(transaction: Transaction, settlements: Sequence[Settlement]) -> Sequence[int]:
-    """Close attempts in a transaction that does nothing else; recipients changed by each. Commits."""
-    closing = Closing(transaction, settlements)
+async def settle_all(transaction: Transaction, settlements: Sequence[Settlement], ahead: int) -> Sequence[int]:
+    """Close attempts in a transaction that does nothing else; recipients changed by each. Commits. ahead: see Closing."""
+    closing = Closing(transaction, settlements, ahead)
     _, rows = await transaction.run(*closing.attempts())
     closing.learn_attempts(rows)
     held, moved = hold(closing.buckets()), closing.recipients()
@@ -241,7 +248,7 @@ async def settle_all(transaction: Transaction, settlements: Sequence[Settlement]
 
 
 async def settle_apart(
-    begin: Callable[[], Transaction], settlements: Sequence[Settlement]
+    begin: Callable[[], Transaction], settlements: Sequence[Settlement], ahead: int
 ) -> Sequence[int | Exception]:
     """Close attempts, all in one transaction; after a fault of one of them each in a transaction of its own.
 
@@ -252,7 +259,7 @@ async def settle_apart(
     transaction = begin()
     fault: Exception
     try:
-        return await settle_all(transaction, settlements)
+        return await settle_all(transaction, settlements, ahead)
     except psycopg.Error as error:
         if judge(error) is not Judgement.OWN:
             raise
@@ -262,4 +269,4 @@ async def settle_apart(
     await transaction.rollback()
     if len(settlements) == 1:
         return [fault]
-    return [result for each in settlements for result in await settle_apart(begin, [each])]
+    return [result for each in settlements for result in await settle_apart(begin, [each], ahead)]

@@ -33,6 +33,7 @@ from service.store.postgres.telling import TellingStore
 from service.store.postgres.transaction import Transaction
 from service.store.quotas import use_of
 from service.store.shown import EventView, MessageFilter, MessageView, QueueStats
+from service.store.stalls import Stalls
 from service.store.values import (
     Accept,
     AcceptResult,
@@ -62,13 +63,16 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         metrics = metrics or Metrics()
         shard = crc32(holder.encode()) % _SHARDS * _LANES
         self._url, self._clock, self._holder, self._bounds = url, clock, holder, bounds
-        self._database = Database(url, bounds, shard, metrics.storage_failures.inc)
+        self._stalls = Stalls(clock)
+        self._database = Database(url, bounds, shard, metrics.storage_failures.inc, self._stalls.recovered)
         self._hints = Hints(self._database, holder)
-        sending = Sending(self._leased_at)
-        accepted, sent, told = (commits_of(metrics, lane) for lane in ("accept", "send", "tell"))
-        self._accepting = Lane(self._database, shard + 1, accepting.accept_all, self._queued, accepted)
-        self._sending = Lane(self._database, shard + 2, sending.perform, self._queued, sent, sending.recover)
         self._moments = Moments(clock)
+        sending = Sending(self._leased_at, self._moments)
+        accepted, sent, told = (commits_of(metrics, lane) for lane in ("accept", "send", "tell"))
+        self._accepting = Lane(
+            self._database, shard + 1, partial(accepting.accept_all, self._moments), self._queued, accepted
+        )
+        self._sending = Lane(self._database, shard + 2, sending.perform, self._queued, sent, sending.recover)
         self._telling = Lane(self._database, shard, partial(accounts.tell_all, self._moments), self._queued, told)
         self._lanes = (self._accepting, self._sending, self._telling)
         self._alive: asyncio.Task[None] | None = None
@@ -88,6 +92,8 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         try:
             await self._database.open()
             await self._database.write(self._enter)
+            ((at,),) = await self._database.ask("purge_content: clock")
+            self._moments.heard(int(at))
             self._alive = asyncio.create_task(self._stay_alive())
             for lane in self._lanes:
                 await lane.start()
@@ -189,7 +195,7 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         """See port."""
         rows = await self._database.ask("accept: find limits", {"buckets": [each.bucket() for each in quotas]})
         states = states_of(rows)
-        return [use_of(each, states.get(each.bucket()), now) for each in quotas]
+        return [use_of(each, states.get(each.bucket()), now, self._moments.ahead) for each in quotas]
 
     async def delivery_content(self, id: str) -> tuple[bytes, ...] | None:
         """See port."""
@@ -212,11 +218,13 @@ class PostgresStore(Keeping, TellingStore, Restoring):
             _, renewed = await transaction.commit(self._living(holder), statement("heartbeat: renew", given))
             return len(renewed)
 
-        return await self._database.write(renew)
+        return await self._database.while_well(self._database.write(renew))
 
     async def rescue(self, now: int, policy: RescuePolicy) -> int:
-        """See port."""
-        look, total = rescue.Rescue(self._write_queuing, now, self._leased_at(now), policy), 0
+        """See port. Who looks for the server may take a connect's time longer than others to find it back."""
+        grace = max(policy.grace, self._bounds.connect_timeout) if policy.grace else 0.0
+        spare, ahead = self._stalls.lately(grace), self._moments.ahead
+        look, total = rescue.Rescue(self._write_queuing, now, self._leased_at(now), policy, spare, ahead), 0
         while rescued := await look.run():
             total += rescued
         return total

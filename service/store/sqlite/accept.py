@@ -20,7 +20,7 @@ from service.store.values import (
     Replayed,
     Take,
 )
-from service.store.views import SPAN, accepted_data, dsn_text
+from service.store.views import SPAN, accepted_data, dsn_text, numbered
 
 
 class Refused(Exception):
@@ -137,7 +137,7 @@ def _insert(transaction: Transaction, message: NewMessage, request: int | None) 
 
 
 def _insert_recipients(transaction: Transaction, message: NewMessage, seq: int) -> None:
-    for n, recipient in enumerate(message.recipients):
+    for n, recipient in numbered(message):
         transaction.run(
             "accept: recipient",
             (

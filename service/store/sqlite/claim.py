@@ -9,14 +9,14 @@ Quotas (store/quotas.py) decide with each message. A relay that has used one up 
 those below; a recipient that a quota of its own holds is put off, so that it stands in nobody's way.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from service import failpoints
 from service.mail.lifecycle import Event, State, apply
 from service.mail.retry import History
-from service.store.choosing import Asked, Due, PutOff, choose
+from service.store.choosing import Asked, Due, PutOff, choose, most_read
 from service.store.quotas import Quotas
 from service.store.sqlite.contents import contents_of
 from service.store.sqlite.quotas import quotas_of, write_quotas
@@ -91,9 +91,11 @@ class _Claiming:
         while self._goes_on(asked, priority):
             rows = asked.left * _LOOKAHEAD
             waiting = self.transaction.run("claim: waiting", (want.route, priority, self.now, rows)).fetchall()
-            found = self._messages(list(dict.fromkeys(rid // SPAN for (rid,) in waiting)), want.route, asked.left)
+            firsts: dict[int, int] = {}  # by message: the first that waits
+            for (rid,) in waiting:
+                firsts.setdefault(rid // SPAN, rid)
             chosen: list[_Chosen] = []
-            for message, rows_of_recipients in found:
+            for message, rows_of_recipients in self._messages(firsts, want, asked.left):
                 if (choice := self._choose(message, rows_of_recipients, asked, priority)) is not None:
                     chosen.append(choice)
                 if not self._goes_on(asked, priority):
@@ -107,12 +109,25 @@ class _Claiming:
         held = self.quotas is not None and self.quotas.held(asked.want.relay, priority) is not None
         return asked.left > 0 and self.ends > 0 and not held
 
-    def _messages(self, seqs: Sequence[int], route: str, at_once: int) -> Iterator[tuple[_Row, list[_Row]]]:
-        """Each message with its due recipients, read when it is asked for, `at_once` at a time."""
+    def _messages(self, firsts: Mapping[int, int], want: Want, at_once: int) -> Iterator[tuple[_Row, list[_Row]]]:
+        """Each message with its due recipients, read when it is asked for, `at_once` at a time.
+
+        firsts: the first recipient that waits, by message. Where a relay takes few at once, what it has taken before is
+        not read again: those from the first on, and no more than are needed. Else a message to many would be read, or
+        written, with the square of their number.
+        """
+        seqs, most = list(firsts), most_read(want)
         for start in range(0, len(seqs), at_once):
             messages = self.transaction.each("claim: message", [(seq,) for seq in seqs[start : start + at_once]])
             asked = [
-                {"first": seq * SPAN, "now": self.now, "route": route, "category": category}
+                {
+                    "first": seq * SPAN if most is None else firsts[seq],
+                    "past": (seq + 1) * SPAN,
+                    "now": self.now,
+                    "route": want.route,
+                    "category": category,
+                    "most": -1 if most is None else most,
+                }
                 for seq, category, *_ in messages
             ]
             recipients: dict[int, list[_Row]] = {}
@@ -124,6 +139,7 @@ class _Claiming:
     def _choose(self, message: _Row, rows: Sequence[_Row], asked: Asked, priority: int) -> _Chosen | None:
         """Who sends it to whom; None when all its due recipients ended instead (expired, suppressed) or must wait."""
         seq = message[0]
+        self.cut |= len(rows) == most_read(asked.want)
         due = self._sendable(rows)
         if not due:
             self.ends -= 1
@@ -140,6 +156,8 @@ class _Claiming:
                 return None
             self.cut |= choice.cut
             asked, due, taken = choice.asked, choice.due, choice.taken
+        else:
+            due = due[: asked.want.max_recipients]
         asked.left -= 1
         want = asked.want
         ahead = self.slots[want.relay] <= 0

@@ -23,7 +23,7 @@ def rescue(
     spare_living: bool,
 ) -> Steps[int]:
     """See Store.rescue. `dead` tells which holders are known to have died, others are left alone if `spare_living`."""
-    holders = [holder for (holder,) in transaction.run("rescue: holders")]
+    holders = [holder for (holder,) in transaction.run("rescue: holders") if holder != policy.holder]
     gone = dead(holders)
     rescued = 0
     for holder in holders:

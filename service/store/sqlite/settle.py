@@ -11,6 +11,7 @@ from typing import Any
 
 from service import failpoints
 from service.mail.lifecycle import OPEN, Event, State, apply, target
+from service.store.choosing import moved_with
 from service.store.log import event_data, event_text, left_out_data, suppression_detail, timings_text
 from service.store.sqlite.quotas import close_taken
 from service.store.sqlite.transaction import Transaction
@@ -130,10 +131,10 @@ def _moved(transaction: Transaction, settlement: Settlement, each: RecipientSett
 
 def _reroute(transaction: Transaction, each: _Closed) -> None:
     """What the attempt held goes by another route from here on."""
-    route = {"route": each.settlement.route}
-    held = {**route, "first": each.seq * SPAN, "attempt": each.settlement.attempt}
-    transaction.run("settle: route", held).fetchall()
-    transaction.run("settle: message route", {**route, "seq": each.seq}).fetchall()
+    route = {"route": each.settlement.route, "seq": each.seq}
+    held = {"first": each.seq * SPAN, "attempt": each.settlement.attempt, "due_by": moved_with(each.settlement)}
+    transaction.run("settle: route", route | held).fetchall()
+    transaction.run("settle: message route", route).fetchall()
 
 
 def _suppress(

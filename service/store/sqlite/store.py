@@ -20,11 +20,11 @@ from service.store.sqlite.reads import Reader, Readers
 from service.store.sqlite.recovery import Recovery
 from service.store.sqlite.restoring import RestoringStore
 from service.store.sqlite.sending import Mark, write_down
-from service.store.sqlite.stalls import Stalls
 from service.store.sqlite.telling import TellingStore
 from service.store.sqlite.templates import TemplateStore
 from service.store.sqlite.transaction import Steps, Transaction
 from service.store.sqlite.writer import Writer
+from service.store.stalls import Stalls
 from service.store.unanswered import Unanswered
 from service.store.values import (
     Accept,
@@ -55,7 +55,9 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
         self._unanswered = Unanswered()
         recovery = Recovery(self._unanswered)
         lock = f"{self._path}.lock"
-        self._writer = Writer(lambda: connect_writer(self._path), lock, self._hints.send, recovery, metrics)
+        self._writer = Writer(
+            lambda: connect_writer(self._path), lock, self._hints.send, recovery, metrics, self._stalls.recovered
+        )
         self._reader: Reader | None = None
         self._lists = Readers(lambda: connect_reader(self._path), 2, "store-lists")
         self._contents = Readers(lambda: connect_reader(self._path), 1, "store-contents")
@@ -187,7 +189,8 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
 
         def work(transaction: Transaction) -> Steps[int]:
             self._stalls.waited(asked)
-            return rescue.rescue(transaction, now, policy, self._holders.dead, spare_living=self._stalls.lately())
+            spare = self._stalls.lately(policy.grace)
+            return rescue.rescue(transaction, now, policy, self._holders.dead, spare_living=spare)
 
         return await self._write_steps(work)
 

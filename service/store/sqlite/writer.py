@@ -50,7 +50,7 @@ class Recovery(Protocol):
 
 
 class Writer:
-    """See the module. `connect` opens a fresh, configured connection."""
+    """See the module. `connect` opens a fresh, configured connection. `on_recovered`: before anybody may write again."""
 
     def __init__(
         self,
@@ -59,9 +59,10 @@ class Writer:
         on_queued: Callable[[], None],
         recovery: Recovery,
         metrics: Metrics | None = None,
+        on_recovered: Callable[[], None] = lambda: None,
     ) -> None:
         self._connect, self._lock_path, self._on_queued, self._recovery = connect, lock_path, on_queued, recovery
-        self._metrics = metrics = metrics or Metrics()
+        self._metrics, self._on_recovered = (metrics := metrics or Metrics()), on_recovered
         self._on_commit = commits_of(metrics, "all")
         self._place = Place()
         self._connection: apsw.Connection | None = None
@@ -217,6 +218,7 @@ class Writer:
             except Exception as again:  # whatever it was: who ends here never writes again
                 log.debug(Log.STORE_FAILED, during="reopen", detail=f"{type(again).__name__}: {again}")
                 continue
+            self._on_recovered()
             self.healthy = True
             log.info(Log.STORE_RECOVERED, tries=tries + 1)
             return

@@ -3,10 +3,13 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from service.errors import ConcurrentIdempotentRequests
 from service.mail.lifecycle import State
 from service.store.port import Store
 from service.store.values import Accepted, IdempotencyKey, ItemKey, KeyMismatch, Limited, NewRecipient, Replayed
+from service.store.views import SPAN
 from tests.support.clock import EPOCH
 from tests.support.store_data import HOUR, accept_of, claim_all, new_message, states, take_of
 
@@ -179,3 +182,15 @@ async def test_stats_count_recipients_and_the_oldest_due_of_each_priority(store:
     assert stats.counts == {State.QUEUED: 3}
     assert stats.oldest_due == {0: EPOCH + 1, 2: EPOCH + 2}
     assert (await store.stats(EPOCH)).oldest_due == {}
+
+
+async def test_a_message_with_more_recipients_than_there_are_numbers_for_is_refused_alone(store: Store) -> None:
+    too_many = new_message(1, tuple(f"u{n}@example.org" for n in range(SPAN + 1)))
+    with pytest.raises(ValueError, match="1001 recipients"):
+        await store.accept(accept_of(too_many))
+    most = new_message(2, tuple(f"u{n}@example.org" for n in range(SPAN)))
+    assert await store.accept(accept_of(most)) == Accepted()
+    assert await store.accept(accept_of(new_message(3))) == Accepted()
+    view = await store.get_message("acme", most.id)
+    assert view is not None
+    assert len({each.email for each in view.recipients}) == SPAN

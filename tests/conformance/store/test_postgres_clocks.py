@@ -12,9 +12,10 @@ from service.store.bounds import Bounds
 from service.store.postgres import moments
 from service.store.postgres import store as stores_module
 from service.store.postgres.store import PostgresStore
-from service.store.values import IdempotencyKey, RelayView
+from service.store.values import Accepted, IdempotencyKey, Limited, RelayView, Want
 from tests.support.postgres import shared_server
-from tests.support.store_data import accept_of, claim_all, new_message, settlement_of
+from tests.support.sending import quota
+from tests.support.store_data import ROUTE, accept_of, claim_all, new_message, settlement_of, take_of
 
 DAY = 86_400_000  # ms
 
@@ -145,3 +146,37 @@ async def test_what_was_told_of_relays_is_not_purged_while_it_is_young_by_the_se
         assert await store.purge_relays(clock.now(), clock.now() + 1, 10) == 1
     finally:
         await store.close()
+
+
+@pytest.mark.parametrize("wrong", [-3_600_000, 3_600_000])
+async def test_quotas_and_limits_count_by_the_servers_clock_whatever_the_hosts_clocks_say(
+    wrong: int, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three in a quarter of an hour are three for two hosts whose clocks are an hour apart, and so is a key's rate."""
+    stores, clocks = [], [WrongClock(), WrongClock()]
+    clocks[1].ahead = wrong
+    for number, clock in enumerate(clocks):
+        monkeypatch.setattr(moments, "SYSTEM", clock)
+        stores.append(PostgresStore(url, clock, f"host-{number}", Bounds()))
+        await stores[-1].open()
+    try:
+        held = quota("3/15m", guard=0, headroom=0)
+        claimed: list[int] = []
+        for number, (store, clock) in enumerate(zip(stores, clocks, strict=True)):
+            now = clock.now()
+            mail = [new_message(10 * number + n, created_at=now, due_at=now, expires_at=now + DAY) for n in range(3)]
+            await store.accept(replace(accept_of(*mail), now=now))
+            want = Want(ROUTE, "r", 3, slots=3, quotas=(held,))
+            found = await store.claim(lambda want=want: [want], f"host-{number}", clock.now, 30)
+            claimed.append(len(found.deliveries))
+            for each in found.deliveries:
+                await store.settle(settlement_of(each, Event.ACCEPTED, at=clock.now()))
+            (use,) = await store.quota_use([held], clock.now())
+            assert (use.used, use.free_at) == (3, pytest.approx(clock.now() + 900_000, abs=30_000))
+            limited = accept_of(new_message(100 + number), takes=[take_of("key:k", 3, 900, 3)])
+            answer = await store.accept(replace(limited, now=now))
+            assert isinstance(answer, Accepted if number == 0 else Limited)
+        assert claimed == [3, 0]
+    finally:
+        for store in stores:
+            await store.close()

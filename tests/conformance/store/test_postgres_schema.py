@@ -19,6 +19,7 @@ from service.store.postgres.store import PostgresStore
 from service.store.queries import Migration, Phase, load_migrations
 from tests.support.clock import SteppedClock
 from tests.support.postgres import shared_server
+from tests.support.store_data import accept_of, new_message
 from tests.support.waiting import until
 
 STEPS = load_migrations("postgres")
@@ -131,3 +132,31 @@ def test_every_step_says_what_it_is_to_the_version_before() -> None:
     """On PostgreSQL versions run together, so there is no third kind."""
     assert all(step.additive or step.phase is Phase.POST for step in STEPS)
     assert newest_step() == STEPS[-1].number
+
+
+async def test_a_role_that_may_not_make_tables_uses_a_schema_that_is_there(url: str, connection: Connection) -> None:
+    connection.execute("DROP ROLE IF EXISTS clerk")
+    connection.execute("CREATE ROLE clerk LOGIN")
+    connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # as it is from PostgreSQL 15 on
+    connection.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO clerk")
+    connection.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO clerk")
+    try:
+        store = await opened(url.replace("postgres@", "clerk@"), "one")
+        assert (await store.accept(accept_of(new_message(1)))) is not None
+        await store.close()
+    finally:
+        connection.execute("DROP OWNED BY clerk")
+        connection.execute("DROP ROLE clerk")
+
+
+@pytest.mark.parametrize("password", ["s3cr%etword", "s3cret word", "s3cret%zz"])
+def test_a_url_that_is_none_is_refused_and_its_password_is_not_shown(password: str) -> None:
+    url = f"postgresql://postroom:{password}@127.0.0.1/postroom"
+    for attempt in (
+        lambda: open_store(url, SYSTEM, holder="me"),
+        lambda: open_store("postgresql://me@h/d", SYSTEM, holder="me", bounds=Bounds(listen_url=url)),
+        lambda: migrate_database(url, 1),
+    ):
+        with pytest.raises(ConfigurationError, match="%25") as caught:
+            attempt()
+        assert "s3cr" not in caught.value.detail

@@ -155,6 +155,18 @@ def test_the_sink_takes_pipelined_content_by_its_id(sink: Sink, session: Session
     assert sink.copies() == (["run-1", "run-2"], 0)
 
 
+def test_the_sink_counts_the_forward_paths_of_each_copy_and_finds_an_id_behind_a_long_field(
+    sink: Sink, session: Session
+) -> None:
+    two = GROUP.replace(b"DATA", b"RCPT TO:<8user@example.org>\r\nDATA")
+    long = b"To: " + b",\r\n ".join(b"user%d@example.org" % number for number in range(400)) + b"\r\n" + WHOLE
+    assert session.say(two, 4) == [b"250", b"250", b"250", b"354"]
+    session.say(long + b".\r\n")
+    session.say(GROUP, 3)
+    session.say(WHOLE.replace(b"run-1", b"run-2") + b".\r\n")
+    assert (sink.state()["forward_paths"], sink.copies()) == (3, (["run-1", "run-2"], 0))
+
+
 def test_the_sink_takes_chunks(sink: Sink, session: Session) -> None:
     envelope, half = GROUP.removesuffix(b"DATA\r\n"), len(WHOLE) // 2
     first, last = WHOLE[:half], WHOLE[half:]

@@ -11,6 +11,7 @@ import pytest
 from service.errors import TemplateRenderError
 from service.mail.meter import MOST_VALUES, too_heavy
 from service.mail.render import load_template
+from service.mail.sandbox import environment
 from service.mail.template import TemplateFault
 from tests.support.template_files import render, template_of
 
@@ -243,3 +244,10 @@ def test_a_schema_with_refs_tells_what_is_wrong_deep_inside_and_no_value() -> No
     problems = template_of(head, "x").check({"tree": node}, "/v")
     assert {each.pointer for each in problems} == {"#/v/tree/name", "#/v/tree/nmae", "#/v/tree/children/0/name", "#/v/tree/children/0/children/0"}  # fmt: skip
     assert "canary" not in str(problems)
+
+
+def test_filters_and_tests_are_made_once_for_all_templates() -> None:
+    """They are most of what a compiled template would hold, and a thousand are kept."""
+    one, other = environment({}, html=True), environment({}, html=False)
+    assert one.filters is other.filters
+    assert one.tests is other.tests

@@ -251,6 +251,15 @@ async def test_what_was_learnt_of_a_server_stays_known_and_of_another_it_is_not(
     assert relays.get("a").offer is None
 
 
+async def test_the_least_of_what_is_configured_and_what_was_told_is_the_size_that_a_relay_takes() -> None:
+    relays = router(config("open"), config("bound", max_bytes=500))
+    assert [relays.get(name).max_size for name in ("open", "bound")] == [None, 500]
+    for told, sizes in ((1000, [1000, 500]), (100, [100, 100]), (0, [None, 500]), (None, [None, 500])):
+        for name in ("open", "bound"):
+            relays.get(name).told(Offer(smtputf8=False, max_size=told))
+        assert [relays.get(name).max_size for name in ("open", "bound")] == sizes
+
+
 async def test_a_pause_outlives_a_change_and_ends_with_the_account() -> None:
     relays = router(config("a"))
     await relays.get("a").hold("a test")

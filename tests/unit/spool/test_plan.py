@@ -11,6 +11,7 @@ from service.mail.compose import compose
 from service.mail.dkim_keys import DkimRing
 from service.mail.draft import Attachment, Draft
 from service.mail.envelope import Offer
+from service.mail.seal import Sealed, seal
 from service.relay.config import relay_from
 from service.relay.presets import load_presets
 from service.relay.router import Router
@@ -204,3 +205,19 @@ async def test_tencent_takes_no_copies_no_inline_files_and_no_other_formats() ->
         with pytest.raises(NoRelayForMessage) as caught:
             asked(relays, **given)
         assert [each.code for each in caught.value.errors] == [code]
+
+
+async def test_equal_relays_are_asked_once_and_each_stands_in_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed: list[str] = []
+
+    def counted(*arguments: Any) -> Sealed:
+        sealed.append(arguments[-1].relay)
+        return seal(*arguments)
+
+    monkeypatch.setattr("service.spool.plan.seal", counted)
+    equal = {f"equal{number}": {} for number in range(20)}
+    found = asked(router(**equal, bare={"cc": False}, small={"max_bytes": 10}, unsigned={"dkim": False}), cc=(YOU,))
+    able, refusing = names(found)
+    assert sorted(able) == sorted([*equal, "unsigned"])
+    assert sorted(refusing) == ["bare", "small"]
+    assert len(sealed) == 4, "one of the equal ones speaks for all; who differs in anything speaks for itself"

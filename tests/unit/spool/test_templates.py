@@ -346,9 +346,9 @@ async def watched(tmp_path: Path, clock: SteppedClock) -> AsyncIterator[Watched]
     await store.close()
 
 
-def over(watched: Watched, tmp_path: Path, clock: SteppedClock) -> TemplateLibrary:
+def over(watched: Watched, tmp_path: Path, clock: SteppedClock, kept: int = 1000) -> TemplateLibrary:
     (tmp_path / "t").mkdir(exist_ok=True)
-    return TemplateLibrary.load(tmp_path / "t", watched, clock)  # type: ignore[arg-type]
+    return TemplateLibrary.load(tmp_path / "t", watched, clock, kept=kept)  # type: ignore[arg-type]
 
 
 async def test_neither_a_wrong_name_nor_a_list_compiles_what_is_published(
@@ -400,7 +400,7 @@ async def test_the_nearest_of_very_many_names_is_looked_for_among_few(
 async def test_what_was_used_longest_ago_is_compiled_anew(
     watched: Watched, tmp_path: Path, clock: SteppedClock
 ) -> None:
-    library = over(watched, tmp_path, clock)
+    library = over(watched, tmp_path, clock, kept=64)
     for n in range(66):
         await library.publish("news", {**GOOD, "html.j2": f"<p>{n}</p>"})
     first, second = await library.get("news@1"), await library.get("news@2")
@@ -409,6 +409,21 @@ async def test_what_was_used_longest_ago_is_compiled_anew(
         await library.get(f"news@{n}")
     assert await library.get("news@1") is first, "used all along"
     assert await library.get("news@2") is not second, "64 others were used since"
+
+
+async def test_of_large_templates_fewer_are_kept_compiled(
+    watched: Watched, tmp_path: Path, clock: SteppedClock
+) -> None:
+    library = over(watched, tmp_path, clock, kept=4)
+    for n in range(3):
+        await library.publish("small", {**GOOD, "html.j2": f"<p>{n}</p>"})
+    await library.publish("large", {**GOOD, "html.j2": "<p>a long letter</p>\n" * 1600})
+    first, second, third = [await library.get(f"small@{n}") for n in (1, 2, 3)]
+    large = await library.get("large@1")
+    assert await library.get("small@3") is third
+    assert await library.get("large@1") is large, "it counts for two or more and is kept all the same"
+    assert await library.get("small@2") is not second
+    assert await library.get("small@1") is not first
 
 
 async def test_few_unknown_names_are_remembered(

@@ -205,15 +205,17 @@ SELECT m.seq, m.id, m.account, m.message_id, m.delivery, m.created_at,
 FROM messages m WHERE m.seq = ANY(:seqs::bigint[]);
 
 -- claim: recipients --
--- All due recipients of messages, and why some of them get no mail any more. messages primary key, recipients primary
--- key, suppressions primary key.
+-- The due recipients of messages on a route, as many as are wanted of each, and why some of them get no mail any more.
+-- messages primary key, recipients primary key, suppressions primary key.
 SELECT r.rid, r.email, r.address_key, r.attempts, r.in_doubt, r.expires_at, r.state, r.route, r.counted_kind,
     r.kind_count, r.reconnected_at,
     (SELECT s.reason FROM suppressions s WHERE s.account = m.account AND s.address_key = r.address_key
         AND s.category IN ('', m.category) LIMIT 1)
-FROM messages m CROSS JOIN LATERAL (
-    SELECT * FROM recipients x WHERE x.rid >= m.seq * 1000 AND x.rid < m.seq * 1000 + 1000 OFFSET 0) r
-WHERE m.seq = ANY(:seqs::bigint[]) AND r.due_at <= :now ORDER BY r.rid;
+FROM unnest(:seqs::bigint[], :routes::text[], :mosts::integer[]) AS n (seq, route, most)
+JOIN messages m ON m.seq = n.seq CROSS JOIN LATERAL (
+    SELECT * FROM (SELECT * FROM recipients y WHERE y.rid >= m.seq * 1000 AND y.rid < m.seq * 1000 + 1000 OFFSET 0) x
+    WHERE x.due_at <= :now AND x.route = n.route ORDER BY x.rid LIMIT n.most) r
+ORDER BY r.rid;
 
 -- claim: numbers --
 -- Ids for attempts: a fence that only grows, known before the commit whose answer may get lost.
@@ -293,8 +295,11 @@ FROM json_to_recordset(:rows::json) AS n (rid bigint, attempt bigint, state text
 WHERE r.rid = n.rid AND r.state || '' = 'sending' AND r.attempt = n.attempt RETURNING r.rid, r.attempt, r.email, r.address_key;
 
 -- settle: route --
--- What an attempt held goes by another route from here on: its relay can't carry the message. recipients primary key.
-UPDATE recipients SET route = :route WHERE rid >= :first AND rid < :first + 1000 AND attempt = :attempt;
+-- What an attempt held goes by another route from here on, since its relay can't carry the message; so do those of the
+-- message that would have been with it if more could go at once. recipients primary key,
+-- messages primary key.
+UPDATE recipients SET route = :route WHERE rid >= :first AND rid < :first + 1000 AND (attempt = :attempt
+    OR (due_at <= :due_by AND route = (SELECT m.route FROM messages m WHERE m.seq = :seq)));
 
 -- settle: message route --
 -- The route that is shown of a message. messages primary key.
@@ -315,12 +320,13 @@ WHERE id = ANY(ARRAY(SELECT a.id FROM attempts a WHERE a.holder = :holder AND a.
     FOR UPDATE SKIP LOCKED)) AND closed_at + 0 IS NULL RETURNING id;
 
 -- rescue: orphans --
--- Open attempts whose lease is over on the server's clock, or whose holder has ended, held with their messages; all, or
--- one. attempts_open, messages primary key, holders primary key.
+-- Open attempts of others whose lease is over on the server's clock (not if living ones are spared), or whose holder has
+-- ended, held with their messages; all, or one. attempts_open, messages primary key, holders primary key.
 SELECT a.id, a.message, a.content_started_at, a.ahead, m.id, m.account, m.delivery, m.kills, m.expires_at
 FROM attempts a JOIN messages m ON m.seq = a.message
-WHERE a.closed_at IS NULL
-    AND (a.lease_until < coalesce(:leased_at, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+WHERE a.closed_at IS NULL AND a.holder <> :own
+    AND ((NOT :spare::boolean
+            AND a.lease_until < coalesce(:leased_at, (extract(epoch FROM clock_timestamp()) * 1000)::bigint))
         OR NOT EXISTS (SELECT 1 FROM holders h WHERE h.holder = a.holder))
     AND (:only::bigint IS NULL OR a.id = :only)
 LIMIT 500 FOR UPDATE OF m, a SKIP LOCKED;

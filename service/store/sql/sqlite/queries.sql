@@ -78,14 +78,14 @@ WHERE account = :account AND address_key = :key AND category IN ('', :category) 
 SELECT rid FROM recipients WHERE route = ? AND priority = ? AND due_at <= ? ORDER BY due_at, rid LIMIT ?;
 
 -- claim: recipients --
--- All due recipients of one message, and why one gets no mail of its category. Primary keys: the `+` keeps it off the
--- queue's index, where it would read the route's whole backlog for each message.
+-- The due recipients of one message, as many as are wanted, from one of them on, and why one gets no mail of its category.
+-- Primary keys: the `+` keeps it off the queue's index, where it would read the route's whole backlog for each message.
 SELECT rid, email, address_key, attempts, in_doubt, expires_at, state,
     (SELECT reason FROM suppressions s
         WHERE s.account = r.account AND s.address_key = r.address_key AND s.category IN ('', :category) LIMIT 1),
     counted_kind, kind_count, reconnected_at
 FROM recipients r
-WHERE rid >= :first AND rid < :first + 1000 AND +due_at <= :now AND +route = :route;
+WHERE rid >= :first AND rid < :past AND +due_at <= :now AND +route = :route ORDER BY rid LIMIT :most;
 
 -- claim: attempt --
 -- Open an attempt; its id is the fence token. Append.
@@ -152,18 +152,21 @@ UPDATE recipients SET state = ?, due_at = ?, attempts = attempts + ?, in_doubt =
 WHERE rid = ? AND state = 'sending' AND attempt = ? RETURNING rid, attempt, email, address_key;
 
 -- settle: route --
--- What an attempt held goes by another route from here on: its relay can't carry the message. Primary key.
-UPDATE recipients SET route = :route WHERE rid >= :first AND rid < :first + 1000 AND attempt = :attempt;
+-- What an attempt held goes by another route from here on, since its relay can't carry the message; so do those of the
+-- message that would have been with it if more could go at once. Primary key.
+UPDATE recipients SET route = :route WHERE rid >= :first AND rid < :first + 1000 AND (attempt = :attempt
+    OR (due_at <= :due_by AND route = (SELECT m.route FROM messages m WHERE m.seq = :seq)));
 
 -- settle: message route --
 -- The route that is shown of a message. Primary key.
 UPDATE messages SET route = :route WHERE seq = :seq;
 
 -- settle: close --
--- Close a message none of whose recipients is open any more. Primary key, recipients by rid.
+-- Close a message none of whose recipients is open any more. Primary key, recipients_by_state: by rid alone, the many that
+-- were sent before would be walked with each that follows.
 UPDATE messages SET closed_at = :now WHERE seq = :seq AND closed_at IS NULL AND NOT EXISTS (
-    SELECT 1 FROM recipients WHERE rid >= :seq * 1000 AND rid < :seq * 1000 + 1000
-        AND state IN ('queued', 'sending', 'deferred'));
+    SELECT 1 FROM recipients r INDEXED BY recipients_by_state WHERE r.account = messages.account
+        AND r.state IN ('queued', 'sending', 'deferred') AND r.rid >= :seq * 1000 AND r.rid < :seq * 1000 + 1000);
 
 -- heartbeat: renew --
 -- Renew the leases of one holder. attempts_open.

@@ -1,8 +1,8 @@
-"""Whether the file was locked for so long just now that processes which live could not renew their leases.
+"""Whether processes that live may just have been kept from renewing their leases.
 
-A process that stands still within a commit holds up all others. When it goes on, their leases look over, and whoever is
-first to the lock must not take their attempts for orphans: they come to renew in a moment. Those whose holder is dead are
-orphans all the same.
+A process that stands still within a commit holds up all others, and storage that is away keeps everybody from everything.
+When it goes on, their leases look over, and whoever comes first must not take their attempts for orphans: they come to
+renew in a moment. Those whose holder is dead are orphans all the same.
 """
 
 from service.clock import Clock
@@ -19,6 +19,7 @@ class Stalls:
         self._clock = clock
         self._spare_until = 0.0
         self._looked: float | None = None
+        self._recovered: float | None = None
 
     def waited(self, asked: float) -> float:
         """Seconds since something was asked for that is done now, which is when it was let in."""
@@ -34,6 +35,11 @@ class Stalls:
             self._spare_until = now + _GRACE
         self._looked = now
 
-    def lately(self) -> bool:
-        """Whether leases that look over may be those of processes that could not help it."""
-        return self._clock.monotonic() < self._spare_until
+    def recovered(self) -> None:
+        """The storage takes writes again, after a time in which it did not."""
+        self._recovered = self._clock.monotonic()
+
+    def lately(self, grace: float) -> bool:
+        """Whether leases that look over may be those of processes that could not help it. grace: see RescuePolicy."""
+        now = self._clock.monotonic()
+        return now < self._spare_until or (self._recovered is not None and now < self._recovered + grace)
