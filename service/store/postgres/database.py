@@ -18,7 +18,7 @@ import psycopg
 
 from service.errors import PostroomError
 from service.store.bounds import Bounds
-from service.store.postgres.session import Judgement, Rows, Session, judge, sentence, unavailable
+from service.store.postgres.session import Judgement, Rows, Session, at_its_end, judge, sentence, unavailable
 from service.store.postgres.statements import BEGIN, BEGIN_READING, COMMIT, ROLLBACK, Statement, statement
 from service.store.postgres.transaction import Transaction, opening
 from service.telemetry import Log, get_logger
@@ -100,7 +100,7 @@ class Database:
         self._answered = asyncio.get_running_loop().time()
 
     def lost(self, why: str) -> None:
-        """No connection can be had: nothing is promised until the server proves itself again."""
+        """No connection can be had, or the server is at its end: nothing is promised until it proves itself again."""
         if self.healthy:
             self._well.clear()
             self._ill.set()
@@ -216,7 +216,9 @@ class Database:
                 judgement = judge(error)
                 if judgement is Judgement.LOST:
                     self._drop_idle()
-                    if may_repeat() and tries + 1 < TRIES:
+                    if at_its_end(error):
+                        self.lost(sentence(error))
+                    elif may_repeat() and tries + 1 < TRIES:
                         continue
                 if judgement is Judgement.AGAIN and tries + 1 < TRIES:
                     await pause_before(tries)
@@ -289,9 +291,10 @@ class Database:
                     session = None
 
     async def _prove(self, session: Session) -> None:
-        """Only a durable write shows that the server takes mail again."""
+        """Only a durable write, with new room for more, shows that the server takes mail again."""
+        room = [statement("ping: small memory"), statement("ping: room")]
         write = statement("ping: write", {"at": int(asyncio.get_running_loop().time())})
-        await session.run([BEGIN, opening(self.bounds), write, COMMIT])
+        await session.run([BEGIN, opening(self.bounds), *room, write, COMMIT])
         self.answered()
         self._on_recovered()
         self._ill.clear()

@@ -48,6 +48,8 @@ _BY_STATE = {
 # connection exceptions, resources, operator intervention, system errors, internal errors, transaction state
 _LOST_CLASSES = ("08", "53", "57", "58", "XX", "25")
 
+_AT_ITS_END = ("53", "58")  # insufficient resources, system errors
+
 
 def judge(error: psycopg.Error) -> Judgement:
     """By SQLSTATE; an operational error without one comes from the connection itself."""
@@ -58,6 +60,13 @@ def judge(error: psycopg.Error) -> Judgement:
     if state in _BY_STATE:
         return _BY_STATE[state]
     return Judgement.LOST if state[:2] in _LOST_CLASSES else Judgement.OWN
+
+
+def at_its_end(error: psycopg.Error) -> bool:
+    """Whether the server says that it lacks disk, memory or connections, or that its disk fails: it would say so to all,
+    over any connection, though it answers whoever asks for nothing new.
+    """
+    return (error.sqlstate or "")[:2] in _AT_ITS_END
 
 
 def sentence(error: BaseException) -> str:
