@@ -109,12 +109,12 @@ class Session:
         _adapt(connection)
         session = cls(connection, deadline)
         try:
-            ((row,),) = await session.run([statement("open: server")])
+            ((row,),) = await session.run_or_abort([statement("open: server")])
             check_server(*row)
         except psycopg.Error as error:
             session.close()
             raise unavailable(sentence(error)) from None
-        except Exception:
+        except BaseException:
             session.close()
             raise
         return session
@@ -143,6 +143,18 @@ class Session:
             raise
         finally:
             timer.cancel()
+
+    async def run_or_abort(self, statements: Sequence[Statement]) -> list[Rows]:
+        """As `run`, and whoever is stopped while it runs is stopped at once: the driver would first ask the server to cancel
+        it, which takes seconds if that is silent. The connection is of no use then.
+        """
+        running = asyncio.ensure_future(self.run(statements))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            self.abort()
+            await asyncio.gather(running, return_exceptions=True)
+            raise
 
     async def _drain(self, pipeline: psycopg.AsyncPipeline) -> None:
         """Read the answers to what was sent behind a statement that failed: none of it was done."""
