@@ -20,7 +20,7 @@ UPDATE requests SET message = ? WHERE seq = ?;
 
 -- accept: find limit --
 -- The state of a limiter or of a relay's quota. Primary key.
-SELECT state FROM limits WHERE bucket = :bucket;
+SELECT bucket, state FROM limits WHERE bucket = :bucket;
 
 -- accept: limit --
 -- Write the state of a limiter or quota back. Primary key.
