@@ -42,7 +42,7 @@ class Notice:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class Composed:
     """A message as bytes. The first segment holds the whole header block."""
 

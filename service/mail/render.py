@@ -38,7 +38,7 @@ __all__ = [
 _CHUNKS_AT_ONCE = 16  # of a rendering, between two looks at what it has spent
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class Rendered:
     """A message's words."""
 

@@ -24,7 +24,7 @@ NOT_LISTED = "sender_not_listed"
 _SAID = 5  # reasons in a sentence
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class Plan:
     """What was found."""
 
@@ -40,7 +40,7 @@ class Plan:
         return Route(account, submission.relay or "", sender, ordered(self.words, unsaid))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class _Asking:
     """What each relay is asked about."""
 

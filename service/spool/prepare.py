@@ -45,7 +45,7 @@ _WORDS_WEIGH = 16  # a character of html or text is read and encoded in about th
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class _Content:
     subject: str
     html: str | None
