@@ -57,10 +57,21 @@ def _as_it_is(raw: bytes) -> bool:
     """Whether it needs no encoding: each look runs in C, and texts may be long."""
     if not raw.isascii() or raw.translate(None, _SEVEN_BIT):
         return False
-    if len(raw) > _LONG_LINE and max(map(len, raw.split(b"\n"))) > _LONG_LINE:
+    if _has_long_line(raw):
         return False
     # a line such as our boundaries, and one that old relays change
     return b"--=_" not in raw and not raw.startswith(b"From ") and b"\nFrom " not in raw
+
+
+def _has_long_line(raw: bytes) -> bool:
+    """From the last end of a line within reach of one to the next such: it need not be looked at line by line."""
+    at = 0
+    while len(raw) - at > _LONG_LINE:
+        end = raw.rfind(b"\n", at, at + _LONG_LINE + 1)
+        if end < 0:
+            return True
+        at = end + 1
+    return False
 
 
 def _mostly_ascii(characters: int, octets: int) -> bool:

@@ -113,8 +113,10 @@ class Template:
 
         def run(part: str, template: JinjaTemplate, finish: Callable[[str], str] = str) -> str:
             meter = Meter(deadline, monotonic, max_bytes)
+            # shared: the names are not copied once more, as `generate` would do twice; a template sets none of them
+            context = template.new_context({**data, METER: meter}, shared=True)
             try:
-                made = finish(_bounded(template.generate({**data, METER: meter}), meter))
+                made = finish(_bounded(template.root_render_func(context), meter))
                 meter.fits(len(made))
                 meter.tick()
             except (TooMuch, CostlySelector, FormatError, TemplateError, TypeError) as error:
