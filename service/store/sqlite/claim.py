@@ -106,7 +106,7 @@ class _Claiming:
                     break
             claimed += self._lease(chosen, priority)
             if len(waiting) < rows:
-                if looked_at == len(firsts) and not want.quotas and not self.cut:  # so that no other relay need ask
+                if looked_at == len(firsts) and not want.quotas:  # no other relay need ask
                     self.drained.add((want.route, priority))
                 break
         return claimed
