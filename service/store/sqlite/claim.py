@@ -10,7 +10,7 @@ those below; a recipient that a quota of its own holds is put off, so that it st
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from service import failpoints
@@ -41,7 +41,8 @@ def claim(
     claimed: list[Delivery] = []
     for priority in PRIORITIES:
         for each in asked:
-            if each.left > 0 and priority <= each.want.least:
+            drained = (each.want.route, priority) in claiming.drained
+            if each.left > 0 and priority <= each.want.least and not drained:
                 claimed += claiming.lane(each, priority)
     if claiming.quotas is not None:
         write_quotas(transaction, claiming.quotas)
@@ -83,6 +84,7 @@ class _Claiming:
     ends: int = _ENDED_WITH_CLAIM
     quotas: Quotas | None = None  # of relays that have any
     cut: bool = False  # some due recipients of a message were left for another delivery
+    drained: set[tuple[str, int]] = field(default_factory=set)  # lanes, as route and priority, that have nothing left
 
     def lane(self, asked: Asked, priority: int) -> list[Delivery]:
         """Deliveries of one lane, up to what is left of the limit."""
@@ -95,13 +97,17 @@ class _Claiming:
             for (rid,) in waiting:
                 firsts.setdefault(rid // SPAN, rid)
             chosen: list[_Chosen] = []
+            looked_at = 0
             for message, rows_of_recipients in self._messages(firsts, want, asked.left):
+                looked_at += 1
                 if (choice := self._choose(message, rows_of_recipients, asked, priority)) is not None:
                     chosen.append(choice)
                 if not self._goes_on(asked, priority):
                     break
             claimed += self._lease(chosen, priority)
             if len(waiting) < rows:
+                if looked_at == len(firsts) and not want.quotas:  # no other relay need ask
+                    self.drained.add((want.route, priority))
                 break
         return claimed
 
