@@ -98,6 +98,7 @@ class PostgresStore(Keeping, TellingStore, Restoring):
             for lane in self._lanes:
                 await lane.start()
             await self._hints.start()
+            self._stalls.recovered()
         except BaseException:
             await self.close()
             raise

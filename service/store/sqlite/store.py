@@ -72,6 +72,7 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
             migrated.tell()
             await self._writer.start()
             self._reader = Reader(connect_reader(self._path))
+            self._stalls.recovered()
         except (apsw.Error, OSError) as error:
             self._holders.leave()
             raise StorageUnavailable(f"POSTROOM_DATABASE_URL: {self._path}: {error}") from error
