@@ -41,6 +41,7 @@ from service.spool.signals import Signals
 from service.spool.signing import Signing
 from service.spool.submit import Submitter
 from service.spool.templates import TemplateLibrary
+from service.steady import SteadyClock
 from service.store import bounds_of, open_store
 from service.store.port import Store
 from service.telemetry import Log, Metrics, get_logger
@@ -134,6 +135,8 @@ class Service:
         Raises ConfigurationError with a sentence that names what to set, StorageUnavailable.
         """
         tracing = _start_tracing(settings) if tracing is None else tracing
+        if clock is SYSTEM:
+            clock = SteadyClock(SYSTEM, settings.clock_jump, settings.clock_patience)
         captured = await _start_capture(clock) if capture else None
         holder = clock.new_id(f"{socket.gethostname()}-{os.getpid()}-")
         metrics = Metrics()
@@ -150,6 +153,7 @@ class Service:
         )
         signing = Signing(settings.dkim_file)
         await store.open()
+        clock.begin(await store.newest_moment(), await store.last_ping())
         await templates.number()
         service = cls(settings, clock, store, relays, templates, signing, captured, holder, ledger, metrics, tracing)
         await service._hold_a_copy()

@@ -201,6 +201,13 @@ class Settings(BaseSettings):
     in_doubt_delay: Seconds = Field(900, description="Wait before an attempt in doubt is repeated.")
     max_kills: int = Field(3, ge=1, description="A message that kills its sender this often is failed as poison.")
     lease: Seconds = Field(30, ge=2, description="A sender's claim; its heartbeat renews it at a third of this.")
+    clock_jump: Seconds = Field(
+        60, gt=0, description="A wall clock that goes ahead by more than this at once is doubted."
+    )
+    clock_patience: Seconds = Field(
+        900,
+        description="For so long it is doubted; mail that is late or due by it alone waits meanwhile. 0: not at all.",
+    )
     poll_interval: Seconds = Field(1, gt=0, description="How often the queue is looked at without a hint.")
     quota_headroom: float = Field(
         0.1, ge=0, lt=1, description="Share of each relay's quota that only priority high may use; a relay's own wins."

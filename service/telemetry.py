@@ -58,6 +58,8 @@ class Log(StrEnum):
     DKIM_GAP = "dkim.no_key"
     PURGED = "janitor.purged"
     CLOCK_DOUBTED = "janitor.clock_doubted"
+    CLOCK_JUMPED = "clock.jumped"
+    CLOCK_BELIEVED = "clock.believed"
     BOOTSTRAP_KEY = "keys.bootstrap"
     NO_KEYS = "keys.none"
     TRACING = "tracing.on"

@@ -113,7 +113,9 @@ class Dispatcher:
             await self._sleep(self._until_due(now))
             return
         asked = self._clock.monotonic()
-        claimed = await self._store.claim(self._wants, self._holder, self._clock.now, self._settings.lease)
+        claimed = await self._store.claim(
+            self._wants, self._holder, self._clock.now, self._settings.lease, self._clock.told
+        )
         failpoints.passed("claim.after_commit")
         self._metrics.claim_seconds.observe(self._clock.monotonic() - asked)
         self._holds.learn(claimed.held, self._clock.now())

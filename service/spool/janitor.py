@@ -21,6 +21,7 @@ from service.telemetry import Log, Metrics, get_logger
 _BATCH = 500
 _RESCUE_EVERY, _EXPIRE_EVERY, _COUNT_EVERY, _PURGE_EVERY, _OFFERS_EVERY = 1.0, 1.0, 1.0, 30.0, 2.0  # seconds
 _SHOW_EVERY = 2.0  # seconds
+_PING_EVERY = 60.0  # seconds; who starts after us sees by it how long nobody was there (service/steady.py)
 _WARM_EVERY = 1.0
 _GRACE_OF_LEASE, _GRACE_LEAST = 1 / 3, 2.0  # after an outage, for others to renew: a heartbeat's rhythm; seconds
 _AFTER_FAULTS = 60.0  # seconds between two tries of a duty that a fault of ours keeps from being done, at most
@@ -46,6 +47,7 @@ class Janitor:
         self._settings, self._clock, self._store, self._relays = settings, clock, store, relays
         self._readiness, self._metrics, self._wake, self._watch = readiness, metrics, wake, watch
         self._retention, self._looked = RetentionClock(clock), False
+        self._doubting = False  # and it was told
         grace = max(settings.lease * _GRACE_OF_LEASE, _GRACE_LEAST)
         self._policy = RescuePolicy(settings.in_doubt_delay, settings.max_in_doubt, settings.max_kills, holder, grace)
 
@@ -57,6 +59,7 @@ class Janitor:
                 (_EXPIRE_EVERY, self._expire),
                 (_COUNT_EVERY, self.count),
                 (_PURGE_EVERY, self._purge),
+                (_PING_EVERY, self._store.ping),
                 (_OFFERS_EVERY, self.exchange_offers),
                 (_SHOW_EVERY, self._watch.show),
                 (_WARM_EVERY, self.keep_warm),
@@ -85,7 +88,17 @@ class Janitor:
             self._wake()
 
     async def _expire(self) -> None:
+        self._tell_doubt(self._clock.now())
         await _drain(lambda: self._store.expire(self._clock.now(), _BATCH))
+
+    def _tell_doubt(self, now: int) -> None:
+        """What the wall clock does is told when the doubt begins and when it ends."""
+        if bool(self._clock.doubted) != self._doubting:
+            self._doubting = not self._doubting
+            if self._doubting:
+                log.warning(Log.CLOCK_JUMPED, ahead=round(self._clock.doubted), going_by=rfc3339(now))
+            else:
+                log.warning(Log.CLOCK_BELIEVED, now=rfc3339(now))
 
     async def count(self) -> None:
         """Refresh the gauges, and what the door needs to know of the queue."""

@@ -105,7 +105,8 @@ class Messages:
         now = self._clock.now()
         ttl = view.expires_at - max(view.created_at, view.scheduled_at or 0)
         due = max(now, view.scheduled_at or 0)  # its Date is the schedule's
-        if not await self._store.retry(account, id, now, due, due + ttl):
+        until = max(self._clock.told(), due) + ttl
+        if not await self._store.retry(account, id, now, due, until):
             raise NotRetryable
         self._signals.queued(view.route, view.priority, due)
         return await self.get(account, id)

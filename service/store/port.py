@@ -50,7 +50,7 @@ class Store(Protocol):
         """Finish what is queued, close."""
 
     async def ping(self) -> None:
-        """A durable write goes through; otherwise StorageUnavailable."""
+        """A durable write goes through; otherwise StorageUnavailable. `last_ping` tells of it."""
 
     def healthy(self) -> bool:
         """Whether the last commit succeeded. While False the store reopens by itself in the background."""
@@ -70,9 +70,17 @@ class Store(Protocol):
 
     # dispatch
     async def claim(
-        self, wants: Callable[[], Sequence[Want]], holder: str, now: Callable[[], int], lease: float
+        self,
+        wants: Callable[[], Sequence[Want]],
+        holder: str,
+        now: Callable[[], int],
+        lease: float,
+        told: Callable[[], int] | None = None,
     ) -> Claimed:
-        """Lease due deliveries, opening one attempt each; both callables are asked when the transaction begins.
+        """Lease due deliveries, opening one attempt each; all callables are asked when the transaction begins.
+
+        told: what the wall clock says, be it doubted or not (service/steady.py); None: as `now` does. A recipient whose ttl
+        is over by it alone is put off for half a minute.
 
         Order: priority, then the order of `wants`, then due time. Expired recipients are expired and suppressed ones
         suppressed instead of being handed out. What every quota of the relay allows is taken in the same transaction;
@@ -236,6 +244,9 @@ class Store(Protocol):
     # housekeeping
     async def newest_moment(self) -> int | None:
         """When the newest line of the delivery log was written, ms, by the clock of who wrote it; None: there is none."""
+
+    async def last_ping(self) -> int | None:
+        """When a process has last pinged this store, ms, by its clock; None: none has."""
 
     async def purge_content(self, now: int, older_than: int, limit: int) -> int:
         """Delete the bytes of messages closed before `older_than`; answers how many messages.

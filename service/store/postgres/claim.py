@@ -18,7 +18,7 @@ from service import failpoints
 from service.mail.lifecycle import Event, State, apply
 from service.mail.quota import Per
 from service.mail.retry import History
-from service.store.choosing import Asked, Choice, Due, PutOff, choose, most_read
+from service.store.choosing import DOUBTED_FOR, Asked, Choice, Due, PutOff, choose, most_read
 from service.store.postgres.contents import contents_of
 from service.store.postgres.session import Rows
 from service.store.postgres.settle import end_waiting
@@ -65,6 +65,7 @@ class Claiming:
     transaction: Transaction
     asked: Sequence[Asked]
     now: int
+    told: int  # ms, see Store.claim
     slots: dict[str, int]  # free slots by relay; what is claimed beyond them is ahead
     octets: int = _CONTENT_WITH_CLAIM
     ends: int = _ENDED_WITH_CLAIM
@@ -83,10 +84,10 @@ class Claiming:
     _carried: dict[int, int] = field(default_factory=dict)  # place among `claimed` of those that carry their bytes
 
     @classmethod
-    def of(cls, transaction: Transaction, wants: Sequence[Want], now: int) -> "Claiming":
+    def of(cls, transaction: Transaction, wants: Sequence[Want], now: int, told: int) -> "Claiming":
         """A claim of these wants."""
         asked = [Asked(want, want.limit) for want in wants if want.limit > 0]
-        claiming = cls(transaction, asked, now, {want.relay: want.slots for want in wants})
+        claiming = cls(transaction, asked, now, told, {want.relay: want.slots for want in wants})
         for priority in PRIORITIES:
             for each in asked:
                 if priority <= each.want.least:
@@ -170,6 +171,8 @@ class Claiming:
         message.read += 1
         if expires_at <= self.now:
             message.ends.append((rid, State(state), Event.EXPIRE, "ttl is over"))
+        elif expires_at <= self.told:
+            self._off.append({"rid": rid, "due_at": self.now + DOUBTED_FOR, "held_by": None})
         elif suppressed is not None:
             message.ends.append((rid, State(state), Event.SUPPRESS, suppressed))
         else:

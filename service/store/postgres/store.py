@@ -80,7 +80,7 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         self._closing = False
 
     def _leased_at(self, now: int) -> int | None:
-        return None if self._clock is SYSTEM else now
+        return None if self._clock.source is SYSTEM else now
 
     def _queued(self) -> None:
         self._hints.send()
@@ -187,10 +187,15 @@ class PostgresStore(Keeping, TellingStore, Restoring):
     # --- dispatch ------------------------------------------------------------------------------------------------
 
     async def claim(
-        self, wants: Callable[[], Sequence[Want]], holder: str, now: Callable[[], int], lease: float
+        self,
+        wants: Callable[[], Sequence[Want]],
+        holder: str,
+        now: Callable[[], int],
+        lease: float,
+        told: Callable[[], int] | None = None,
     ) -> Claimed:
         """See port."""
-        claimed: Claimed = await self._sending.submit(Ask(wants, holder, now, lease), last=True)
+        claimed: Claimed = await self._sending.submit(Ask(wants, holder, now, lease, told or now), last=True)
         return claimed
 
     async def quota_use(self, quotas: Sequence[Quota], now: int) -> Sequence[QuotaUse]:
@@ -309,6 +314,11 @@ class PostgresStore(Keeping, TellingStore, Restoring):
     async def newest_moment(self) -> int | None:
         """See port."""
         rows = await self._database.ask("newest_moment: line")
+        return rows[0][0] if rows else None
+
+    async def last_ping(self) -> int | None:
+        """See port."""
+        rows = await self._database.ask("last_ping: at")
         return rows[0][0] if rows else None
 
     async def _ahead(self, now: int) -> int:

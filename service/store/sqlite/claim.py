@@ -16,7 +16,7 @@ from typing import Any
 from service import failpoints
 from service.mail.lifecycle import Event, State, apply
 from service.mail.retry import History
-from service.store.choosing import Asked, Due, PutOff, choose, most_read
+from service.store.choosing import DOUBTED_FOR, Asked, Due, PutOff, choose, most_read
 from service.store.quotas import Quotas
 from service.store.sqlite.contents import contents_of
 from service.store.sqlite.quotas import quotas_of, write_quotas
@@ -33,11 +33,17 @@ _ENDED_WITH_CLAIM = 200  # messages that end or are put off instead of being han
 
 
 def claim(
-    transaction: Transaction, wants: Sequence[Want], holder: str, now: Callable[[], int], lease: float
+    transaction: Transaction,
+    wants: Sequence[Want],
+    holder: str,
+    now: Callable[[], int],
+    lease: float,
+    told: Callable[[], int],
 ) -> Claimed:
     """See Store.claim."""
     asked = [Asked(want, want.limit) for want in wants]
-    claiming = _Claiming(transaction, asked, holder, now(), lease, {want.relay: want.slots for want in wants})
+    slots = {want.relay: want.slots for want in wants}
+    claiming = _Claiming(transaction, asked, holder, now(), lease, slots, told())
     claimed: list[Delivery] = []
     for priority in PRIORITIES:
         for each in asked:
@@ -80,6 +86,7 @@ class _Claiming:
     now: int
     lease: float  # seconds
     slots: dict[str, int]  # free slots by relay; what is claimed beyond them is ahead
+    told: int  # ms, see Store.claim
     octets: int = _CONTENT_WITH_CLAIM
     ends: int = _ENDED_WITH_CLAIM
     quotas: Quotas | None = None  # of relays that have any
@@ -175,12 +182,14 @@ class _Claiming:
             self.transaction.run("claim: put off", (each.until, each.by, seq * SPAN + each.due.recipient.n))
 
     def _sendable(self, rows: Sequence[_Row]) -> list[Due]:
-        """Due recipients; those that must not be sent any more end here."""
+        """Due recipients; those that must not be sent any more end here, or wait while that is in doubt."""
         now = self.now
         due: list[Due] = []
         for rid, email, key, attempts, in_doubt, expires_at, state, suppressed, *history in rows:
             if expires_at <= now:
                 end_waiting(self.transaction, rid, State(state), Event.EXPIRE, "ttl is over", now)
+            elif expires_at <= self.told:
+                self.transaction.run("claim: put off", (now + DOUBTED_FOR, None, rid))
             elif suppressed is not None:
                 end_waiting(self.transaction, rid, State(state), Event.SUPPRESS, suppressed, now)
             else:

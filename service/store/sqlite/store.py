@@ -138,13 +138,18 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
     # --- dispatch ------------------------------------------------------------------------------------------------
 
     async def claim(
-        self, wants: Callable[[], Sequence[Want]], holder: str, now: Callable[[], int], lease: float
+        self,
+        wants: Callable[[], Sequence[Want]],
+        holder: str,
+        now: Callable[[], int],
+        lease: float,
+        told: Callable[[], int] | None = None,
     ) -> Claimed:
         """See port."""
         asked: list[Want] = []
 
         def work(transaction: Transaction) -> Claimed:
-            found = claim.claim(transaction, asked, holder, now, lease)
+            found = claim.claim(transaction, asked, holder, now, lease, told or now)
             self._unanswered.add(found.deliveries, now(), holder)
             return found
 
@@ -335,6 +340,11 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
     async def newest_moment(self) -> int | None:
         """See port."""
         row = self._read(lambda reader: reader.one("newest_moment: line"))
+        return row[0] if row else None
+
+    async def last_ping(self) -> int | None:
+        """See port."""
+        row = self._read(lambda reader: reader.one("last_ping: at"))
         return row[0] if row else None
 
     async def purge_content(self, now: int, older_than: int, limit: int) -> int:
