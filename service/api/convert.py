@@ -83,6 +83,9 @@ def _beyond_fields(value: dict[str, Any], parsed: Any, settings: Settings, now: 
 
 def _count_problems(value: Mapping[str, Any], settings: Settings) -> list[FieldProblem]:
     """More of something than a setting allows."""
+    counts = {name: _count(value[name]) for name in ("attachments", "headers", "tags", "metadata") if name in value}
+    if not counts:
+        return []
     limits = {
         "attachments": settings.max_attachments,
         "headers": settings.max_headers,
@@ -90,9 +93,9 @@ def _count_problems(value: Mapping[str, Any], settings: Settings) -> list[FieldP
         "metadata": settings.max_metadata,
     }
     return [
-        FieldProblem(f"#/{name}", "too_many", f"at most {limit} (POSTROOM_MAX_{name.upper()})")
-        for name, limit in limits.items()
-        if _count(value.get(name)) > limit
+        FieldProblem(f"#/{name}", "too_many", f"at most {limits[name]} (POSTROOM_MAX_{name.upper()})")
+        for name, count in counts.items()
+        if count > limits[name]
     ]
 
 
@@ -123,6 +126,8 @@ def _content_problems(value: Mapping[str, Any]) -> list[FieldProblem]:
 
 
 def _attachment_problems(parsed: SendIn) -> list[FieldProblem]:
+    if not parsed.attachments:
+        return []
     problems = [
         FieldProblem(f"#/attachments/{index}/content", "missing", "give content or text, one of them")
         for index, each in enumerate(parsed.attachments)
@@ -166,10 +171,10 @@ def _attachment(each: AttachmentIn) -> Attachment:
 def submission(asked: SendIn, settings: Settings, *, key: str | None = None, fingerprint: bytes = b"") -> Submission:
     """The use case's value. Raises PayloadTooLarge when the content is more than one message may hold."""
     attachments = tuple(map(_attachment, asked.attachments))
-    size = sum(len(each.content) for each in attachments)
-    size += sum(len(text.encode()) for text in (asked.html, asked.text, asked.amp) if text)
-    size += sum(len(each.content.encode()) for each in asked.alternatives)
-    size += len(asked.calendar.content.encode()) if asked.calendar else 0
+    texts = [text for text in (asked.html, asked.text, asked.amp) if text]
+    texts += [each.content for each in asked.alternatives]
+    texts += [asked.calendar.content] if asked.calendar else []
+    size = sum([len(each.content) for each in attachments]) + sum([len(text.encode()) for text in texts])
     if size > settings.max_message_bytes:
         raise PayloadTooLarge(
             f"The content has {size} octets; at most {settings.max_message_bytes} (POSTROOM_MAX_MESSAGE_BYTES)."
@@ -188,13 +193,13 @@ def submission(asked: SendIn, settings: Settings, *, key: str | None = None, fin
         text=asked.text,
         template=TemplateUse(template.name, template.variables, template.locale) if template else None,
         amp=asked.amp,
-        alternatives=tuple(Alternative(each.content_type, each.content) for each in asked.alternatives),
+        alternatives=tuple([Alternative(each.content_type, each.content) for each in asked.alternatives]),
         embed_data_urls=asked.embed_data_urls,
         attachments=attachments,
         calendar=(
             Calendar(asked.calendar.method, asked.calendar.content, asked.calendar.filename) if asked.calendar else None
         ),
-        headers=tuple((name, text) for name, each in asked.headers.items() for text in each),
+        headers=tuple([(name, text) for name, each in asked.headers.items() for text in each]),
         tags=tuple(asked.tags),
         metadata=tuple(asked.metadata.items()),
         scheduled_at=asked.scheduled_at,

@@ -9,6 +9,7 @@ smuggle a recipient. The address on the wire is the stored one, byte for byte.
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 import idna
 
@@ -51,7 +52,7 @@ def parse_mailbox(value: str, pointer: str) -> Mailbox:
     if FORBIDDEN.search(value):
         raise _problem(pointer, "holds a control character", "control_character")
     value = value.strip(" ")
-    found = _NAMED.fullmatch(value)
+    found = _NAMED.fullmatch(value) if "<" in value else None
     if not (found and found["quoted"]) and value.count("@") > 1 and ("," in value or ";" in value):
         raise _problem(pointer, SEVERAL)
     if "<" not in value and ">" not in value:
@@ -96,7 +97,7 @@ def _normal(email: str, pointer: str) -> str:
         raise _problem(pointer, "the part before @ must be letters, digits and !#$%&'*+/=?^_`{|}~- between single dots")
     if len(local.encode()) > MAX_LOCAL:
         raise _problem(pointer, f"the part before @ is longer than {MAX_LOCAL} octets")
-    address = f"{local}@{parse_domain(domain, pointer)}"
+    address = f"{local}@{_known_domain(domain, pointer)}"
     if len(address.encode()) > MAX_ADDRESS:
         raise _problem(pointer, f"the address is longer than {MAX_ADDRESS} octets")
     return address
@@ -117,6 +118,9 @@ def parse_domain(domain: str, pointer: str) -> str:
     if len(lowered) > MAX_DOMAIN or _LDH.fullmatch(lowered) is None:
         raise _problem(pointer, "the domain must be a full domain name, for example mail.example.com")
     return lowered
+
+
+_known_domain = lru_cache(maxsize=4096)(parse_domain)  # many readers have their mailboxes at the same few
 
 
 def email_key(email: str) -> str:

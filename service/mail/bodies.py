@@ -17,7 +17,7 @@ from service.mail.headers import ENCODED_WORD, encode_words, fold, parameters
 _LINE = 76  # RFC 2045 6.7 and 6.8
 _LONG_LINE = 990  # octets: RFC 5321 4.5.3.1.6 allows 1000 with CRLF
 _SEVEN_BIT = bytes((9, 10, *range(32, 127)))  # what may stand in 7bit text: tab, line feed, printable ASCII
-_NEWLINES = re.compile(r"\r\n|\r|\n")
+_NEWLINES = re.compile(rb"\r\n|\r|\n")
 _PARAMETER = re.compile(r"([a-z0-9!#$&^_.+-]+)=([a-z0-9!#$%&'*+.^_`{|}~-]+|\"[ !#-\[\]-~]*\")", re.I)
 _TYPE = re.compile(
     r"(?P<type>[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64})"
@@ -32,13 +32,17 @@ _PIECE = 60  # octets of a file name in percent encoding on one line
 _PERCENT_FREE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&+-.^_`|~")  # RFC 2231 7
 
 
-def text_part(subtype: str, text: str) -> tuple[str, bytes]:
-    """Header fields and body of a text part. Line ends become CRLF."""
-    normal = _NEWLINES.sub("\n", text) if "\r" in text else text
-    raw = normal.encode()
+def text_part(subtype: str, text: str, octets: bytes | None = None) -> tuple[str, bytes]:
+    """Header fields and body of a text part. Line ends become CRLF. octets: the text in UTF-8, where it is known."""
+    raw = text.encode() if octets is None else octets
+    characters = len(text)
+    if b"\r" in raw:
+        normal = _NEWLINES.sub(b"\n", raw)
+        characters -= len(raw) - len(normal)
+        raw = normal
     if _as_it_is(raw):
         return _text_fields(subtype, "7bit"), raw.replace(b"\n", b"\r\n")
-    if _mostly_ascii(len(normal), len(raw)):
+    if _mostly_ascii(characters, len(raw)):
         return _text_fields(subtype, "quoted-printable"), quoted_printable(raw)
     return _text_fields(subtype, "base64"), base64_lines(raw.replace(b"\n", b"\r\n"))
 
@@ -51,10 +55,23 @@ def _text_fields(subtype: str, encoding: str) -> str:
 
 def _as_it_is(raw: bytes) -> bool:
     """Whether it needs no encoding: each look runs in C, and texts may be long."""
-    if raw.translate(None, _SEVEN_BIT) or (len(raw) > _LONG_LINE and max(map(len, raw.split(b"\n"))) > _LONG_LINE):
+    if not raw.isascii() or raw.translate(None, _SEVEN_BIT):
+        return False
+    if _has_long_line(raw):
         return False
     # a line such as our boundaries, and one that old relays change
     return b"--=_" not in raw and not raw.startswith(b"From ") and b"\nFrom " not in raw
+
+
+def _has_long_line(raw: bytes) -> bool:
+    """From the last end of a line within reach of one to the next such: it need not be looked at line by line."""
+    at = 0
+    while len(raw) - at > _LONG_LINE:
+        end = raw.rfind(b"\n", at, at + _LONG_LINE + 1)
+        if end < 0:
+            return True
+        at = end + 1
+    return False
 
 
 def _mostly_ascii(characters: int, octets: int) -> bool:

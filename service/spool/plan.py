@@ -24,7 +24,7 @@ NOT_LISTED = "sender_not_listed"
 _SAID = 5  # reasons in a sentence
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class Plan:
     """What was found."""
 
@@ -40,7 +40,7 @@ class Plan:
         return Route(account, submission.relay or "", sender, ordered(self.words, unsaid))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class _Asking:
     """What each relay is asked about."""
 
@@ -82,8 +82,11 @@ def _risky(relays: Relays) -> frozenset[str]:
     return risky_extensions().union(*own)
 
 
-def _ask_all(relays: Iterable[Relay], asking: _Asking) -> Iterator[RelayPlan | RelayRefusal]:
+def _ask_all(relays: Sequence[Relay], asking: _Asking) -> Iterator[RelayPlan | RelayRefusal]:
     """One of equal relays that says yes speaks for all of them; a refusal names its relay, so each makes its own."""
+    if len(relays) == 1:  # whether others equal it takes as long as to ask it
+        yield _ask(relays[0], asking)
+        return
     agreed: dict[object, RelayPlan] = {}
     for relay in relays:
         rule = relay.rule

@@ -6,7 +6,8 @@ writes; store.accept is the next step (spool/submit).
 """
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from service.errors import (
     ComposeViolation,
     FieldProblem,
     FromNotAllowed,
+    PostroomError,
     TemplateVariablesInvalid,
     ValidationFailed,
 )
@@ -32,6 +34,7 @@ from service.settings import Settings
 from service.spool.guard import Addressed, StagingGuard, may_carry, merge
 from service.spool.plan import Plan, plan
 from service.spool.signing import Signing
+from service.spool.suppressing import Suppressions
 from service.spool.templates import TemplateLibrary
 from service.spool.values import PRIORITIES, Caller, Prepared, Preview, Submission
 from service.store.port import Store
@@ -45,7 +48,7 @@ _WORDS_WEIGH = 16  # a character of html or text is read and encoded in about th
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class _Content:
     subject: str
     html: str | None
@@ -71,10 +74,27 @@ class Preparer:
         self._templates, self._relays, self._signing = templates, relays, signing
         self.guard = StagingGuard(settings.redirect_all_to, settings.recipients_allowed)
 
-    async def prepare(self, submission: Submission, caller: Caller) -> Prepared:
+    async def prepare(
+        self, submission: Submission, caller: Caller, suppressions: Suppressions | None = None
+    ) -> Prepared:
         """All steps. Raises any RequestError that the submission deserves."""
         with self._tracing.step("prepare"):
-            return (await self._make(submission, caller)).prepared
+            return (await self._make(submission, caller, suppressions)).prepared
+
+    async def ask_ahead(self, submissions: Sequence[Submission], caller: Caller) -> Suppressions:
+        """What the suppression list says of the recipients of some messages. A fault is told by `prepare`, not here."""
+        suppressions = Suppressions(self._store, caller.account)
+        keys: dict[str, list[str]] = {}
+        categories = {"": ""}  # by template
+        with contextlib.suppress(PostroomError):
+            for each in submissions:
+                name = each.template.name if each.template else ""
+                if name not in categories:
+                    categories[name] = (await self._templates.get(name)).template.source.category or ""
+                asked = keys.setdefault(categories[name], [])
+                asked += [email_key(mailbox.email) for mailbox in (*each.to, *each.cc, *each.bcc)]
+            await suppressions.ask_ahead(keys)
+        return suppressions
 
     async def preview(self, submission: Submission, caller: Caller) -> Preview:
         """The same, with everything that was made on the way, and what the lint says of it."""
@@ -88,14 +108,13 @@ class Preparer:
             findings=lint_message(made.draft.subject, made.draft.html, inline),
         )
 
-    async def _make(self, submission: Submission, caller: Caller) -> Preview:
+    async def _make(self, submission: Submission, caller: Caller, suppressions: Suppressions | None = None) -> Preview:
         self._check_sender(submission, caller)
         addressed, notices = self.guard.apply(merge(submission.to, submission.cc, submission.bcc))
         content = await self._content(submission)
         category = content.source.category if content.source else None
-        suppressed = await self._store.suppressed(
-            caller.account, [email_key(each.mailbox.email) for each in addressed], category or ""
-        )
+        suppressions = suppressions or Suppressions(self._store, caller.account)
+        suppressed = await suppressions.reasons([email_key(each.mailbox.email) for each in addressed], category or "")
         recipients = _new_recipients(addressed, suppressed)
         if category and not submission.unsubscribe_urls:
             detail = f"{content.template} is of the category {category}: give the reader a way to unsubscribe from it"
@@ -292,6 +311,8 @@ def _doubts(draft: Draft, content: _Content) -> list[Notice]:
     if not draft.subject.strip():
         detail = "the subject is empty: such a mail looks like junk, to people and to filters"
         notices.append(Notice("#/subject", "empty_subject", detail))
+    if not draft.attachments and "cid:" not in (draft.html or ""):
+        return notices
     ids = {each.content_id: index for index, each in enumerate(draft.attachments) if each.content_id}
     inline = [id for id, index in ids.items() if draft.attachments[index].disposition == "inline"]
     missing, unused = inline_doubts(draft.html, ids, inline)

@@ -34,6 +34,7 @@ from service.settings import Settings
 from service.spool.health import Readiness
 from service.spool.prepare import Preparer, check_variables
 from service.spool.signals import Signals
+from service.spool.suppressing import Suppressions
 from service.spool.values import Answer, Caller, ItemResult, Prepared, Preview, Submission
 from service.store.port import Store
 from service.store.values import (
@@ -51,6 +52,7 @@ from service.telemetry import Metrics
 from service.tracing import OFF, Tracing
 
 _MOST_TOLD = 500  # faults of a batch
+_ASKED_AT_ONCE = 25  # messages of a batch for which the suppression list is asked together
 _HELD_UP = 0.001  # seconds for which a batch may keep the loop from others
 RETRY_SOON = 1.0  # seconds, in Retry-After of a 409 or 503: the least that it can say, so no setting
 
@@ -186,8 +188,11 @@ class Submitter:
     ) -> list[ItemResult]:
         results: list[ItemResult] = []
         total, pause_at = 0, self._clock.monotonic() + _HELD_UP
-        for item in items:
-            result = await self._prepare_item(item, caller, shape_item)
+        for number, item in enumerate(items):
+            if number % _ASKED_AT_ONCE == 0:
+                some = [each for each in items[number : number + _ASKED_AT_ONCE] if isinstance(each, Submission)]
+                suppressions = await self._preparer.ask_ahead(some, caller)
+            result = await self._prepare_item(item, caller, shape_item, suppressions)
             results.append(result)
             if result.prepared is not None:
                 total += result.prepared.message.size
@@ -199,17 +204,21 @@ class Submitter:
         return results
 
     async def _prepare_item(
-        self, item: Submission | PostroomError, caller: Caller, shape_item: Callable[[Prepared], bytes]
+        self,
+        item: Submission | PostroomError,
+        caller: Caller,
+        shape_item: Callable[[Prepared], bytes],
+        suppressions: Suppressions,
     ) -> ItemResult:
         if isinstance(item, PostroomError):
             return ItemResult(error=item)
         try:
             if item.idempotency_key is None:
-                return ItemResult(prepared=await self._preparer.prepare(item, caller))
+                return ItemResult(prepared=await self._preparer.prepare(item, caller, suppressions))
             own = IdempotencyKey(item.idempotency_key, item.fingerprint)
             if (kept := await self._kept(caller.account, own)) is not None:
                 return ItemResult(replayed=kept.body)
-            prepared = await self._preparer.prepare(item, caller)
+            prepared = await self._preparer.prepare(item, caller, suppressions)
             kept_item = ItemKey(own.key, own.fingerprint, shape_item(prepared))
             return ItemResult(prepared=replace(prepared, message=replace(prepared.message, item=kept_item)))
         except PostroomError as error:

@@ -29,7 +29,7 @@ class Caller:
     rate: Rate | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class TemplateUse:
     """Which template, with what."""
 
@@ -76,7 +76,7 @@ class Submission:
     fingerprint: bytes = b""  # of that item
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class Prepared:
     """A submission made ready to be stored."""
 
@@ -92,7 +92,7 @@ class Answer:
     replayed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class ItemResult:
     """One item of a batch: the stored message, the kept answer of its own key, or the error."""
 
@@ -101,7 +101,7 @@ class ItemResult:
     error: PostroomError | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class RelayPlan:
     """A relay that may carry the message, as a dry run shows it."""
 
@@ -121,7 +121,7 @@ class RelayRefusal:
     exact: bool = False  # something is against it that neither sender nor needs in the route tell
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class Preview:
     """What a dry run answers: everything a real one would have made."""
 

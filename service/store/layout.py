@@ -8,7 +8,7 @@ from hashlib import sha256
 SHARED_FROM = 64 * 1024  # octets: a piece of this size is kept once, whoever uses it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class Layout:
     """The bytes of one message. `places`: JSON, where in `inline` each shared piece stands; None: there is none."""
 

@@ -15,7 +15,7 @@ import struct
 from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from math import ceil
 from zoneinfo import ZoneInfo
 
@@ -56,6 +56,7 @@ def _midnight(at: int, zone: str, days: int) -> int:
     return int(datetime.combine(day, datetime.min.time(), where).timestamp() * 1000)
 
 
+@lru_cache(maxsize=256)
 def _sliding(count: int, seconds: float) -> Span:
     window = max(ceil(seconds * 1000), 1)
     return Span(window, 1 if count <= _EXACT else max(window // _GRAINS, 1))

@@ -15,7 +15,7 @@ from service.mail.retry import History
 # --- accept ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class NewRecipient:
     """One forward-path as accepted; `state` is one of lifecycle.INITIAL."""
 
@@ -74,7 +74,7 @@ class IdempotencyKey:
     fingerprint: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message
 class Take:
     """Take `cost` from a limiter named `bucket`, all or nothing with the accept it belongs to."""
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from service import failpoints
 from service.errors import ContentPurged
 from service.mail.lifecycle import Event, State, apply
-from service.store.sqlite.contents import forget_content, insert_content
+from service.store.sqlite.contents import forget_content, insert_contents
 from service.store.sqlite.settle import close, end_waiting, log_event
 from service.store.sqlite.transaction import Steps, Transaction
 from service.store.views import SPAN
@@ -31,7 +31,7 @@ def reschedule(transaction: Transaction, account: str, id: str, at: int, content
     (expires_at,) = transaction.one("reschedule: message", {"at": at, "size": size, "seq": seq})
     transaction.run("reschedule: recipients", {**span, "at": at, "expires_at": expires_at, "now": now})
     forget_content(transaction, seq)
-    insert_content(transaction, seq, content)
+    insert_contents(transaction, [(seq, content)])
     log_event(transaction, seq, None, now, "rescheduled", None, {"scheduled_at": at})
     transaction.queued = True
     return int(waiting)
@@ -84,7 +84,7 @@ def purge_content(transaction: Transaction, now: int, older_than: int, limit: in
         forget_content(transaction, seq)
         failpoints.passed("purge.within")
         transaction.run("purge_content: mark", (now, seq))
-        yield
+        yield 1
     return len(closed)
 
 
@@ -93,7 +93,7 @@ def purge_log(transaction: Transaction, older_than: int, limit: int) -> Steps[in
     closed = transaction.run("purge_log: closed", (older_than, limit)).fetchall()
     for (seq,) in closed:
         _forget(transaction, seq)
-        yield
+        yield 1
     return len(closed)
 
 
@@ -124,5 +124,5 @@ def cancel_all(transaction: Transaction, seqs: Sequence[int], now: int) -> Steps
     for seq in seqs:
         if cancel(transaction, seq, now):
             changed.append(seq)
-        yield
+        yield 1
     return changed

@@ -6,13 +6,16 @@ from service.store.layout import assemble, lay_out
 from service.store.sqlite.transaction import Transaction
 
 
-def insert_content(transaction: Transaction, seq: int, pieces: Sequence[bytes]) -> None:
-    """Keep the bytes: small pieces joined, large ones as shared blobs with their place in `layout`."""
-    layout = lay_out(pieces)
-    for digest, piece in layout.shared:
-        transaction.run("accept: blob", (digest, piece))
-        transaction.run("accept: content blob", (seq, digest))
-    transaction.run("accept: content", (seq, layout.inline, layout.places))
+def insert_contents(transaction: Transaction, contents: Sequence[tuple[int, Sequence[bytes]]]) -> None:
+    """Keep the bytes of messages: small pieces joined, large ones as shared blobs with their place in `layout`."""
+    rows: list[tuple[int, bytes, str | None]] = []
+    for seq, pieces in contents:
+        layout = lay_out(pieces)
+        for digest, piece in layout.shared:
+            transaction.run("accept: blob", (digest, piece))
+            transaction.run("accept: content blob", (seq, digest))
+        rows.append((seq, layout.inline, layout.places))
+    transaction.each("accept: content", rows)
 
 
 def contents_of(transaction: Transaction, seqs: Sequence[int]) -> dict[int, tuple[bytes, ...]]:

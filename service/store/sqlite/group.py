@@ -133,10 +133,10 @@ class Statements:
     async def _run_steps(self, steps: Steps[T]) -> T:
         while True:
             try:
-                next(steps)
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            await self._pause()
+                done = next(steps)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            await self._pause(done or 1)
 
 
 def _neighbours(group: Iterable[Operation]) -> Iterator[list[Operation]]:

@@ -36,7 +36,7 @@ def close_taken(transaction: Transaction, taken: str, now: int, *, spent: bool) 
 
 def _state(one: Callable[[str, Any], Any], bucket: str) -> bytes | None:
     row = one("accept: find limit", {"bucket": bucket})
-    return row[0] if row else None
+    return row[1] if row else None
 
 
 def _write(transaction: Transaction, bucket: str, takes: Takes) -> None:

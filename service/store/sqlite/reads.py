@@ -7,7 +7,7 @@ or two for each row of its driver, without the GIL, and not a Python object.
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
 from typing import Any, TypeVar
@@ -44,6 +44,16 @@ class Reader:
         """The first row, or None; the statement is finished, so that it pins no snapshot."""
         rows = self._connection.execute(QUERIES[name], bindings).fetchall()
         return rows[0] if rows else None
+
+    def each(self, name: str, bindings: Sequence[Any]) -> list[Any]:
+        """Run a named statement with each of `bindings` in turn, in one snapshot; the rows of all of them."""
+        if len(bindings) == 1:
+            return list(self._connection.execute(QUERIES[name], bindings[0]))
+        self._connection.execute("BEGIN")
+        try:
+            return list(self._connection.executemany(QUERIES[name], bindings))
+        finally:
+            self._connection.execute("COMMIT")
 
     def content(self, query: str, bindings: tuple[str, ...]) -> tuple[bytes, ...] | None:
         """The bytes of the message that a named statement finds."""

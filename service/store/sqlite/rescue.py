@@ -30,7 +30,7 @@ def rescue(
         before = 2**62 if holder in gone else 0 if spare_living else now
         for orphan in transaction.run("rescue: orphans", (holder, before)).fetchall():
             rescued += _rescue_alone(transaction, Orphan(*orphan), now, policy)
-            yield
+            yield 1
     return rescued
 
 
@@ -62,5 +62,5 @@ def expire(transaction: Transaction, now: int, limit: int) -> Steps[int]:
     for rid, state in rows:
         end_waiting(transaction, rid, State(state), Event.EXPIRE, "ttl is over", now)
         close(transaction, rid // SPAN, now)
-        yield
+        yield 1
     return len(rows)

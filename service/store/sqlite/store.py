@@ -125,15 +125,9 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
     async def suppressed(self, account: str, emails: Sequence[str], category: str = "") -> Mapping[str, str]:
         """See port."""
 
-        def read(reader: Reader) -> dict[str, str]:
-            found: dict[str, str] = {}
-            for key in map(email_key, emails):
-                row = reader.one("suppressed: by address", {"account": account, "key": key, "category": category})
-                if row:
-                    found[key] = f"{row[0]} from {row[1]}" if row[1] else row[0]
-            return found
-
-        return self._read(read)
+        asked = [(account, email_key(email), category) for email in emails]
+        rows = self._read(lambda reader: reader.each("suppressed: by address", asked))
+        return {key: f"{reason} from {only}" if only else reason for key, reason, only in rows}
 
     # --- dispatch ------------------------------------------------------------------------------------------------
 

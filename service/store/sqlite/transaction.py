@@ -85,4 +85,5 @@ class Transaction:
             self.moves[after] = self.moves.get(after, 0) + count
 
 
-Steps = Generator[None, None, T]  # an operation over many rows: it yields where others may run
+# an operation over many rows: it yields where others may run, after so many of them; None is one
+Steps = Generator[int | None, None, T]

@@ -20,7 +20,7 @@ UPDATE requests SET message = ? WHERE seq = ?;
 
 -- accept: find limit --
 -- The state of a limiter or of a relay's quota. Primary key.
-SELECT state FROM limits WHERE bucket = :bucket;
+SELECT bucket, state FROM limits WHERE bucket = :bucket;
 
 -- accept: limit --
 -- Write the state of a limiter or quota back. Primary key.
@@ -70,8 +70,8 @@ INSERT INTO counters (state, count) VALUES (?, ?) ON CONFLICT (state) DO UPDATE 
 
 -- suppressed: by address --
 -- Why an address gets no mail, or none of one category. Primary key.
-SELECT reason, category FROM suppressions
-WHERE account = :account AND address_key = :key AND category IN ('', :category) LIMIT 1;
+SELECT address_key, reason, category FROM suppressions
+WHERE account = ? AND address_key = ? AND category IN ('', ?) LIMIT 1;
 
 -- claim: waiting --
 -- The first due recipients of one lane. recipients_waiting (route, priority, due_at).
