@@ -146,7 +146,10 @@ class Metrics:
         self.relay_connections = self._gauge("relay_connections", "Open sessions of this process.", "relay")
         self.relay_health = self._gauge("relay_health", "1 for the health a relay has.", "relay", "health")
         self.relay_quota_left = self._gauge(
-            "relay_quota_left", "How many more recipients priority high may send.", "relay", "quota"
+            "relay_quota_left", "What priority normal may still send, in the quota's unit.", "relay", "quota"
+        )
+        self.relay_quota_left_for_high = self._gauge(
+            "relay_quota_left_for_high", "What priority high may still send, in the quota's unit.", "relay", "quota"
         )
         self.relay_alerts = self._counter("relay_alerts_total", "Times that somebody must look.", "relay", "kind")
         self.relays_reloads = self._counter("relays_reloads_total", "Relays configured anew, by result.", "result")
@@ -164,7 +167,8 @@ class Metrics:
 
     def forget_relay(self, name: str) -> None:
         """A relay that is gone is neither open nor shut."""
-        for gauge in (self.relay_up, self.relay_connections, self.relay_health, self.relay_quota_left):
+        of_quotas = (self.relay_quota_left, self.relay_quota_left_for_high)
+        for gauge in (self.relay_up, self.relay_connections, self.relay_health, *of_quotas):
             with contextlib.suppress(KeyError):
                 gauge.remove_by_labels({"relay": name})
 

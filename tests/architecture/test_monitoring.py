@@ -76,6 +76,15 @@ def test_every_metric_that_is_asked_for_is_set_somewhere(expression: str) -> Non
         assert re.search(rf"metrics\.{attribute}\b", code), f"{asked.name} is declared, and nothing counts it"
 
 
+def test_senders_are_added_for_late_mail_that_a_relay_may_take_now() -> None:
+    """A quota that is used up shuts no relay, so being open is not enough."""
+    assert {each.name for each in selectors(TRIGGER["metadata"]["query"])} == {
+        "postroom_queue_age_seconds",
+        "postroom_relay_open",
+        "postroom_relay_quota_left",
+    }
+
+
 def test_a_wrong_expression_and_a_wrong_name_are_seen() -> None:
     with pytest.raises(ValueError):
         parse("sum(rate(postroom_replies_total[5m])")
