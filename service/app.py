@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -137,7 +137,8 @@ class Service:
         captured = await _start_capture(clock) if capture else None
         holder = clock.new_id(f"{socket.gethostname()}-{os.getpid()}-")
         metrics = Metrics()
-        store = open_store(settings.database_url, clock, holder=holder, bounds=bounds_of(settings), metrics=metrics)
+        bounds = replace(bounds_of(settings), wait=settings.database_wait)  # which commands do without
+        store = open_store(settings.database_url, clock, holder=holder, bounds=bounds, metrics=metrics)
         ledger = StoreLedger(store, holder, metrics)
         relays = open_relays(settings, clock, captured.relay.url if captured else None, ledger)
         templates = TemplateLibrary.load(

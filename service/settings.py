@@ -63,6 +63,12 @@ class Settings(BaseSettings):
         " that stands still for 0.6 of it is ended.",
     )
     database_connect_timeout: Seconds = Field(5, gt=0, description="PostgreSQL: a new connection.")
+    database_wait: Seconds = Field(
+        120,
+        le=3600,
+        description="PostgreSQL: a start tries for so long to reach a database that is not there yet, or whose schema"
+        " another process keeps; 0: once. A refused password and a schema that does not fit end it at once.",
+    )
     database_listen_url: SecretStr | None = Field(
         None, description="PostgreSQL: for LISTEN, past a pooler in transaction mode; default: POSTROOM_DATABASE_URL."
     )

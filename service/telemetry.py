@@ -43,6 +43,7 @@ class Log(StrEnum):
     RELAY_PIPELINING = "relay.pipelining_lowered"
     STORE_FAILED = "store.failed"
     STORE_RECOVERED = "store.recovered"
+    STORE_AWAITED = "store.awaited"
     HINTS_OFF = "store.hints_off"
     STEPS_LEFT = "store.steps_left"
     STORE_IS_A_COPY = "store.is_a_copy"

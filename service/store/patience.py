@@ -1,0 +1,38 @@
+"""A database that is not there yet when a process starts: it is tried again, less and less often, for a bounded time.
+
+Which faults pass by themselves is the dialect's to say: StorageUnavailable may pass, a ConfigurationError never does.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from service.errors import StorageUnavailable
+from service.telemetry import Log, get_logger
+
+T = TypeVar("T")
+log = get_logger()
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0  # seconds
+
+
+async def when_there(reach: Callable[[], T], within: float) -> T:
+    """What `reach` returns, which runs in a thread; no try begins later than `within` seconds after the first.
+
+    Raises StorageUnavailable, that of the last try; whatever else `reach` raises, at once.
+    """
+    loop, pause = asyncio.get_running_loop(), _FIRST_PAUSE
+    until = loop.time() + within
+    while True:
+        try:
+            return await asyncio.to_thread(reach)
+        except StorageUnavailable as error:
+            left = until - loop.time()
+            if left <= 0:
+                raise
+            pause_now = min(pause, left)
+            log.warning(
+                Log.STORE_AWAITED, detail=error.detail, next_try_in=round(pause_now, 1), gives_up_in=round(left, 1)
+            )
+        await asyncio.sleep(pause_now)
+        pause = min(pause * 2, _LONGEST_PAUSE)
