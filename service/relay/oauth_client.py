@@ -68,6 +68,8 @@ class Client:
             form |= {"grant_type": "client_credentials"}  # RFC 6749 4.4.2
         try:
             status, body = await post_form(self.url, {name: text for name, text in form.items() if text}, ends - now())
+        except TimeoutError:
+            raise no_token(Cause.TOKEN_UNREACHABLE, f"token_url: no answer within {timeout:.3g} s") from None
         except Unanswered as error:
             raise no_token(Cause.TOKEN_UNREACHABLE, f"token_url: {error}") from None
         if status != 200:

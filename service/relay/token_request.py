@@ -15,17 +15,17 @@ _MAX_ANSWER = 64 * 1024  # octets
 
 
 class Unanswered(Exception):
-    """No answer came; the text says why."""
+    """No answer came, or none that can be read; the text says why."""
 
 
 async def post_form(url: str, form: Mapping[str, str], timeout: float) -> tuple[int, bytes]:
-    """Status and body of the answer. Raises Unanswered; `timeout` is in seconds and holds for all of it."""
+    """Status and body of the answer. `timeout` is in seconds and holds for all of it. Raises TimeoutError, Unanswered."""
     call = _Call(url, form, timeout)
     try:
         async with asyncio.timeout(timeout):
             return await asyncio.to_thread(call.run)
-    except TimeoutError:
-        raise Unanswered(f"no answer within {timeout:.3g} s") from None
+    except TimeoutError:  # an OSError too
+        raise
     except (OSError, http.client.HTTPException) as error:
         raise Unanswered(str(error) or type(error).__name__) from None
     finally:

@@ -33,11 +33,13 @@ def metric(service: ServiceProcess, name: str) -> float:
 class Story:
     """Load, trouble, what is seen of it, the end of it, and the checker."""
 
-    def __init__(self, folder: Path, database: Path, *wrapper: str) -> None:
-        self.folder, self.database, self.wrapper = folder, database, wrapper
+    def __init__(self, folder: Path, database: Path | str, *wrapper: str) -> None:
+        """database: its file, or its URL."""
+        self.folder, self.wrapper = folder, wrapper
+        self.database_url = database if isinstance(database, str) else f"sqlite:///{database}"
 
     def run(self, trouble: Callable[[], object], mend: Callable[[], object]) -> None:
-        given = {"database_url": f"sqlite:///{self.database}", "in_doubt_delay": 1, "lease": 3}
+        given = {"database_url": self.database_url, "in_doubt_delay": 1, "lease": 3}
         with (
             SinkProcess(self.folder, delay_ms=3) as sink,
             ServiceProcess(self.folder, sink.url, *self.wrapper, **given) as service,

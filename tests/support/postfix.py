@@ -132,6 +132,7 @@ class Postfix:
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
         )
         _until(self._listens, "Postfix listens")
+        self.until_logged("disconnect from")  # or the look just taken may still count among its connections
         return self
 
     def _listens(self) -> bool:

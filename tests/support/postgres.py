@@ -135,6 +135,20 @@ class PostgresServer:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}".encode())
         return self.url(name)
 
+    def database_on(self, disk: Path) -> str:
+        """The URL of an empty database with the schema, whose tables are in a folder of the server's user; the log of its
+        transactions is where it was.
+        """
+        if self._user is not None:
+            entry = pwd.getpwnam(self._user)
+            os.chown(disk, entry.pw_uid, entry.pw_gid)
+        name = f"test_{next(self._databases)}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            self._make_template(connection)
+            connection.execute(f"CREATE TABLESPACE {name} LOCATION '{disk}'".encode())
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} TABLESPACE {name}".encode())
+        return self.url(name)
+
     def bare_database(self) -> str:
         """The URL of a database without the schema."""
         name = f"bare_{next(self._databases)}"

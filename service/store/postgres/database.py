@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import psycopg
 
 from service.errors import PostroomError
 from service.store.bounds import Bounds
-from service.store.postgres.session import Judgement, Rows, Session, judge, sentence, unavailable
+from service.store.postgres.session import Judgement, Rows, Session, at_its_end, judge, sentence, unavailable
 from service.store.postgres.statements import BEGIN, BEGIN_READING, COMMIT, ROLLBACK, Statement, statement
 from service.store.postgres.transaction import Transaction, opening
 from service.telemetry import Log, get_logger
@@ -61,9 +62,10 @@ class Database:
         self._questions: deque[_Question] = deque()
         self._readers = 0
         self._watcher: asyncio.Task[None] | None = None
+        self._sessions: WeakSet[Session] = WeakSet()  # all, whoever uses them
         self._answered = 0.0
         self._well, self._ill = asyncio.Event(), asyncio.Event()
-        self.closing = False
+        self.closing = self._hurried = False
 
     @property
     def healthy(self) -> bool:
@@ -78,6 +80,7 @@ class Database:
 
     async def close(self) -> None:
         """Finish what runs, then let go of all connections."""
+        self.hurry()
         self.closing = True
         if self._watcher is not None:
             self._watcher.cancel()
@@ -89,24 +92,39 @@ class Database:
     async def connect(self, url: str | None = None) -> Session:
         """A fresh connection, to the database or to `url`. Raises StorageUnavailable, ConfigurationError."""
         try:
-            return await Session.open(url or self._url, self.bounds.connect_timeout, self.bounds.deadline)
+            session = await Session.open(url or self._url, self.bounds.connect_timeout, self.bounds.deadline)
         except PostroomError as error:
             if url is None:
                 self.lost(error.detail)
             raise
+        self._sessions.add(session)
+        return session
+
+    def hurry(self) -> None:
+        """From here on nobody waits for answers of a server that is not relied on: who stops has no time for that."""
+        self._hurried = True
+        if not self.healthy:
+            self._abort_all()
+
+    def _abort_all(self) -> None:
+        for session in list(self._sessions):
+            if session.usable:
+                session.abort()
 
     def answered(self) -> None:
         """The server has answered somebody just now."""
         self._answered = asyncio.get_running_loop().time()
 
     def lost(self, why: str) -> None:
-        """No connection can be had: nothing is promised until the server proves itself again."""
+        """No connection can be had, or the server is at its end: nothing is promised until it proves itself again."""
         if self.healthy:
             self._well.clear()
             self._ill.set()
             self._on_lost()
             log.error(Log.STORE_FAILED, detail=why)
         self._drop_idle()
+        if self._hurried:
+            self._abort_all()
 
     async def until_well(self) -> None:
         """Wait until the server can be relied on."""
@@ -203,8 +221,13 @@ class Database:
     def _start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # who asked may have given up: then nobody else hears of it, and asyncio would complain
 
     async def _repeated(self, work: Callable[[Session], Awaitable[T]], may_repeat: Callable[[], bool]) -> T:
         """`work`, again after it was undone for another's sake, or on a fresh connection if nothing can have come of it:
@@ -216,7 +239,9 @@ class Database:
                 judgement = judge(error)
                 if judgement is Judgement.LOST:
                     self._drop_idle()
-                    if may_repeat() and tries + 1 < TRIES:
+                    if at_its_end(error):
+                        self.lost(sentence(error))
+                    elif may_repeat() and tries + 1 < TRIES:
                         continue
                 if judgement is Judgement.AGAIN and tries + 1 < TRIES:
                     await pause_before(tries)
@@ -229,7 +254,7 @@ class Database:
     async def _once(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """`work` on a connection, which goes back in order or not at all."""
         async with self._slot():
-            session = self._idle.pop() if self._idle else await self.connect()
+            session = self._idle.pop() if self._idle else await self.while_well(self.connect())
             try:
                 result = await work(session)
             except BaseException:
@@ -289,9 +314,10 @@ class Database:
                     session = None
 
     async def _prove(self, session: Session) -> None:
-        """Only a durable write shows that the server takes mail again."""
+        """Only a durable write, with new room for more, shows that the server takes mail again."""
+        room = [statement("ping: small memory"), statement("ping: room")]
         write = statement("ping: write", {"at": int(asyncio.get_running_loop().time())})
-        await session.run([BEGIN, opening(self.bounds), write, COMMIT])
+        await session.run([BEGIN, opening(self.bounds), *room, write, COMMIT])
         self.answered()
         self._on_recovered()
         self._ill.clear()

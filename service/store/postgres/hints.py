@@ -140,7 +140,8 @@ class _Ears:
             self._connection.consume_input()
         except psycopg.Error as error:
             self._loop.remove_reader(self._socket)
-            self.broken.set_exception(error)
+            if not self.broken.done():  # it may have been given up a moment ago
+                self.broken.set_exception(error)
             return
         names: set[str] = set()
         while (notice := self._connection.notifies()) is not None:

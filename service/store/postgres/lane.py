@@ -21,7 +21,7 @@ import psycopg
 
 from service.errors import PostroomError, StorageUnavailable
 from service.store.postgres.database import TRIES, Database, pause_before
-from service.store.postgres.session import Judgement, Session, judge, sentence, unavailable
+from service.store.postgres.session import Judgement, Session, at_its_end, judge, sentence, unavailable
 from service.store.postgres.transaction import Transaction
 from service.telemetry import Log, get_logger
 
@@ -150,7 +150,8 @@ class Lane:
             except psycopg.Error as error:
                 judgement = judge(error)
                 if judgement is Judgement.LOST:
-                    raise _Lost(sentence(error), unknown=transaction.committing) from error
+                    unknown, server = transaction.committing, at_its_end(error)
+                    raise _Lost(sentence(error), unknown=unknown, server=server) from error
                 await self._undo(transaction)
                 if judgement is Judgement.AGAIN and tries + 1 < TRIES:
                     await pause_before(tries)
@@ -221,6 +222,8 @@ class Lane:
         assert self._session is not None
         self._session.close()
         self._session = None
+        if lost.server:
+            self._database.lost(str(lost))
         waiting = [each for each in group if not each.future.done()]
         if lost.unknown or any(each.repeated + 1 >= TRIES for each in waiting):
             self._refuse(waiting, str(lost))
@@ -253,7 +256,9 @@ class Lane:
                 await asyncio.sleep(_RECONNECT_WAIT / 4)
 
     async def _fresh(self) -> Session:
-        """A connection on which what the last one left unknown was put right."""
+        """A connection on which what the last one left unknown was put right. Raises StorageUnavailable, psycopg.Error."""
+        if not self._database.healthy:
+            raise unavailable("the database has not proved itself yet")
         session = await self._database.connect()
         try:
             if self._recover is not None:
@@ -265,11 +270,11 @@ class Lane:
 
 
 class _Lost(Exception):
-    """The connection broke. `unknown`: the commit may have happened."""
+    """The connection broke. `unknown`: the commit may have happened. `server`: another connection would not help."""
 
-    def __init__(self, why: str, *, unknown: bool) -> None:
+    def __init__(self, why: str, *, unknown: bool, server: bool = False) -> None:
         super().__init__(why)
-        self.unknown = unknown
+        self.unknown, self.server = unknown, server
 
 
 def _refuse_all(operations: Iterable[_Operation], error: Exception) -> None:

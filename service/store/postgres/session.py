@@ -48,6 +48,8 @@ _BY_STATE = {
 # connection exceptions, resources, operator intervention, system errors, internal errors, transaction state
 _LOST_CLASSES = ("08", "53", "57", "58", "XX", "25")
 
+_AT_ITS_END = ("53", "58")  # insufficient resources, system errors
+
 
 def judge(error: psycopg.Error) -> Judgement:
     """By SQLSTATE; an operational error without one comes from the connection itself."""
@@ -58,6 +60,13 @@ def judge(error: psycopg.Error) -> Judgement:
     if state in _BY_STATE:
         return _BY_STATE[state]
     return Judgement.LOST if state[:2] in _LOST_CLASSES else Judgement.OWN
+
+
+def at_its_end(error: psycopg.Error) -> bool:
+    """Whether the server says that it lacks disk, memory or connections, or that its disk fails: it would say so to all,
+    over any connection, though it answers whoever asks for nothing new.
+    """
+    return (error.sqlstate or "")[:2] in _AT_ITS_END
 
 
 def sentence(error: BaseException) -> str:
@@ -100,12 +109,12 @@ class Session:
         _adapt(connection)
         session = cls(connection, deadline)
         try:
-            ((row,),) = await session.run([statement("open: server")])
+            ((row,),) = await session.run_or_abort([statement("open: server")])
             check_server(*row)
         except psycopg.Error as error:
             session.close()
             raise unavailable(sentence(error)) from None
-        except Exception:
+        except BaseException:
             session.close()
             raise
         return session
@@ -134,6 +143,18 @@ class Session:
             raise
         finally:
             timer.cancel()
+
+    async def run_or_abort(self, statements: Sequence[Statement]) -> list[Rows]:
+        """As `run`, and whoever is stopped while it runs is stopped at once: the driver would first ask the server to cancel
+        it, which takes seconds if that is silent. The connection is of no use then.
+        """
+        running = asyncio.ensure_future(self.run(statements))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            self.abort()
+            await asyncio.gather(running, return_exceptions=True)
+            raise
 
     async def _drain(self, pipeline: psycopg.AsyncPipeline) -> None:
         """Read the answers to what was sent behind a statement that failed: none of it was done."""

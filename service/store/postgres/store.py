@@ -134,6 +134,7 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         if self._closing:
             return
         self._closing = True
+        self._database.hurry()
         await self._hints.close()
         self._leaving.set()
         if self._alive is not None:

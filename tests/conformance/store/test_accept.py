@@ -1,6 +1,7 @@
 """Accepting: all or nothing, once for each key, within the limits."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -64,8 +65,13 @@ async def test_keys_of_two_accounts_are_apart(store: Store) -> None:
     assert await store.find_answer("third", IdempotencyKey("k", b"f")) is None
 
 
-async def test_two_hundred_at_once_on_one_key_make_one_message(store: Store) -> None:
-    answers = await asyncio.gather(*(store.accept(accept_of(new_message(n), key="k")) for n in range(1, 201)))
+async def test_two_hundred_at_once_on_one_key_make_one_message(
+    store: Store, open_another: Callable[..., Awaitable[Store]]
+) -> None:
+    """By two processes, half each: neither sees what waits in the other for its commit."""
+    both = (store, await open_another())
+    asked = [both[n % 2].accept(accept_of(new_message(n), key="k")) for n in range(1, 201)]
+    answers = await asyncio.gather(*asked)
     assert answers.count(Accepted()) == 1
     assert answers.count(Replayed(b"answer k")) == 199
     assert (await store.stats(EPOCH)).counts == {State.QUEUED: 1}

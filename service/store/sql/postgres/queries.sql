@@ -55,6 +55,14 @@ DELETE FROM holders WHERE holder = :holder;
 -- A durable write that changes nothing anybody reads. heartbeat primary key.
 INSERT INTO heartbeat (one, at) VALUES (1, :at) ON CONFLICT (one) DO UPDATE SET at = excluded.at;
 
+-- ping: small memory --
+-- What does not fit into so little goes to a temporary file on the disk that holds the database's tables.
+SELECT set_config('work_mem', '64kB', true), set_config('temp_tablespaces', '', true);
+
+-- ping: room --
+-- Fill 2 MiB of a temporary file, which is gone at the end: a row may find its place on a full disk, this does not. No table.
+SELECT count(*) FROM generate_series(1, 120000);
+
 -- ping: look --
 -- Whether the server answers.
 SELECT 1;
