@@ -53,8 +53,9 @@ EXPOSE 8000
 # By number: Kubernetes' runAsNonRoot cannot judge a name.
 USER 10001:10001
 
-# Alive, not ready: an orchestrator that replaces unhealthy containers must not do so because the database is away.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=6 CMD ["python3", "-I", "-S", "-c", "\
+# Alive, not ready: an orchestrator that replaces unhealthy containers must not do so because the database is away. A start waits for
+# its database for two minutes, and for another process that migrates for one; it is healthy at the first answer.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=200s --retries=6 CMD ["python3", "-I", "-S", "-c", "\
 import http.client, os, sys; \
 connection = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('POSTROOM_PORT') or 8000), timeout=4); \
 connection.request('GET', '/healthz'); \

@@ -77,6 +77,11 @@ def test_the_service_is_process_1_and_no_user_that_has_a_name() -> None:
     assert of(FINAL, "SHELL") == []
 
 
+def test_a_container_may_wait_for_its_database_and_for_a_migration_before_it_counts_as_unhealthy() -> None:
+    start = int(re.findall(r"--start-period=(\d+)s", " ".join(of(FINAL, "HEALTHCHECK")))[0])
+    assert start >= Settings.model_fields["database_wait"].default + 60 + 10
+
+
 def test_the_settings_of_the_image_are_real_and_its_port_is_the_default() -> None:
     given = dict(each.split("=", 1) for each in shlex.split(" ".join(of(FINAL, "ENV"))))
     names = {each.removeprefix(PREFIX).lower() for each in given if each.startswith(PREFIX)}

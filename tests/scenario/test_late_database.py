@@ -1,6 +1,8 @@
 """A service that starts before its PostgreSQL waits for it; what waiting does not mend ends the start at once."""
 
 import signal
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import httpx
 import psycopg
 import pytest
 
+from service.store.postgres.statements import statement
 from tests.support.postgres import PostgresServer, shared_server
 from tests.support.process import ServiceProcess
 from tests.support.running import ARTICLE
@@ -15,6 +18,7 @@ from tests.support.sink_process import SinkProcess
 from tests.support.waiting import wait_for
 
 NOWHERE = "smtp://127.0.0.1:9?plaintext=allow"
+SOON = 20.0  # seconds: the end of a process on a busy machine, and far less than what it would wait for
 
 
 class Starting(ServiceProcess):
@@ -73,6 +77,37 @@ def test_a_signal_ends_a_start_that_waits(away: str, tmp_path: Path) -> None:
         assert wait_for(lambda: service.told("store.awaited"), 30), service.lines
         service.process.send_signal(signal.SIGTERM)
         assert service.ended() == 128 + signal.SIGTERM
+
+
+def ended_by_signal(service: Starting) -> bool:
+    """Whether SIGTERM ends it with the status of its own, and soon."""
+    began = time.monotonic()
+    service.process.send_signal(signal.SIGTERM)
+    return service.ended() == 128 + signal.SIGTERM and time.monotonic() - began < SOON
+
+
+def test_a_signal_ends_a_start_whose_database_takes_the_connection_and_says_nothing(tmp_path: Path) -> None:
+    shared_server()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        url = f"postgresql://postgres@127.0.0.1:{silent.getsockname()[1]}/postroom"
+        with Starting(tmp_path, NOWHERE, database_url=url, database_connect_timeout=50) as service, silent.accept()[0]:
+            assert ended_by_signal(service)
+
+
+def test_a_signal_ends_a_start_while_another_process_keeps_the_schema(tmp_path: Path) -> None:
+    url = shared_server().new_database()
+    with psycopg.connect(url) as keeper, psycopg.connect(url, autocommit=True) as looking:
+        psycopg.RawCursor(keeper).execute(statement("open: schema lock").text.encode())
+
+        def waits() -> bool:
+            return bool(
+                looking.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'advisory'").fetchall()
+            )
+
+        with Starting(tmp_path, NOWHERE, database_url=url) as service:
+            assert wait_for(waits, 30), service.lines
+            assert ended_by_signal(service)
 
 
 def test_a_refused_password_ends_the_start_at_once_and_is_not_told(server: PostgresServer, tmp_path: Path) -> None:
