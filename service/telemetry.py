@@ -8,7 +8,7 @@ one registry for each process, `render()` is what /metrics answers.
 import contextlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -71,7 +71,7 @@ _M = TypeVar("_M", Counter, Histogram)
 
 @lru_cache(maxsize=4096)
 def labelled(metric: _M, *values: str) -> _M:
-    """One series of a metric, looked up fast. Not for gauges, whose series are taken away again."""
+    """One series of a metric, looked up fast. Whoever takes a series away clears what is kept here."""
     return metric.labels(*values)
 
 
@@ -166,12 +166,25 @@ class Metrics:
             "commit_operations", "Operations that shared one commit.", "lane", buckets=_GROUP
         )
 
+    def know_relay(self, name: str, refusals: Iterable[str]) -> None:
+        """Its counters that alerts ask for begin at zero: Prometheus sees no increase in a series that begins at one.
+
+        refusals: the kinds of outcomes by which its policy may refuse a recipient for good.
+        """
+        self.in_doubt.labels(name)
+        self.outcomes.labels(name, "sent", "sent")
+        for kind in refusals:
+            self.outcomes.labels(name, "refused", kind)
+
     def forget_relay(self, name: str) -> None:
-        """A relay that is gone is neither open nor shut."""
+        """A relay that is gone is neither open nor shut, and counts nothing."""
+        gauges = (self.relay_up, self.relay_connections, self.relay_health)
         of_quotas = (self.relay_quota_left, self.relay_quota_left_for_high)
-        for gauge in (self.relay_up, self.relay_connections, self.relay_health, *of_quotas):
+        counted = (self.outcomes, self.replies, self.attempt_seconds, self.in_doubt, self.relay_alerts)
+        for metric in (*gauges, *of_quotas, *counted):
             with contextlib.suppress(KeyError):
-                gauge.remove_by_labels({"relay": name})
+                metric.remove_by_labels({"relay": name})
+        labelled.cache_clear()
 
     def render(self) -> bytes:
         """The exposition text (Prometheus format 0.0.4)."""
