@@ -30,6 +30,7 @@ from service.settings import Settings, standard_otel_endpoint
 from service.settings import unknown as unknown_settings
 from service.spool.dispatch import Dispatcher
 from service.spool.health import Readiness
+from service.spool.hindered import Hindered
 from service.spool.janitor import Janitor
 from service.spool.keys import Keys
 from service.spool.ledger import StoreLedger
@@ -102,6 +103,7 @@ class Service:
         self.signals = Signals()
         self.readiness = Readiness(store, settings.role)
         self.readiness.held = settings.hold
+        hindered = Hindered(clock)
         preparer = Preparer(settings, clock, store, templates, relays, signing, tracing)
         self.readiness.guard = preparer.guard.active
         self.keys = Keys(clock, store)
@@ -111,13 +113,25 @@ class Service:
         )
         self.dispatcher = (
             Dispatcher(
-                settings, clock, store, relays, self.signals, self.readiness, self.metrics, signing, holder, tracing
+                settings,
+                clock,
+                store,
+                relays,
+                self.signals,
+                self.readiness,
+                self.metrics,
+                signing,
+                holder,
+                tracing,
+                hindered,
             )
             if settings.role != "api"
             else None
         )
         wake = self.dispatcher.wake if self.dispatcher else _nothing
-        self._janitor = Janitor(settings, clock, store, relays, self.readiness, self.metrics, wake, self.watch, holder)
+        self._janitor = Janitor(
+            settings, clock, store, relays, self.readiness, self.metrics, wake, self.watch, holder, hindered
+        )
         self._relay_files = RelayFiles(settings, clock, relays, self.metrics, capture.relay.url if capture else None)
         self.failed = False  # a loop has ended that never should
         self.on_failure: Callable[[], None] = lambda: None

@@ -48,6 +48,7 @@ class Log(StrEnum):
     STEPS_LEFT = "store.steps_left"
     STORE_IS_A_COPY = "store.is_a_copy"
     LOOP_FAILED = "loop.failed"
+    LOOP_RECOVERED = "loop.recovered"
     TEMPLATES_RELOADED = "templates.reloaded"
     TEMPLATES_REFUSED = "templates.refused"
     TEMPLATE_PUBLISHED = "templates.published"
