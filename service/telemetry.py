@@ -28,6 +28,7 @@ class Log(StrEnum):
     LISTENING = "service.listening"
     STOPPING = "service.stopping"
     STOPPED = "service.stopped"
+    CUT_OFF = "service.cut_off"
     REQUEST = "http.request"
     REQUEST_FAILED = "http.failed"
     ATTEMPT = "delivery.attempt"
