@@ -10,7 +10,7 @@ ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
-COPY requirements/build.txt requirements/run.txt requirements/
+COPY requirements/build.txt requirements/run.txt requirements/otel.txt requirements/
 # `--only-binary` proves that no compiler is needed: every locked package has a wheel for this platform. The environment has no pip
 # of its own; the one beside it installs into it.
 RUN python3 -m venv /opt/tools \
@@ -18,6 +18,12 @@ RUN python3 -m venv /opt/tools \
  && /opt/tools/bin/python -m pip install --require-hashes --only-binary :all: -r requirements/build.txt \
  && /opt/tools/bin/python -m pip --python /opt/postroom/bin/python install \
       --require-hashes --only-binary :all: -r requirements/run.txt
+# What not everybody needs, by the names of files in requirements/: `--build-arg EXTRAS=otel` for traces.
+ARG EXTRAS=
+RUN for extra in ${EXTRAS}; do \
+      /opt/tools/bin/python -m pip --python /opt/postroom/bin/python install \
+        --require-hashes --only-binary :all: -r "requirements/${extra}.txt" || exit 1; \
+    done
 COPY LICENSE README.md pyproject.toml ./
 COPY service service
 COPY templates templates
