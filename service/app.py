@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -30,6 +30,7 @@ from service.settings import Settings, standard_otel_endpoint
 from service.settings import unknown as unknown_settings
 from service.spool.dispatch import Dispatcher
 from service.spool.health import Readiness
+from service.spool.hindered import Hindered
 from service.spool.janitor import Janitor
 from service.spool.keys import Keys
 from service.spool.ledger import StoreLedger
@@ -103,6 +104,7 @@ class Service:
         self.signals = Signals()
         self.readiness = Readiness(store, settings.role)
         self.readiness.held = settings.hold
+        hindered = Hindered(clock)
         preparer = Preparer(settings, clock, store, templates, relays, signing, tracing)
         self.readiness.guard = preparer.guard.active
         self.keys = Keys(clock, store)
@@ -112,13 +114,25 @@ class Service:
         )
         self.dispatcher = (
             Dispatcher(
-                settings, clock, store, relays, self.signals, self.readiness, self.metrics, signing, holder, tracing
+                settings,
+                clock,
+                store,
+                relays,
+                self.signals,
+                self.readiness,
+                self.metrics,
+                signing,
+                holder,
+                tracing,
+                hindered,
             )
             if settings.role != "api"
             else None
         )
         wake = self.dispatcher.wake if self.dispatcher else _nothing
-        self._janitor = Janitor(settings, clock, store, relays, self.readiness, self.metrics, wake, self.watch, holder)
+        self._janitor = Janitor(
+            settings, clock, store, relays, self.readiness, self.metrics, wake, self.watch, holder, hindered
+        )
         self._relay_files = RelayFiles(settings, clock, relays, self.metrics, capture.relay.url if capture else None)
         self.failed = False  # a loop has ended that never should
         self.on_failure: Callable[[], None] = lambda: None
@@ -140,7 +154,8 @@ class Service:
         captured = await _start_capture(clock) if capture else None
         holder = clock.new_id(f"{socket.gethostname()}-{os.getpid()}-")
         metrics = Metrics()
-        store = open_store(settings.database_url, clock, holder=holder, bounds=bounds_of(settings), metrics=metrics)
+        bounds = replace(bounds_of(settings), wait=settings.database_wait)  # which commands do without
+        store = open_store(settings.database_url, clock, holder=holder, bounds=bounds, metrics=metrics)
         ledger = StoreLedger(store, holder, metrics)
         relays = open_relays(settings, clock, captured.relay.url if captured else None, ledger)
         templates = TemplateLibrary.load(

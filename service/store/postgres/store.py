@@ -17,6 +17,7 @@ from service.store.bounds import Bounds
 from service.store.counting import commits_of
 from service.store.marks import MOVED, moved_sentence
 from service.store.migrate import newer_sentence
+from service.store.patience import when_there
 from service.store.postgres import accept as accepting
 from service.store.postgres import accounts, changes, reads, rescue
 from service.store.postgres.database import Database
@@ -87,7 +88,8 @@ class PostgresStore(Keeping, TellingStore, Restoring):
 
     async def open(self) -> None:
         """See port. Raises also ConfigurationError: a server or schema that does not fit."""
-        migrated = await asyncio.to_thread(migrate_database, self._url, self._bounds.connect_timeout)
+        migrate = partial(migrate_database, self._url, self._bounds.connect_timeout)
+        migrated = await when_there(migrate, self._bounds.wait)
         migrated.tell()
         try:
             await self._database.open()
