@@ -29,7 +29,7 @@ async def when_there(reach: Callable[[], T], within: float) -> T:
     until = loop.time() + within
     while True:
         try:
-            return await _in_a_thread_of_its_own(reach)
+            return await in_a_thread_of_its_own(reach)
         except StorageUnavailable as error:
             left = until - loop.time()
             if left <= 0:
@@ -42,8 +42,10 @@ async def when_there(reach: Callable[[], T], within: float) -> T:
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-async def _in_a_thread_of_its_own(work: Callable[[], T]) -> T:
-    """Not one of the loop's: those are waited for when the process ends."""
+async def in_a_thread_of_its_own(work: Callable[[], T]) -> T:
+    """What `work` returns. Its thread is not one of the loop's: those are waited for when the process ends, which a `work`
+    that waits for others would hold up. It must be safe to be cut off.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 

@@ -1,5 +1,7 @@
-"""A service that starts before its PostgreSQL waits for it; what waiting does not mend ends the start at once."""
+"""A service that starts before its database waits for it; what waiting does not mend ends the start at once."""
 
+import contextlib
+import fcntl
 import signal
 import socket
 import time
@@ -108,6 +110,28 @@ def test_a_signal_ends_a_start_while_another_process_keeps_the_schema(tmp_path: 
         with Starting(tmp_path, NOWHERE, database_url=url) as service:
             assert wait_for(waits, 30), service.lines
             assert ended_by_signal(service)
+
+
+def test_a_signal_ends_a_start_while_another_process_keeps_the_file(tmp_path: Path) -> None:
+    lock = tmp_path / "post.db.lock"
+    with lock.open("w") as keeper:
+        fcntl.flock(keeper, fcntl.LOCK_EX)
+        with Starting(tmp_path, NOWHERE) as service:
+
+            def waits() -> bool:
+                return str(lock) in opened(service.process.pid)
+
+            assert wait_for(waits, 30), service.lines
+            assert ended_by_signal(service)
+
+
+def opened(pid: int) -> set[str]:
+    """The files that a process has open."""
+    found = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            found.add(str(each.readlink()))
+    return found
 
 
 def test_a_refused_password_ends_the_start_at_once_and_is_not_told(server: PostgresServer, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The Store on SQLite: one file, one writing connection with group commit, short reads beside it."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from service.errors import StorageUnavailable
 from service.mail.address import email_key
 from service.mail.lifecycle import State
 from service.mail.quota import Quota
+from service.store.patience import in_a_thread_of_its_own
 from service.store.shown import ApiKey, EventView, MessageFilter, MessageView, QueueStats, Suppression
 from service.store.sqlite import accept as accepting
 from service.store.sqlite import changes, claim, rescue
@@ -68,7 +68,7 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
         try:
             # first seen, then let in: who moves the file away holds its lock and looks for holders after that
             self._holders.enter()
-            migrated = await asyncio.to_thread(migrate_file, self._path)
+            migrated = await in_a_thread_of_its_own(lambda: migrate_file(self._path))
             migrated.tell()
             await self._writer.start()
             self._reader = Reader(connect_reader(self._path))
