@@ -55,7 +55,9 @@ class SteadyClock(Clock):
     def __init__(self, source: Clock, jump: float, patience: float) -> None:
         """jump, patience: seconds, see Belief."""
         self._source, self._belief = source, Belief(jump, patience)
-        self._server: float | None = None  # s by which a database, whom our clock is ahead of, is ahead of the monotonic clock
+        self._server: float | None = (
+            None  # s by which a database, whom our clock is ahead of, is ahead of the monotonic clock
+        )
 
     @property
     def source(self) -> Clock:
