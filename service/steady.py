@@ -11,7 +11,7 @@ store.claim puts it off.
 
 from service.clock import Clock
 
-_DRIFT = 1000  # ms by which a database's clock may be behind without a change: what an answer takes is no difference
+_DRIFT = 1000  # ms by which a clock may be ahead of a database's: what an answer takes is no difference
 _LONG_SILENCE = 86_400_000  # ms for which a store was not in use when a process starts on it: less is no jump
 
 
@@ -28,6 +28,10 @@ class Belief:
     def remember(self, moment: int, monotonic: float) -> None:
         """Before anything is asked: it is believed to be `moment` (ms) at `monotonic` (s)."""
         self._believed = moment / 1000 - monotonic
+
+    def forget(self) -> None:
+        """The clock is told to be right by who knows."""
+        self._believed, self._doubt = None, None
 
     def time(self, told: int, monotonic: float) -> int:
         """What time it is (ms), when the wall clock has told `told` at `monotonic` (s)."""
@@ -51,7 +55,9 @@ class SteadyClock(Clock):
     def __init__(self, source: Clock, jump: float, patience: float) -> None:
         """jump, patience: seconds, see Belief."""
         self._source, self._belief = source, Belief(jump, patience)
-        self._behind = 0  # ms by which the database's clock is behind this host's
+        self._server: float | None = (
+            None  # s by which a database, whom our clock is ahead of, is ahead of the monotonic clock
+        )
 
     @property
     def source(self) -> Clock:
@@ -65,15 +71,22 @@ class SteadyClock(Clock):
         return self._belief.time(self.told(), self.monotonic())
 
     def told(self) -> int:
-        return self._source.now() - self._behind
+        if self._server is None:
+            return self._source.now()
+        return round((self._server + self.monotonic()) * 1000)
 
     def monotonic(self) -> float:
         return self._source.monotonic()
 
     def heard(self, server: int) -> None:
-        behind = max(self._source.now() - server, 0)
-        if abs(behind - self._behind) > _DRIFT:
-            self._behind = behind
+        """A host's clock that is ahead of the database's is not asked any more until the two agree: it may be set at any time."""
+        wall, ahead = self._source.now(), server / 1000 - self.monotonic()
+        if wall - server > _DRIFT:
+            if self._server is None or abs(ahead - self._server) * 1000 > _DRIFT:
+                self._server = ahead
+        elif self._server is not None:
+            self._server = None
+            self._belief.forget()
 
     def begin(self, *moments: int | None) -> None:
         last = max((moment for moment in moments if moment is not None), default=None)

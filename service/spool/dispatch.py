@@ -333,7 +333,7 @@ class Dispatcher:
             asked = self._clock.monotonic()
             failpoints.passed("heartbeat.before")
             with contextlib.suppress(PostroomError):
-                await self._store.heartbeat(self._holder, self._clock.now(), self._settings.lease)
+                await self._store.heartbeat(self._holder, self._clock.told(), self._settings.lease)
                 self._leases.renewed(asked, self._clock.monotonic())
                 wait = self._settings.lease / 3
             await asyncio.sleep(wait)

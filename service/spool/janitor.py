@@ -89,7 +89,7 @@ class Janitor:
             await asyncio.sleep(wait)
 
     async def _rescue(self) -> None:
-        if rescued := await self._store.rescue(self._clock.now(), self._policy):
+        if rescued := await self._store.rescue(self._clock.now(), self._policy, self._clock.told()):
             self._metrics.rescued.inc(rescued)
             log.warning(Log.RESCUED, attempts=rescued)
             self._wake()

@@ -105,10 +105,14 @@ class Store(Protocol):
         """
 
     async def heartbeat(self, holder: str, now: int, lease: float) -> int:
-        """Renew the leases of `holder`'s open attempts."""
+        """Renew the leases of `holder`'s open attempts. `now` is what the wall clock tells, as for all leases (`told`)."""
 
-    async def rescue(self, now: int, policy: RescuePolicy) -> int:
-        """Close attempts whose lease is over (or whose holder is known to be dead) as in doubt; answers how many."""
+    async def rescue(self, now: int, policy: RescuePolicy, told: int | None = None) -> int:
+        """Close attempts whose lease is over (or whose holder is known to be dead) as in doubt; answers how many.
+
+        told: the time by which leases are over, ms; None: as `now`. See claim: processes on one file doubt one wall clock at
+        different times, and must not take each other's mail for it.
+        """
 
     async def due_routes(self) -> Sequence[DueRoute]:
         """Routes with waiting recipients; costs the number of routes, not of recipients."""

@@ -105,6 +105,30 @@ def test_a_host_that_starts_years_ahead_of_its_database_goes_by_the_database_for
         wall.step(3600)
 
 
+def test_a_host_that_is_set_right_after_the_database_has_told_of_it_never_goes_back_in_time(wall: Jumping) -> None:
+    wall.jump(2 * YEAR)
+    clock = SteadyClock(wall, JUMP, PATIENCE)
+    clock.heard(EPOCH)
+    wall.step(1)
+    wall.jump(-2 * YEAR)
+    assert (clock.now(), clock.told()) == (EPOCH + 1000, EPOCH + 1000)
+    clock.heard(EPOCH + 1000)
+    wall.step(1)
+    assert (clock.now(), clock.told(), clock.doubted) == (EPOCH + 2000, EPOCH + 2000, 0.0)
+    wall.jump(5000)
+    assert clock.now() == EPOCH + 7000, "it is the host's clock again"
+
+
+def test_an_answer_that_lay_for_minutes_is_no_cause_for_doubt_when_the_next_one_comes(
+    wall: Jumping, clock: SteadyClock
+) -> None:
+    wall.step(300)
+    clock.heard(EPOCH)
+    assert clock.now() == EPOCH
+    clock.heard(EPOCH + 300_000)
+    assert (clock.now(), clock.doubted) == (EPOCH + 300_000, 0.0)
+
+
 def test_what_an_answer_takes_is_no_difference_of_clocks(wall: Jumping, clock: SteadyClock) -> None:
     for late in (0, 5, 900, 3):
         clock.heard(EPOCH - late)

@@ -124,7 +124,7 @@ class Sending:
             await transaction.commit(*statements)
             return None
         now = claiming.now
-        statements += claiming.writes(ask.holder, ask.lease, self.lease_clock(now))
+        statements += claiming.writes(ask.holder, ask.lease, self.lease_clock(claiming.told))
         doubtful = [each.attempt for each in claiming.claimed]
         self._unanswered.add(claiming.claimed, now, ask.holder)
         try:

@@ -229,11 +229,12 @@ class PostgresStore(Keeping, TellingStore, Restoring):
 
         return await self._database.while_well(self._database.write(renew))
 
-    async def rescue(self, now: int, policy: RescuePolicy) -> int:
+    async def rescue(self, now: int, policy: RescuePolicy, told: int | None = None) -> int:
         """See port. Who looks for the server may take a connect's time longer than others to find it back."""
         grace = max(policy.grace, self._bounds.connect_timeout) if policy.grace else 0.0
         spare, ahead = self._stalls.lately(grace), self._moments.ahead
-        look, total = rescue.Rescue(self._write_queuing, now, self._leased_at(now), policy, spare, ahead), 0
+        leased_at = self._leased_at(now if told is None else told)
+        look, total = rescue.Rescue(self._write_queuing, now, leased_at, policy, spare, ahead), 0
         while rescued := await look.run():
             total += rescued
         return total

@@ -207,7 +207,7 @@ class _Claiming:
         ]
 
     def _open_attempts(self, chosen: Sequence[_Chosen]) -> list[int]:
-        until = self.now + int(self.lease * 1000)
+        until = self.told + int(self.lease * 1000)
         opened = [
             (
                 each.message[0],

@@ -179,7 +179,7 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
 
         return await self._write(renew)
 
-    async def rescue(self, now: int, policy: RescuePolicy) -> int:
+    async def rescue(self, now: int, policy: RescuePolicy, told: int | None = None) -> int:
         """See port."""
         self._stalls.looks()
         holders = self._read(lambda reader: reader.run("rescue: holders").fetchall())
@@ -190,7 +190,8 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
         def work(transaction: Transaction) -> Steps[int]:
             self._stalls.waited(asked)
             spare = self._stalls.lately(policy.grace)
-            return rescue.rescue(transaction, now, policy, self._holders.dead, spare_living=spare)
+            over = now if told is None else told
+            return rescue.rescue(transaction, now, over, policy, self._holders.dead, spare_living=spare)
 
         return await self._write_steps(work)
 

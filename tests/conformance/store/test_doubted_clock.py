@@ -1,11 +1,12 @@
 """Claims while the wall clock is doubted: what is late by it alone is neither sent nor ended, and everything else goes on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from service.mail.lifecycle import Event, State
 from service.store.port import Store
-from service.store.values import Delivery, Want
+from service.store.values import Delivery, RescuePolicy, Want
 from tests.support.clock import EPOCH
 from tests.support.store_data import HOUR, ROUTE, accept_of, new_message, settlement_of, states
 
@@ -92,3 +93,18 @@ async def test_of_a_message_only_those_who_are_late_are_held(store: Store) -> No
     (delivery,) = await claim(store, NOW, TOLD)
     assert [each.email for each in delivery.recipients] == ["b@example.org"]
     assert await states(store, message.id) == [State.DEFERRED, State.SENDING]
+
+
+async def test_who_believes_the_clock_takes_no_mail_from_who_doubts_it(
+    store: Store, open_another: Callable[..., Any]
+) -> None:
+    """Two processes on one host: their leases count by the clock that both read, and what follows by what each believes."""
+    other, policy = await open_another(), RescuePolicy(900, 2, 3)
+    await store.accept(accept_of(new_message(1, expires_at=TOLD + DAY)))
+    assert len(await claim(store, NOW, TOLD)) == 1
+    assert await other.rescue(TOLD + 59_000, policy, TOLD + 59_000) == 0
+    assert await store.heartbeat("me", TOLD + 59_000, 60) == 1
+    assert await other.rescue(NOW + 61_000, policy, TOLD + 61_000) == 0
+    assert await other.rescue(NOW + 120_000, policy, TOLD + 120_000) == 1
+    (route,) = await store.due_routes()
+    assert route.due_at == NOW + 120_000 + 900_000
