@@ -267,6 +267,7 @@ class Service:
         """Claim nothing from here on. The grace runs from now, for requests and transactions at the same time."""
         if self._stop_by is None:
             self._stop_by = self.clock.monotonic() + self.settings.drain_grace
+        self.signals.stop()
         if self.dispatcher is not None:
             self.dispatcher.stop_claiming()
 

@@ -118,7 +118,7 @@ class Messages:
         self._signals.moved(id)
 
     async def wait(self, account: str, id: str, seconds: float) -> MessageView:
-        """The message once no recipient is open any more, or as it is after `seconds`."""
+        """The message once no recipient is open any more, or as it is after `seconds`, or when the process stops."""
         deadline = self._clock.monotonic() + min(seconds, self._settings.max_wait)
         event = self._signals.watch(id)
         try:
@@ -126,7 +126,8 @@ class Messages:
                 event.clear()
                 view = await self.get(account, id)
                 left = deadline - self._clock.monotonic()
-                if left <= 0 or not any(each.state in OPEN for each in view.recipients):
+                over = left <= 0 or self._signals.stopping
+                if over or not any(each.state in OPEN for each in view.recipients):
                     return view
                 await _set_within(event, min(left, _POLL))
         finally:
