@@ -10,7 +10,7 @@ ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
-COPY requirements/build.txt requirements/run.txt requirements/
+COPY requirements/build.txt requirements/run.txt requirements/otel.txt requirements/
 # `--only-binary` proves that no compiler is needed: every locked package has a wheel for this platform. The environment has no pip
 # of its own; the one beside it installs into it.
 RUN python3 -m venv /opt/tools \
@@ -18,6 +18,12 @@ RUN python3 -m venv /opt/tools \
  && /opt/tools/bin/python -m pip install --require-hashes --only-binary :all: -r requirements/build.txt \
  && /opt/tools/bin/python -m pip --python /opt/postroom/bin/python install \
       --require-hashes --only-binary :all: -r requirements/run.txt
+# What not everybody needs, by the names of files in requirements/: `--build-arg EXTRAS=otel` for traces.
+ARG EXTRAS=
+RUN for extra in ${EXTRAS}; do \
+      /opt/tools/bin/python -m pip --python /opt/postroom/bin/python install \
+        --require-hashes --only-binary :all: -r "requirements/${extra}.txt" || exit 1; \
+    done
 COPY LICENSE README.md pyproject.toml ./
 COPY service service
 COPY templates templates
@@ -53,8 +59,9 @@ EXPOSE 8000
 # By number: Kubernetes' runAsNonRoot cannot judge a name.
 USER 10001:10001
 
-# Alive, not ready: an orchestrator that replaces unhealthy containers must not do so because the database is away.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=6 CMD ["python3", "-I", "-S", "-c", "\
+# Alive, not ready: an orchestrator that replaces unhealthy containers must not do so because the database is away. A start waits for
+# its database for two minutes, and for another process that migrates for one; it is healthy at the first answer.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=200s --retries=6 CMD ["python3", "-I", "-S", "-c", "\
 import http.client, os, sys; \
 connection = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('POSTROOM_PORT') or 8000), timeout=4); \
 connection.request('GET', '/healthz'); \

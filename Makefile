@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 LOCK := $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup run demo test lint types contracts openapi docs screenshots bench oldest mutants soak ci lock clean
+.PHONY: help setup run demo test lint types contracts openapi docs screenshots bench oldest mutants soak image-test ci lock clean
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/run.stamp: requirements/run.txt requirements/build.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Postroom needs Python 3.11 or newer; set PYTHON=python3.11 (or later)")'
@@ -71,6 +71,9 @@ mutants: $(VENV)/dev.stamp $(ORACLES) ## break the guards one by one; a test mus
 
 soak: $(VENV)/dev.stamp ## kills, pauses and crashes for SOAK_SECONDS (600), drawn from SEED; 1 if a promise is broken
 	@$(BIN)/python -m tests.soak
+
+image-test: $(VENV)/dev.stamp ## build the image with buildah and send a message from it (root, Debian's archive, PyPI)
+	@$(BIN)/python -m tests.image
 
 # Rivals of the end-to-end part are installed into ~/.cache/postroom-bench: bench/rivals.
 bench: $(VENV)/dev.stamp $(ORACLES) ## the benchmarks: rates and ratios in one run; BENCH_ARGS=--all for more

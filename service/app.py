@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -30,6 +30,7 @@ from service.settings import Settings, standard_otel_endpoint
 from service.settings import unknown as unknown_settings
 from service.spool.dispatch import Dispatcher
 from service.spool.health import Readiness
+from service.spool.hindered import Hindered
 from service.spool.janitor import Janitor
 from service.spool.keys import Keys
 from service.spool.ledger import StoreLedger
@@ -41,6 +42,7 @@ from service.spool.signals import Signals
 from service.spool.signing import Signing
 from service.spool.submit import Submitter
 from service.spool.templates import TemplateLibrary
+from service.steady import SteadyClock
 from service.store import bounds_of, open_store
 from service.store.port import Store
 from service.telemetry import Log, Metrics, get_logger
@@ -102,6 +104,7 @@ class Service:
         self.signals = Signals()
         self.readiness = Readiness(store, settings.role)
         self.readiness.held = settings.hold
+        hindered = Hindered(clock)
         preparer = Preparer(settings, clock, store, templates, relays, signing, tracing)
         self.readiness.guard = preparer.guard.active
         self.keys = Keys(clock, store)
@@ -111,13 +114,25 @@ class Service:
         )
         self.dispatcher = (
             Dispatcher(
-                settings, clock, store, relays, self.signals, self.readiness, self.metrics, signing, holder, tracing
+                settings,
+                clock,
+                store,
+                relays,
+                self.signals,
+                self.readiness,
+                self.metrics,
+                signing,
+                holder,
+                tracing,
+                hindered,
             )
             if settings.role != "api"
             else None
         )
         wake = self.dispatcher.wake if self.dispatcher else _nothing
-        self._janitor = Janitor(settings, clock, store, relays, self.readiness, self.metrics, wake, self.watch, holder)
+        self._janitor = Janitor(
+            settings, clock, store, relays, self.readiness, self.metrics, wake, self.watch, holder, hindered
+        )
         self._relay_files = RelayFiles(settings, clock, relays, self.metrics, capture.relay.url if capture else None)
         self.failed = False  # a loop has ended that never should
         self.on_failure: Callable[[], None] = lambda: None
@@ -134,10 +149,13 @@ class Service:
         Raises ConfigurationError with a sentence that names what to set, StorageUnavailable.
         """
         tracing = _start_tracing(settings) if tracing is None else tracing
+        if clock is SYSTEM:
+            clock = SteadyClock(SYSTEM, settings.clock_jump, settings.clock_patience)
         captured = await _start_capture(clock) if capture else None
         holder = clock.new_id(f"{socket.gethostname()}-{os.getpid()}-")
         metrics = Metrics()
-        store = open_store(settings.database_url, clock, holder=holder, bounds=bounds_of(settings), metrics=metrics)
+        bounds = replace(bounds_of(settings), wait=settings.database_wait)  # which commands do without
+        store = open_store(settings.database_url, clock, holder=holder, bounds=bounds, metrics=metrics)
         ledger = StoreLedger(store, holder, metrics)
         relays = open_relays(settings, clock, captured.relay.url if captured else None, ledger)
         templates = TemplateLibrary.load(
@@ -150,6 +168,7 @@ class Service:
         )
         signing = Signing(settings.dkim_file)
         await store.open()
+        clock.begin(await store.newest_moment(), await store.last_ping())
         await templates.number()
         service = cls(settings, clock, store, relays, templates, signing, captured, holder, ledger, metrics, tracing)
         await service._hold_a_copy()
@@ -248,6 +267,7 @@ class Service:
         """Claim nothing from here on. The grace runs from now, for requests and transactions at the same time."""
         if self._stop_by is None:
             self._stop_by = self.clock.monotonic() + self.settings.drain_grace
+        self.signals.stop()
         if self.dispatcher is not None:
             self.dispatcher.stop_claiming()
 

@@ -20,13 +20,33 @@ class Clock:
         """Wall clock, milliseconds since the epoch."""
         return time.time_ns() // 1_000_000
 
+    def told(self) -> int:
+        """What the wall clock tells (ms) even while it is doubted (service/steady.py); else `now`."""
+        return self.now()
+
+    @property
+    def doubted(self) -> float:
+        """Seconds by which `told` is ahead of `now` because of that doubt."""
+        return 0.0
+
+    @property
+    def source(self) -> "Clock":
+        """The clock that this one is made of: itself."""
+        return self
+
+    def begin(self, *moments: int | None) -> None:
+        """A process starts, and at these moments (ms) its store was in use; None is no moment."""
+
+    def heard(self, server: int) -> None:
+        """A database has just said that by its clock it is `server` (ms)."""
+
     def monotonic(self) -> float:
         """Seconds on a clock that never steps; only differences mean anything."""
         return time.monotonic()
 
     def new_id(self, prefix: str) -> str:
         """A new sortable id, `prefix` + ULID, e.g. `msg_01JDE...` (128 bits, 80 of them random)."""
-        return prefix + bytes_to_ulid(self.now().to_bytes(6, "big") + os.urandom(10))
+        return prefix + bytes_to_ulid(self.told().to_bytes(6, "big") + os.urandom(10))
 
     def token(self, size: int = 32) -> str:
         """`size` random bytes, URL-safe base64 without padding."""

@@ -35,6 +35,10 @@ Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Schedule = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_durations)]
 MEBIBYTE = 1024 * 1024
+_IN_FILES = (
+    "database_url",
+    "database_listen_url",
+)  # read from their `..._FILE` here; those of relays are read by the relays
 
 
 class Settings(BaseSettings):
@@ -63,9 +67,16 @@ class Settings(BaseSettings):
         " that stands still for 0.6 of it is ended.",
     )
     database_connect_timeout: Seconds = Field(5, gt=0, description="PostgreSQL: a new connection.")
+    database_wait: Seconds = Field(
+        120,
+        le=3600,
+        description="PostgreSQL: a start tries for so long to reach a database that is not there yet, or whose schema"
+        " another process keeps; 0: once. A refused password and a schema that does not fit end it at once.",
+    )
     database_listen_url: SecretStr | None = Field(
         None, description="PostgreSQL: for LISTEN, past a pooler in transaction mode; default: POSTROOM_DATABASE_URL."
     )
+    database_listen_url_file: Path | None = Field(None, description="A file that holds POSTROOM_DATABASE_LISTEN_URL.")
     role: Literal["all", "api", "sender", "apart"] = Field(
         "all", description="What this process does; `apart` starts an `api` and a `sender`, which use two cores."
     )
@@ -201,6 +212,13 @@ class Settings(BaseSettings):
     in_doubt_delay: Seconds = Field(900, description="Wait before an attempt in doubt is repeated.")
     max_kills: int = Field(3, ge=1, description="A message that kills its sender this often is failed as poison.")
     lease: Seconds = Field(30, ge=2, description="A sender's claim; its heartbeat renews it at a third of this.")
+    clock_jump: Seconds = Field(
+        60, gt=0, description="A wall clock that goes ahead by more than this at once is doubted."
+    )
+    clock_patience: Seconds = Field(
+        900,
+        description="For so long it is doubted; mail that is late or due by it alone waits meanwhile. 0: not at all.",
+    )
     poll_interval: Seconds = Field(1, gt=0, description="How often the queue is looked at without a hint.")
     quota_headroom: float = Field(
         0.1, ge=0, lt=1, description="Share of each relay's quota that only priority high may use; a relay's own wins."
@@ -263,6 +281,8 @@ class Settings(BaseSettings):
     def _one_database_source(self) -> Self:
         if self.database_url_file and "database_url" in self.model_fields_set:
             raise ValueError("POSTROOM_DATABASE_URL and POSTROOM_DATABASE_URL_FILE exclude each other")
+        if self.database_listen_url_file and self.database_listen_url:
+            raise ValueError("POSTROOM_DATABASE_LISTEN_URL and POSTROOM_DATABASE_LISTEN_URL_FILE exclude each other")
         return self
 
     @property
@@ -289,10 +309,11 @@ def load(**overrides: Any) -> Settings:
     """The settings from the environment. Raises ConfigurationError naming each wrong setting, never its value."""
     try:
         settings = Settings(**overrides)
-        if settings.database_url_file is not None:
-            url = _read_database_url(settings.database_url_file)
-            settings = Settings(**{**overrides, "database_url": url, "database_url_file": None})
-        return settings
+        read: dict[str, Any] = {}
+        for name in _IN_FILES:
+            if (file := getattr(settings, f"{name}_file")) is not None:
+                read |= {name: _read_url(name, file), f"{name}_file": None}
+        return Settings(**{**overrides, **read}) if read else settings
     except ValidationError as error:
         faults = "; ".join(
             f"{PREFIX}{'_'.join(str(part) for part in fault['loc'][:1]).upper()}: {_words(fault)}"
@@ -325,9 +346,9 @@ def _words(fault: Mapping[str, Any]) -> str:
     return sentence.format(**fault.get("ctx", {})) if sentence else str(fault["msg"])
 
 
-def _read_database_url(file: Path) -> str:
+def _read_url(name: str, file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
-        raise ConfigurationError(f"{PREFIX}DATABASE_URL_FILE: {file}: {reason}") from None
+        raise ConfigurationError(f"{PREFIX}{name.upper()}_FILE: {file}: {reason}") from None

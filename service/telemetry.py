@@ -8,7 +8,7 @@ one registry for each process, `render()` is what /metrics answers.
 import contextlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ class Log(StrEnum):
     LISTENING = "service.listening"
     STOPPING = "service.stopping"
     STOPPED = "service.stopped"
+    CUT_OFF = "service.cut_off"
     REQUEST = "http.request"
     REQUEST_FAILED = "http.failed"
     ATTEMPT = "delivery.attempt"
@@ -43,10 +44,12 @@ class Log(StrEnum):
     RELAY_PIPELINING = "relay.pipelining_lowered"
     STORE_FAILED = "store.failed"
     STORE_RECOVERED = "store.recovered"
+    STORE_AWAITED = "store.awaited"
     HINTS_OFF = "store.hints_off"
     STEPS_LEFT = "store.steps_left"
     STORE_IS_A_COPY = "store.is_a_copy"
     LOOP_FAILED = "loop.failed"
+    LOOP_RECOVERED = "loop.recovered"
     TEMPLATES_RELOADED = "templates.reloaded"
     TEMPLATES_REFUSED = "templates.refused"
     TEMPLATE_PUBLISHED = "templates.published"
@@ -58,6 +61,8 @@ class Log(StrEnum):
     DKIM_GAP = "dkim.no_key"
     PURGED = "janitor.purged"
     CLOCK_DOUBTED = "janitor.clock_doubted"
+    CLOCK_JUMPED = "clock.jumped"
+    CLOCK_BELIEVED = "clock.believed"
     BOOTSTRAP_KEY = "keys.bootstrap"
     NO_KEYS = "keys.none"
     TRACING = "tracing.on"
@@ -70,7 +75,7 @@ _M = TypeVar("_M", Counter, Histogram)
 
 @lru_cache(maxsize=4096)
 def labelled(metric: _M, *values: str) -> _M:
-    """One series of a metric, looked up fast. Not for gauges, whose series are taken away again."""
+    """One series of a metric, looked up fast. Whoever takes a series away clears what is kept here."""
     return metric.labels(*values)
 
 
@@ -146,7 +151,10 @@ class Metrics:
         self.relay_connections = self._gauge("relay_connections", "Open sessions of this process.", "relay")
         self.relay_health = self._gauge("relay_health", "1 for the health a relay has.", "relay", "health")
         self.relay_quota_left = self._gauge(
-            "relay_quota_left", "How many more recipients priority high may send.", "relay", "quota"
+            "relay_quota_left", "What priority normal may still send, in the quota's unit.", "relay", "quota"
+        )
+        self.relay_quota_left_for_high = self._gauge(
+            "relay_quota_left_for_high", "What priority high may still send, in the quota's unit.", "relay", "quota"
         )
         self.relay_alerts = self._counter("relay_alerts_total", "Times that somebody must look.", "relay", "kind")
         self.relays_reloads = self._counter("relays_reloads_total", "Relays configured anew, by result.", "result")
@@ -162,11 +170,25 @@ class Metrics:
             "commit_operations", "Operations that shared one commit.", "lane", buckets=_GROUP
         )
 
+    def know_relay(self, name: str, refusals: Iterable[str]) -> None:
+        """Its counters that alerts ask for begin at zero: Prometheus sees no increase in a series that begins at one.
+
+        refusals: the kinds of outcomes by which its policy may refuse a recipient for good.
+        """
+        self.in_doubt.labels(name)
+        self.outcomes.labels(name, "sent", "sent")
+        for kind in refusals:
+            self.outcomes.labels(name, "refused", kind)
+
     def forget_relay(self, name: str) -> None:
-        """A relay that is gone is neither open nor shut."""
-        for gauge in (self.relay_up, self.relay_connections, self.relay_health, self.relay_quota_left):
+        """A relay that is gone is neither open nor shut, and counts nothing."""
+        gauges = (self.relay_up, self.relay_connections, self.relay_health)
+        of_quotas = (self.relay_quota_left, self.relay_quota_left_for_high)
+        counted = (self.outcomes, self.replies, self.attempt_seconds, self.in_doubt, self.relay_alerts)
+        for metric in (*gauges, *of_quotas, *counted):
             with contextlib.suppress(KeyError):
-                gauge.remove_by_labels({"relay": name})
+                metric.remove_by_labels({"relay": name})
+        labelled.cache_clear()
 
     def render(self) -> bytes:
         """The exposition text (Prometheus format 0.0.4)."""

@@ -18,7 +18,7 @@ from service.api.openapi import document
 from service.api.operations import Call, Operation
 from service.api.problems import problem_response
 from service.api.table import OPERATIONS
-from service.errors import InternalError, MethodNotAllowed, NotFound, PostroomError, RequestError
+from service.errors import InternalError, MethodNotAllowed, NotFound, PostroomError, QueueFull, RequestError
 from service.telemetry import Log, bind_message, get_logger
 
 log = get_logger()
@@ -33,6 +33,10 @@ def build_app(context: Context) -> FastAPI:
         if context.settings.role != "sender" or operation.tag == "Operation":
             # a plain route: the handlers read their requests by themselves, so FastAPI has nothing to solve for them
             app.add_route(operation.path, _endpoint(operation, context), methods=[operation.method], name=operation.id)
+    if context.settings.role != "sender":
+        context.metrics.refused.labels(
+            QueueFull.code
+        )  # an alert asks for it: its first count must be seen as an increase
     text = to_json(document())
 
     async def openapi(_: Request) -> Response:
@@ -73,7 +77,7 @@ def _endpoint(operation: Operation, context: Context) -> Callable[[Request], Awa
             caller = ANYBODY if operation.scope is None else await authorise(request, context, operation.scope)
             return await operation.handler(Call(request, context, caller, request_id))
         except PostroomError as error:
-            if isinstance(error, RequestError):
+            if isinstance(error, (RequestError, QueueFull)):
                 context.metrics.refused.labels(error.code).inc()
             return _problem(request, error, request_id)
         except Exception as error:

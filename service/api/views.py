@@ -280,16 +280,15 @@ def relay_event(each: RelayEvent) -> answers.RelayEvent:
 
 def _quota(quota: Quota, use: QuotaUse | None) -> answers.QuotaLeft:
     """Those of a recipient or a domain have a count for each, which is not shown."""
-    limit, normal = quota.rate.count, quota.count_for(HIGH + 1)
     return {
         "quota": quota.text,
         "per": quota.per.value,
         "unit": quota.unit.value,
-        "limit": limit,
+        "limit": quota.rate.count,
         "used": use.used if use else None,
         "in_flight": use.in_flight if use else None,
-        "left": max(normal - use.used, 0) if use else None,
-        "left_for_high": max(limit - use.used, 0) if use else None,
+        "left": use.left_for(HIGH + 1) if use else None,
+        "left_for_high": use.left_for(HIGH) if use else None,
         "next_free_at": _moment(use.free_at or None) if use else None,
         "next_free_at_for_high": _moment(use.free_at_high or None) if use else None,
     }

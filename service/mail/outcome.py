@@ -149,6 +149,10 @@ class Policy:
         self._by_phase = {phase: tuple(_in_phase(self.rules, phase)) for phase in Phase}
         self._of_address = tuple(filter(_may_speak_of_address, self._by_phase[Phase.RCPT]))
 
+    def refusals(self) -> frozenset[str]:
+        """The kinds of verdicts by which these rows may refuse a recipient for good, at once or in the end."""
+        return frozenset(rule.verdict.kind for rule in self.rules if _may_refuse(rule.verdict))
+
     def rule_for(self, phase: Phase, reply: Reply) -> Rule | None:
         """The first row that matches."""
         words = words_of(reply.text)
@@ -159,6 +163,12 @@ class Policy:
 
 _DESTINATION = re.compile(r"[45]\.1\.(?:[0-69]|10)")
 """RFC 3463 3.2 and RFC 7505: the fault is the destination address'. x.1.7 and x.1.8 are the sender's."""
+
+
+def _may_refuse(verdict: Verdict) -> bool:
+    return (
+        verdict.event is Event.REFUSED or verdict.then is Action.PERM or verdict.at_expiry or verdict.times is not None
+    )
 
 
 def _may_speak_of_address(rule: Rule) -> bool:

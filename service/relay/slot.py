@@ -76,7 +76,6 @@ class Slot:
         self._job: Job | None = None
         self._carried: list[Job] = []  # taken, and not told yet: one, and perhaps the one that was opened with it
         self._given = asyncio.Event()
-        self._stopping = False
         self.warming = False  # a session is being opened before there is mail for it
         self.session: Session | None = None
         self._heard = 0.0  # monotonic seconds: the last reply on it
@@ -98,6 +97,11 @@ class Slot:
     def ready(self) -> bool:
         """Whether its session could take a message now."""
         return self.session is not None and self.session.conversation.usable
+
+    @property
+    def _stopping(self) -> bool:
+        """By `stop`, or with everything else that runs on a loop that is being closed."""
+        return self.task.cancelling() > 0
 
     async def _work(self) -> None:
         while not self._stopping:
@@ -194,7 +198,6 @@ class Slot:
             job.tell_all(RecipientResult(failure.phase, failure.reply, failure.failure, failure.detail))
             return None
         except asyncio.CancelledError:
-            self._stopping = True
             self._give_back(job)
             return None
         transaction = self._transaction(session, job, chunking=self._chunking(session))
@@ -363,7 +366,6 @@ class Slot:
 
     async def stop(self) -> None:
         """Cut off what is in flight (it still gets its report), then QUIT."""
-        self._stopping = True
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
         if (job := self._job) is not None:

@@ -23,6 +23,7 @@ from service.settings import Settings
 from service.spool.due import DueLanes, share
 from service.spool.elsewhere import Elsewhere
 from service.spool.health import Readiness
+from service.spool.hindered import Hindered
 from service.spool.leases import Leases
 from service.spool.recording import Recorder
 from service.spool.settling import AT_MOST_ONCE
@@ -55,9 +56,11 @@ class Dispatcher:
         signing: Signing,
         holder: str,
         tracing: Tracing = OFF,
+        hindered: Hindered | None = None,
     ) -> None:
         self._settings, self._clock, self._store, self._relays = settings, clock, store, relays
         self._signing, self._readiness, self._metrics, self._holder = signing, readiness, metrics, holder
+        self._hindered = hindered or Hindered(clock)
         self._lanes = DueLanes()
         self._wake = asyncio.Event()
         self._leases = Leases(settings.lease)
@@ -97,8 +100,9 @@ class Dispatcher:
         while not self._draining.is_set():
             try:
                 await self._round()
+                self._hindered.worked("dispatch")
             except PostroomError as error:
-                log.warning(Log.STORE_FAILED, during="dispatch", detail=error.detail)
+                self._hindered.failed("dispatch", error)
                 self._look_at = 0.0
                 await self._rest()
 
@@ -113,7 +117,9 @@ class Dispatcher:
             await self._sleep(self._until_due(now))
             return
         asked = self._clock.monotonic()
-        claimed = await self._store.claim(self._wants, self._holder, self._clock.now, self._settings.lease)
+        claimed = await self._store.claim(
+            self._wants, self._holder, self._clock.now, self._settings.lease, self._clock.told
+        )
         failpoints.passed("claim.after_commit")
         self._metrics.claim_seconds.observe(self._clock.monotonic() - asked)
         self._holds.learn(claimed.held, self._clock.now())
@@ -327,7 +333,7 @@ class Dispatcher:
             asked = self._clock.monotonic()
             failpoints.passed("heartbeat.before")
             with contextlib.suppress(PostroomError):
-                await self._store.heartbeat(self._holder, self._clock.now(), self._settings.lease)
+                await self._store.heartbeat(self._holder, self._clock.told(), self._settings.lease)
                 self._leases.renewed(asked, self._clock.monotonic())
                 wait = self._settings.lease / 3
             await asyncio.sleep(wait)

@@ -12,6 +12,7 @@ from service.mail.lifecycle import PENDING
 from service.relay.port import Health, Relays
 from service.settings import Settings
 from service.spool.health import Readiness
+from service.spool.hindered import Hindered
 from service.spool.relays import RelayWatch
 from service.spool.retention import RetentionClock
 from service.store.port import Store
@@ -21,8 +22,10 @@ from service.telemetry import Log, Metrics, get_logger
 _BATCH = 500
 _RESCUE_EVERY, _EXPIRE_EVERY, _COUNT_EVERY, _PURGE_EVERY, _OFFERS_EVERY = 1.0, 1.0, 1.0, 30.0, 2.0  # seconds
 _SHOW_EVERY = 2.0  # seconds
+_PING_EVERY = 60.0  # seconds; who starts after us sees by it how long nobody was there (service/steady.py)
 _WARM_EVERY = 1.0
 _GRACE_OF_LEASE, _GRACE_LEAST = 1 / 3, 2.0  # after an outage, for others to renew: a heartbeat's rhythm; seconds
+_AFTER_REFUSAL = 5.0  # seconds between two tries of a duty that the store refuses, at most
 _AFTER_FAULTS = 60.0  # seconds between two tries of a duty that a fault of ours keeps from being done, at most
 
 log = get_logger()
@@ -42,10 +45,13 @@ class Janitor:
         wake: Callable[[], None],
         watch: RelayWatch,
         holder: str = "",
+        hindered: Hindered | None = None,
     ) -> None:
         self._settings, self._clock, self._store, self._relays = settings, clock, store, relays
         self._readiness, self._metrics, self._wake, self._watch = readiness, metrics, wake, watch
+        self._hindered = hindered or Hindered(clock)
         self._retention, self._looked = RetentionClock(clock), False
+        self._doubting = False  # and it was told
         grace = max(settings.lease * _GRACE_OF_LEASE, _GRACE_LEAST)
         self._policy = RescuePolicy(settings.in_doubt_delay, settings.max_in_doubt, settings.max_kills, holder, grace)
 
@@ -57,6 +63,7 @@ class Janitor:
                 (_EXPIRE_EVERY, self._expire),
                 (_COUNT_EVERY, self.count),
                 (_PURGE_EVERY, self._purge),
+                (_PING_EVERY, self._store.ping),
                 (_OFFERS_EVERY, self.exchange_offers),
                 (_SHOW_EVERY, self._watch.show),
                 (_WARM_EVERY, self.keep_warm),
@@ -64,28 +71,41 @@ class Janitor:
                 group.create_task(self._repeat(every, work))
 
     async def _repeat(self, every: float, work: Callable[[], Awaitable[None]]) -> None:
-        """A fault of ours in one duty ends neither it nor the others: it is told each time, and tried less and less often."""
+        """A fault of ours in one duty ends neither it nor the others: it is told each time, and tried less and less often.
+        What the store refuses is tried again soon.
+        """
         wait = every
         while True:
             try:
                 await work()
+                self._hindered.worked(work.__name__)
                 wait = every
             except PostroomError as error:
-                log.warning(Log.LOOP_FAILED, during=work.__name__, detail=error.detail)
-                wait = every
+                self._hindered.failed(work.__name__, error)
+                wait = min(every, _AFTER_REFUSAL)
             except Exception as error:
                 log.critical(Log.LOOP_FAILED, during=work.__name__, exc_info=error)
                 wait = min(wait * 2, max(every, _AFTER_FAULTS))
             await asyncio.sleep(wait)
 
     async def _rescue(self) -> None:
-        if rescued := await self._store.rescue(self._clock.now(), self._policy):
+        if rescued := await self._store.rescue(self._clock.now(), self._policy, self._clock.told()):
             self._metrics.rescued.inc(rescued)
             log.warning(Log.RESCUED, attempts=rescued)
             self._wake()
 
     async def _expire(self) -> None:
+        self._tell_doubt(self._clock.now())
         await _drain(lambda: self._store.expire(self._clock.now(), _BATCH))
+
+    def _tell_doubt(self, now: int) -> None:
+        """What the wall clock does is told when the doubt begins and when it ends."""
+        if bool(self._clock.doubted) != self._doubting:
+            self._doubting = not self._doubting
+            if self._doubting:
+                log.warning(Log.CLOCK_JUMPED, ahead=round(self._clock.doubted), going_by=rfc3339(now))
+            else:
+                log.warning(Log.CLOCK_BELIEVED, now=rfc3339(now))
 
     async def count(self) -> None:
         """Refresh the gauges, and what the door needs to know of the queue."""

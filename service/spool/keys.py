@@ -45,7 +45,7 @@ class Keys:
         return _caller_of(found)
 
     def _valid(self, key: ApiKey) -> bool:
-        return key.revoked_at is None and (key.expires_at is None or key.expires_at > self._clock.now())
+        return key.revoked_at is None and (key.expires_at is None or key.expires_at > self._clock.told())
 
     async def create(
         self,

@@ -105,7 +105,8 @@ class Messages:
         now = self._clock.now()
         ttl = view.expires_at - max(view.created_at, view.scheduled_at or 0)
         due = max(now, view.scheduled_at or 0)  # its Date is the schedule's
-        if not await self._store.retry(account, id, now, due, due + ttl):
+        until = max(self._clock.told(), due) + ttl
+        if not await self._store.retry(account, id, now, due, until):
             raise NotRetryable
         self._signals.queued(view.route, view.priority, due)
         return await self.get(account, id)
@@ -117,7 +118,7 @@ class Messages:
         self._signals.moved(id)
 
     async def wait(self, account: str, id: str, seconds: float) -> MessageView:
-        """The message once no recipient is open any more, or as it is after `seconds`."""
+        """The message once no recipient is open any more, or as it is after `seconds`, or when the process stops."""
         deadline = self._clock.monotonic() + min(seconds, self._settings.max_wait)
         event = self._signals.watch(id)
         try:
@@ -125,7 +126,8 @@ class Messages:
                 event.clear()
                 view = await self.get(account, id)
                 left = deadline - self._clock.monotonic()
-                if left <= 0 or not any(each.state in OPEN for each in view.recipients):
+                over = left <= 0 or self._signals.stopping
+                if over or not any(each.state in OPEN for each in view.recipients):
                     return view
                 await _set_within(event, min(left, _POLL))
         finally:

@@ -119,10 +119,11 @@ class Preparer:
         if category and not submission.unsubscribe_urls:
             detail = f"{content.template} is of the category {category}: give the reader a way to unsubscribe from it"
             notices.append(Notice("#/unsubscribe_url", "unsubscribe_url_missing", detail))
-        now = self._clock.now()
+        told = self._clock.told()
+        now = min(self._clock.now(), told)
         id = self._clock.new_id("msg_")
         envelope = (submission.envelope_from or "", *[each.email for each in recipients])
-        date = max(now, submission.scheduled_at or 0)
+        date = max(told, submission.scheduled_at or 0)
         draft = _draft(submission, content, id, date, envelope, self._settings.max_attachments)
         notices += _doubts(draft, content)
         try:
@@ -134,7 +135,9 @@ class Preparer:
         to_serve = [each.state for each in recipients].count(State.QUEUED)
         found = plan(self._relays, self._signing.ring, submission, composed, draft, to_serve)
         notices += found.notices
-        message = self._message(submission, caller, content, composed, recipients, draft, now, id, notices, found)
+        message = self._message(
+            submission, caller, content, composed, recipients, draft, (told, now), id, notices, found
+        )
         return Preview(Prepared(message, tuple(notices) + composed.warnings), draft, found.able, found.refusals)
 
     def _check_sender(self, submission: Submission, caller: Caller) -> None:
@@ -195,12 +198,12 @@ class Preparer:
         composed: Composed,
         recipients: tuple[NewRecipient, ...],
         draft: Draft,
-        now: int,
+        times: tuple[int, int],
         id: str,
         notices: list[Notice],
         found: Plan,
     ) -> NewMessage:
-        due_at = max(now, submission.scheduled_at or 0)
+        told, now = times  # see service/steady.py
         defaults = content.source
         ttl = submission.ttl or (defaults and defaults.ttl) or self._settings.default_ttl
         ttl = min(ttl, self._settings.max_ttl)
@@ -209,10 +212,10 @@ class Preparer:
             id=id,
             account=caller.account,
             message_id=draft.message_id,
-            created_at=now,
+            created_at=told,
             scheduled_at=submission.scheduled_at,
-            due_at=due_at,
-            expires_at=due_at + int(ttl * 1000),
+            due_at=max(now, submission.scheduled_at or 0),
+            expires_at=draft.date + int(ttl * 1000),
             priority=PRIORITIES[priority],
             delivery=submission.delivery,
             route=found.route(caller.account, submission, sender_decides=self._relays.sender_decides()).key,

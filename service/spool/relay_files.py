@@ -6,6 +6,7 @@ relays it may go, whatever they are now.
 """
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import asdict
 
 from service.clock import Clock
@@ -29,6 +30,7 @@ class RelayFiles:
         self._watch = Watch(settings, clock)
         self._one_at_a_time = asyncio.Lock()
         metrics.relays_current.set(1)
+        self._count_from_zero(router.names())
 
     async def run(self) -> None:
         """Look for changes, for ever; never when POSTROOM_RELAYS_REFRESH is 0. It begins when the ledger is known."""
@@ -61,8 +63,14 @@ class RelayFiles:
         self._metrics.relays_current.set(1)
         for name in reloaded.removed:
             self._metrics.forget_relay(name)
+        self._count_from_zero((*reloaded.added, *reloaded.changed))
         if asked or reloaded.anything:
             self._tell(reloaded)
+
+    def _count_from_zero(self, relays: Iterable[str]) -> None:
+        if self._settings.role != "api":  # which gets no replies
+            for name in relays:
+                self._metrics.know_relay(name, self._router.get(name).policy.refusals())
 
     def _tell(self, reloaded: Reloaded) -> None:
         log.info(Log.RELAYS_RELOADED, relays=self._router.names(), **asdict(reloaded))

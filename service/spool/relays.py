@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from service.clock import Clock
+from service.mail.quota import HIGH
 from service.relay.port import Health, Relays, RelayStatus
 from service.spool.waiting import quotas_of
 from service.store.port import Store
@@ -36,7 +37,8 @@ class RelayWatch:
         self._measure(statuses)
         for name, used in (await quotas_of(self._store, self._relays, now)).items():
             for use in used:
-                self._metrics.relay_quota_left.labels(name, use.quota.text).set(max(use.quota.rate.count - use.used, 0))
+                self._metrics.relay_quota_left.labels(name, use.quota.text).set(use.left_for(HIGH + 1))
+                self._metrics.relay_quota_left_for_high.labels(name, use.quota.text).set(use.left_for(HIGH))
         views = [self._view(status, now) for status in statuses.values()]
         if told := [view for view in views if self._is_worth_telling(view)]:
             await self._store.show_relays(told)

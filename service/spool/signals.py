@@ -11,6 +11,7 @@ class Signals:
         self._queued: list[Callable[[str, int, int, str], None]] = []
         self._coming: list[Callable[[str, int, int], None]] = []
         self._waiting: dict[str, list[asyncio.Event]] = {}
+        self.stopping = False
 
     def on_queued(self, callback: Callable[[str, int, int, str], None]) -> None:
         """`callback(route, priority, due_at, id)` is called for each message that is queued."""
@@ -34,6 +35,13 @@ class Signals:
         """Some recipient of message `id` changed its state."""
         if self._waiting:
             for event in self._waiting.get(id, ()):
+                event.set()
+
+    def stop(self) -> None:
+        """Nothing that waits is sent by this process any more: who waits for it is told what is known, and at once."""
+        self.stopping = True
+        for events in self._waiting.values():
+            for event in events:
                 event.set()
 
     def watch(self, id: str) -> asyncio.Event:

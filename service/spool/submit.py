@@ -238,7 +238,7 @@ class Submitter:
             now=now,
             answer=answer,
             key=key,
-            key_expires_at=now + int(self._settings.idempotency_retention * 1000),
+            key_expires_at=self._clock.told() + int(self._settings.idempotency_retention * 1000),
             takes=self._takes(prepared, caller),
         )
         with self._tracing.step("commit", {"postroom.messages": len(prepared)}):

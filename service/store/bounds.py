@@ -13,6 +13,7 @@ class Bounds:
     statement_timeout: float = 10.0
     lock_timeout: float = 5.0
     connect_timeout: float = 5.0
+    wait: float = 0.0  # at the start, for a database that is not there yet
     connections: int = 4  # for reads and rare writes, beside one each for accepting, sending, the watch and hints
     listen_url: str | None = None  # for hints: a way past a pooler in transaction mode
 

@@ -12,6 +12,9 @@ from service.mail.quota import Per
 from service.store.quotas import Quotas, Share
 from service.store.values import DueRecipient, Held, Settlement, Want
 
+DOUBTED_FOR = (
+    30_000  # ms: after which it is asked again whether a recipient is late, whose ttl is over by a doubted clock
+)
 _LOOK_AGAIN = 5000  # ms: after which a recipient is offered again to relays that were not asked this time
 
 

@@ -50,7 +50,7 @@ class Store(Protocol):
         """Finish what is queued, close."""
 
     async def ping(self) -> None:
-        """A durable write goes through; otherwise StorageUnavailable."""
+        """A durable write goes through; otherwise StorageUnavailable. `last_ping` tells of it."""
 
     def healthy(self) -> bool:
         """Whether the last commit succeeded. While False the store reopens by itself in the background."""
@@ -70,9 +70,17 @@ class Store(Protocol):
 
     # dispatch
     async def claim(
-        self, wants: Callable[[], Sequence[Want]], holder: str, now: Callable[[], int], lease: float
+        self,
+        wants: Callable[[], Sequence[Want]],
+        holder: str,
+        now: Callable[[], int],
+        lease: float,
+        told: Callable[[], int] | None = None,
     ) -> Claimed:
-        """Lease due deliveries, opening one attempt each; both callables are asked when the transaction begins.
+        """Lease due deliveries, opening one attempt each; all callables are asked when the transaction begins.
+
+        told: what the wall clock says, be it doubted or not (service/steady.py); None: as `now` does. A recipient whose ttl
+        is over by it alone is put off for half a minute.
 
         Order: priority, then the order of `wants`, then due time. Expired recipients are expired and suppressed ones
         suppressed instead of being handed out. What every quota of the relay allows is taken in the same transaction;
@@ -97,10 +105,14 @@ class Store(Protocol):
         """
 
     async def heartbeat(self, holder: str, now: int, lease: float) -> int:
-        """Renew the leases of `holder`'s open attempts."""
+        """Renew the leases of `holder`'s open attempts. `now` is what the wall clock tells, as for all leases (`told`)."""
 
-    async def rescue(self, now: int, policy: RescuePolicy) -> int:
-        """Close attempts whose lease is over (or whose holder is known to be dead) as in doubt; answers how many."""
+    async def rescue(self, now: int, policy: RescuePolicy, told: int | None = None) -> int:
+        """Close attempts whose lease is over (or whose holder is known to be dead) as in doubt; answers how many.
+
+        told: the time by which leases are over, ms; None: as `now`. See claim: processes on one file doubt one wall clock at
+        different times, and must not take each other's mail for it.
+        """
 
     async def due_routes(self) -> Sequence[DueRoute]:
         """Routes with waiting recipients; costs the number of routes, not of recipients."""
@@ -236,6 +248,9 @@ class Store(Protocol):
     # housekeeping
     async def newest_moment(self) -> int | None:
         """When the newest line of the delivery log was written, ms, by the clock of who wrote it; None: there is none."""
+
+    async def last_ping(self) -> int | None:
+        """When a process has last pinged this store, ms, by its clock; None: none has."""
 
     async def purge_content(self, now: int, older_than: int, limit: int) -> int:
         """Delete the bytes of messages closed before `older_than`; answers how many messages.

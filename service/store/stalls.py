@@ -36,7 +36,9 @@ class Stalls:
         self._looked = now
 
     def recovered(self) -> None:
-        """The storage takes writes again, after a time in which it did not."""
+        """The storage takes writes again after a time in which it did not: of ours the first ones, when we have just begun and
+        can't know how long others had to do without.
+        """
         self._recovered = self._clock.monotonic()
 
     def lately(self, grace: float) -> bool:

@@ -208,6 +208,10 @@ class QuotaUse:
     free_at: int  # for priority normal and low
     free_at_high: int
 
+    def left_for(self, priority: int) -> int:
+        """How many units mail of this priority may still take."""
+        return max(self.quota.count_for(priority) - self.used, 0)
+
 
 @dataclass(slots=True)
 class RecipientSettlement:

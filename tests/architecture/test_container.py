@@ -53,12 +53,21 @@ def test_both_stages_are_made_of_the_one_base_that_a_builder_may_change() -> Non
 
 
 def test_everything_that_is_installed_is_checked_by_hash_and_needs_no_compiler() -> None:
-    installs = re.findall(r"pip (?:--python \S+ )?install ([^&]*)", " ".join(of(BUILD, "RUN")))
-    assert len(installs) == 3
+    installs = re.findall(r"pip (?:--python \S+ )?install ([^&|]*)", " && ".join(of(BUILD, "RUN")))
+    assert len(installs) == 4
     *locked, project = (set(shlex.split(each)) for each in installs)
     for each in locked:
         assert {"--require-hashes", "--only-binary", ":all:"} <= each
     assert project == {"--no-deps", "--no-index", "/build/dist/*.whl"}
+
+
+def test_extras_of_the_image_are_those_of_the_project_and_none_unless_asked_for() -> None:
+    assert "EXTRAS=" in of(BUILD, "ARG")
+    (file,) = re.findall(r'for extra in \$\{EXTRAS\}; do .*? -r "(.*?)" \|\| exit 1; done', " ".join(of(BUILD, "RUN")))
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    copied = {source for each in of(BUILD, "COPY") for source in each.split()[:-1]}
+    assert set(extras) == {"otel"}
+    assert {file.replace("${extra}", extra) for extra in extras} <= copied
 
 
 def test_the_image_runs_nothing_while_it_is_put_together_and_takes_only_the_environment_from_the_build() -> None:
@@ -75,6 +84,11 @@ def test_the_service_is_process_1_and_no_user_that_has_a_name() -> None:
     assert of(FINAL, "CMD") == ['["serve"]']
     assert of(FINAL, "USER") == ["10001:10001"]
     assert of(FINAL, "SHELL") == []
+
+
+def test_a_container_may_wait_for_its_database_and_for_a_migration_before_it_counts_as_unhealthy() -> None:
+    start = int(re.findall(r"--start-period=(\d+)s", " ".join(of(FINAL, "HEALTHCHECK")))[0])
+    assert start >= Settings.model_fields["database_wait"].default + 60 + 10
 
 
 def test_the_settings_of_the_image_are_real_and_its_port_is_the_default() -> None:

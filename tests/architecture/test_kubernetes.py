@@ -32,6 +32,7 @@ from tests.support.manifests import (
 
 SECRETS = {each["metadata"]["name"]: each["stringData"] for each in load(KUBERNETES / "examples" / "secrets.yaml")}
 PATHS = {each.path for each in OPERATIONS}
+MIGRATES = 60  # seconds for which a start waits for another process that changes the schema
 MARGIN = 20  # seconds between what a process may take to stop and SIGKILL
 
 every_kustomization = pytest.mark.parametrize("name", KUSTOMIZATIONS)
@@ -239,6 +240,15 @@ def test_probes_ask_what_the_service_answers(name: str, workload: dict[str, Any]
         "readiness": {"path": "/readyz", "port": "http"},
     }
     assert {"/healthz", "/readyz"} <= PATHS
+
+
+@every_service
+def test_a_pod_may_wait_for_its_database_and_for_a_migration_before_it_is_started_anew(
+    name: str, workload: dict[str, Any]
+) -> None:
+    probe, settings = container(workload)["startupProbe"], Settings()
+    waits = settings.database_wait + settings.database_connect_timeout + MIGRATES
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= waits
 
 
 @every_kustomization

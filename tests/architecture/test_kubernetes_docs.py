@@ -1,16 +1,32 @@
 """docs/kubernetes.md and docs/container.md: what they tell an operator to write renders, and what they name is there."""
 
+import os
 import re
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from service import cli
 from service.settings import Settings
 from tests.support.kustomize import Document, identity, render
-from tests.support.manifests import KUBERNETES, container, environment, mounts, of_kind, rendered, secrets, workloads
+from tests.support.manifests import (
+    KUBERNETES,
+    VERSIONS,
+    check_shape,
+    container,
+    environment,
+    mounts,
+    of_kind,
+    pod_spec,
+    rendered,
+    secrets,
+    workloads,
+)
 
 ROOT = KUBERNETES.parents[1]
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
@@ -82,6 +98,62 @@ def test_the_commands_of_the_page_name_what_there_is() -> None:
     assert named <= known
     assert {("deployment", "postroom-api"), ("deployment", "postroom-sender"), ("job", "postroom-migrate")} <= named
     assert re.findall(r"port-forward service/postroom (\d+):(\d+)", COMMANDS) == [("8000", "80")]
+
+
+def test_the_commands_of_the_page_that_postroom_runs_are_commands_of_postroom() -> None:
+    commands = re.findall(r"-- postroom (.+?)(?: > \S+)?(?: +#.*)?$", COMMANDS, re.M)
+    commands += re.findall(r"'postroom (.+)'$", COMMANDS, re.M)
+    commands += re.findall(r"docker run --rm \S+ (.+?) > ", COMMANDS)
+    assert len(commands) >= 10
+    for command in commands:
+        cli._parser().parse_args(shlex.split(command))
+
+
+@pytest.mark.parametrize("end", ["Complete", "Failed"])
+def test_the_wait_for_the_job_ends_with_the_job_however_that_ends(end: str, tmp_path: Path) -> None:
+    (wait,) = set(re.findall(r"^ *(until .*; done)$", COMMANDS, re.M))
+    fake = tmp_path / "kubectl"
+    fake.write_text(
+        f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\n'
+        f'[ "$(wc -l < {tmp_path}/asked)" -lt 3 ] || echo "SuccessCriteriaMet {end}"\n'
+    )
+    fake.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    wait = wait.replace("sleep 2", "sleep 0")
+    told = subprocess.run(["sh", "-c", wait], env=environment, check=True, timeout=60, capture_output=True, text=True)
+    assert end in told.stdout
+    assert (tmp_path / "asked").read_text().splitlines()[0].startswith("get job/postroom-migrate -o jsonpath=")
+
+
+def volume_pod() -> dict[str, Any]:
+    """The pod that the page makes with the image of the deployment."""
+    (change,) = re.findall(r'sed "(.*?)" (\S+) \| kubectl apply -f -', COMMANDS)
+    script = change[0].replace("$image", "registry.example.com/postroom@sha256:" + "1" * 64)
+    made = subprocess.run(["sed", script, ROOT / change[1]], check=True, timeout=60, capture_output=True, text=True)
+    loaded: dict[str, Any] = yaml.safe_load(made.stdout)
+    return loaded
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_pod_that_has_the_volume_of_single_is_one_that_kubernetes_takes(version: str) -> None:
+    check_shape(volume_pod(), version)
+
+
+def test_the_pod_that_has_the_volume_of_single_is_confined_as_the_others_and_found_by_no_selector() -> None:
+    pod, single = volume_pod(), rendered("overlays/single")
+    (run,) = pod["spec"]["containers"]
+    assert run["image"] == "registry.example.com/postroom@sha256:" + "1" * 64
+    assert run["securityContext"] == container(workloads(single)["postroom-api"])["securityContext"]
+    others = pod_spec(workloads(single)["postroom-api"])["securityContext"]
+    assert pod["spec"]["securityContext"] == others
+    store = {each["name"]: each for each in pod["spec"]["volumes"]}["store"]
+    assert store["persistentVolumeClaim"]["claimName"] in of_kind(single, "PersistentVolumeClaim")
+    assert {each["name"]: each["mountPath"] for each in run["volumeMounts"]}["store"] == "/srv/postroom/var"
+    own = environment(single, workloads(single)["postroom-api"])
+    assert {each["name"]: each["value"] for each in run["env"]} == {
+        "POSTROOM_DATABASE_URL": own["POSTROOM_DATABASE_URL"]
+    }
+    assert pod["metadata"]["labels"]["app.kubernetes.io/name"] not in str(rendered("overlays/full"))
 
 
 def test_the_secrets_of_the_page_are_those_that_pods_mount() -> None:

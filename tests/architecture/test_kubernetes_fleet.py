@@ -1,5 +1,6 @@
 """The manifests under deploy/kubernetes: how many pods there are, who may evict them, and who may talk to whom."""
 
+import re
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -92,13 +93,27 @@ def test_every_pod_is_under_the_policy_that_refuses_what_no_other_allows() -> No
 
 def test_only_senders_reach_relays_on_the_ports_that_the_relays_have() -> None:
     outward = {name: each["spec"] for name, each in policies().items() if "egress" in each["spec"]}
-    assert set(outward) == {"postroom-ground", "postroom-relays"}
+    assert set(outward) == {"postroom-ground", "postroom-relays", "postroom-traces"}
     relays = outward["postroom-relays"]
     assert selected(rendered("overlays/full"), relays["podSelector"]["matchLabels"]) == {"postroom-sender"}
     allowed = {port["port"] for rule in relays["egress"] for port in rule["ports"]}
     configured = load_relays(Settings(role="api", relays_file=KUBERNETES / "base" / "relays.toml"))
     assert {each.port for each in configured} <= allowed
-    assert not allowed & {port["port"] for rule in outward["postroom-ground"]["egress"] for port in rule["ports"]}
+    for name in ("postroom-ground", "postroom-traces"):
+        assert not allowed & {port["port"] for rule in outward[name]["egress"] for port in rule["ports"]}
+
+
+def test_traces_of_both_roles_reach_the_collector_that_the_page_names_and_nobody_else() -> None:
+    spec = policies()["postroom-traces"]["spec"]
+    assert selected(rendered("overlays/full"), spec["podSelector"]["matchLabels"]) == {
+        "postroom-api",
+        "postroom-sender",
+    }
+    (rule,) = spec["egress"]
+    page = (KUBERNETES.parents[1] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    ((namespace, port),) = re.findall(r"POSTROOM_OTEL_ENDPOINT=http://\w+\.(\w+):(\d+)`", page)
+    assert rule["ports"] == [{"port": int(port), "protocol": "TCP"}]
+    assert rule["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}]
 
 
 @pytest.mark.parametrize("name", ["base", "overlays/full", "overlays/single"])

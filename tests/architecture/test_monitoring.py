@@ -11,8 +11,9 @@ from service.api.table import OPERATIONS
 from service.errors import PostroomError
 from service.mail.lifecycle import Event, State
 from service.spool.values import PRIORITIES
-from tests.support.manifests import of_kind, rendered
-from tests.support.promql import FOREIGN, exported, grouped, parse, selectors
+from tests.support.kustomize import Document
+from tests.support.manifests import of_kind, rendered, workloads
+from tests.support.promql import FOREIGN, exported, grouped, missed, parse, selectors
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARD = json.loads((ROOT / "deploy" / "grafana" / "postroom.json").read_text(encoding="utf-8"))
@@ -37,6 +38,7 @@ KNOWN = {
     "route": {each.path for each in OPERATIONS},
     "code": codes(),
     "component": {"api", "sender"},
+    "sends": {"true"},
 }
 
 every_expression = pytest.mark.parametrize(
@@ -74,6 +76,47 @@ def test_every_metric_that_is_asked_for_is_set_somewhere(expression: str) -> Non
     for asked in selectors(expression):
         attribute = metrics[asked.name][0]
         assert re.search(rf"metrics\.{attribute}\b", code), f"{asked.name} is declared, and nothing counts it"
+
+
+def test_senders_are_added_for_late_mail_that_a_relay_may_take_now() -> None:
+    """A quota that is used up shuts no relay, so being open is not enough."""
+    assert {each.name for each in selectors(TRIGGER["metadata"]["query"])} == {
+        "postroom_queue_age_seconds",
+        "postroom_relay_open",
+        "postroom_relay_quota_left",
+    }
+
+
+def scraped(documents: tuple[Document, ...]) -> dict[str, dict[str, str]]:
+    """The labels that the ServiceMonitor gives to what the pods of each workload show."""
+    (endpoint,) = of_kind(rendered("overlays/full"), "ServiceMonitor")["postroom"]["spec"]["endpoints"]
+    kept = {each["sourceLabels"][0]: each["targetLabel"] for each in endpoint["relabelings"]}
+    found = {}
+    for name, workload in workloads(documents).items():
+        labels = workload["spec"]["template"]["metadata"]["labels"]
+        met = {f"__meta_kubernetes_pod_label_{re.sub(r'[^a-zA-Z0-9_]', '_', key)}": labels[key] for key in labels}
+        if labels["app.kubernetes.io/name"] == "postroom":  # what the Service of the metrics selects
+            found[name] = {kept[source]: value for source, value in met.items() if source in kept}
+    return found
+
+
+def alerts_without(documents: tuple[Document, ...], *gone: str) -> set[str]:
+    """The alerts on absence that fire when the pods of some workloads are not there."""
+    there = [labels for name, labels in scraped(documents).items() if name not in gone]
+    return {
+        rule["alert"]
+        for rule in RULES
+        for asked in missed(rule["expr"])
+        if not any(all(labels.get(label) == value for label, _, value in asked.matchers) for labels in there)
+    }
+
+
+def test_whoever_is_missing_is_missed_though_others_are_there() -> None:
+    base, single = rendered("base"), rendered("overlays/single")
+    assert alerts_without(base) == alerts_without(single) == set()
+    assert alerts_without(base, "postroom-sender") == {"PostroomSendersAbsent"}
+    assert alerts_without(base, "postroom-api") == {"PostroomAbsent"}
+    assert alerts_without(single, "postroom-api") == {"PostroomAbsent", "PostroomSendersAbsent"}
 
 
 def test_a_wrong_expression_and_a_wrong_name_are_seen() -> None:

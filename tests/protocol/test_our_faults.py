@@ -184,3 +184,29 @@ async def test_no_login_is_tried_by_a_fault_before_it_and_the_delivery_has_its_r
         assert codes(report) == [(Phase.CONNECT, None, Failure.INTERNAL)]
         assert codes(await send(pool, B)) == SENT
         await pool.close(0.2)
+
+
+async def test_a_worker_that_is_cancelled_ends_even_within_a_transaction() -> None:
+    """As a loop that is closed cancels whatever runs: it would wait for ever for one that goes on."""
+
+    there = asyncio.Event()
+
+    async def silent_at_the_dot(peer: Peer) -> None:
+        await peer.hello(*PIPELINED)
+        await peer.expect(envelope("a"))
+        await peer.say(*OPENED)
+        await peer.expect(CONTENT)
+        there.set()
+        await peer.rest()
+
+    async with ScriptedServer(silent_at_the_dot) as server:
+        pool = pool_for(server.port)
+        report = begin(pool, A)
+        await asyncio.wait_for(there.wait(), 10)
+        (slot,) = pool._slots
+        slot.task.cancel()
+        ended, _ = await asyncio.wait([slot.task], timeout=5)
+        assert ended == {slot.task}
+        (result,) = (await report).results
+        assert (result.phase, result.failure) == (Phase.DOT, Failure.SHUTDOWN)
+        await pool.close(0.2)

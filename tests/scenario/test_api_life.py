@@ -299,10 +299,13 @@ async def test_duplicates_are_merged(tmp_path: Path) -> None:
 
 async def test_a_full_queue_says_so(tmp_path: Path) -> None:
     async with running(tmp_path, max_queued=1) as (client, service):
+        counted = 'postroom_submissions_refused_total{code="queue_full"}'
+        assert f"{counted} 0.0" in (await client.get("/metrics")).text
         service.readiness.waiting_recipients = 1
         answer = await client.post("/send", json=ARTICLE)
         assert (answer.status_code, answer.json()["code"]) == (503, "queue_full")
         assert "retry-after" in answer.headers
+        assert f"{counted} 1.0" in (await client.get("/metrics")).text
 
 
 async def test_a_relay_is_held_and_resumed(tmp_path: Path) -> None:

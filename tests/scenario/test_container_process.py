@@ -104,6 +104,8 @@ def test_requests_and_transactions_share_one_grace(tmp_path: Path) -> None:
         took = time.monotonic() - began
         asking.join(30)
     assert GRACE - 1 < took < 2 * GRACE - 1
+    assert [line["requests"] for line in service.lines if line["event"] == "service.cut_off"] == [1]
+    assert [line for line in service.lines if "exception" in line or line.get("level") == "error"] == []
 
 
 async def test_a_process_whose_loop_failed_drains_and_ends_so_that_another_is_started(

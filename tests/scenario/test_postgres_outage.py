@@ -23,6 +23,11 @@ def server() -> Iterator[PostgresServer]:
         yield made
 
 
+def told(service: ServiceProcess) -> list[str]:
+    """The events of its log."""
+    return [line.get("event", "") for line in service.lines]
+
+
 def ready(service: ServiceProcess) -> bool:
     return httpx.get(f"{service.url}/readyz", timeout=10).status_code == 200
 
@@ -81,6 +86,9 @@ def test_the_server_that_is_silent_is_noticed_within_a_second_or_two_and_so_is_i
         asking.start()
         asking.join(5)
         assert answers == [503], "it answers at once, though the database does not"
+        assert wait_for(lambda: "loop.failed" in told(service), 20)
         awake()
         assert wait_for(lambda: ready(service), 10)
         assert httpx.post(f"{service.url}/send", json=ARTICLE).status_code == 202
+        assert wait_for(lambda: "loop.recovered" in told(service), 60)
+        assert [each for each in told(service) if each.startswith("loop.")] == ["loop.failed", "loop.recovered"]

@@ -98,13 +98,17 @@ async def test_a_relay_that_is_not_there_is_not_found(tmp_path: Path) -> None:
         assert (await client.get("/relays/default?x=1")).status_code == 422
 
 
-async def test_what_is_left_of_a_quota_is_a_metric(tmp_path: Path) -> None:
+async def test_what_is_left_of_a_quota_is_a_metric_that_says_what_the_api_says(tmp_path: Path) -> None:
     sink = await Sink().start()
-    (tmp_path / "relays.toml").write_text(f"[relays.netease]\nurl = '{url_of(sink)}'\nquotas = ['10/h']\n")
+    (tmp_path / "relays.toml").write_text(f"[relays.netease]\nurl = '{url_of(sink)}'\nquotas = ['2/h']\n")
     async with running(tmp_path, capture=False, relays_file=tmp_path / "relays.toml") as (client, service):
         await client.post("/send", json=MAIL, headers={"Prefer": "wait=10"})
         await service.watch.show()
-        assert 'postroom_relay_quota_left{quota="10/h",relay="netease"} 9.0' in (await client.get("/metrics")).text
+        (quota,) = (await client.get("/relays/netease")).json()["quotas"]
+        assert (quota["left"], quota["left_for_high"]) == (0, 1), "the headroom is kept for priority high"
+        text = (await client.get("/metrics")).text
+        assert 'postroom_relay_quota_left{quota="2/h",relay="netease"} 0.0' in text
+        assert 'postroom_relay_quota_left_for_high{quota="2/h",relay="netease"} 1.0' in text
     await sink.stop()
 
 

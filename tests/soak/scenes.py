@@ -146,8 +146,11 @@ def _status(http: httpx.Client, id: str) -> str:
 
 
 def clock_steps(fleet: Fleet, chance: random.Random, seconds: float) -> Verdict:
-    """The wall clock of a process jumps forth and back by up to a minute, as it does when it is set by hand."""
-    with _stepped_clock(fleet.folder) as offset, fleet.start() as process:
+    """The wall clock of a process jumps forth and back by up to a minute, as it does when it is set by hand.
+
+    What is more at once than `clock_jump` is doubted for a second: so some doubts end by belief, and some by a step back.
+    """
+    with _stepped_clock(fleet.folder) as offset, fleet.start(clock_patience=1) as process:
         for _ in _rounds(seconds):
             with fleet.load(process):
                 moment(chance.uniform(0.1, 0.5))

@@ -9,8 +9,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from service.telemetry import Metrics
 
-# labels that are not ours: of the scrape, of a histogram's buckets, and `component`, which the ServiceMonitor adds
-FOREIGN = {"namespace", "pod", "le", "component"}
+# labels that are not ours: of the scrape, of a histogram's buckets, and the two that the ServiceMonitor adds
+FOREIGN = {"namespace", "pod", "le", "component", "sends"}
 _SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
 
 
@@ -47,6 +47,18 @@ def grouped(expression: str) -> set[str]:
     def visit(node: Any) -> None:
         if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
             found.update(node.modifier.labels)
+
+    promql_parser.walk(parse(expression), visit)
+    return found
+
+
+def missed(expression: str) -> list[Asked]:
+    """The selectors of which it says that nothing is there."""
+    found: list[Asked] = []
+
+    def visit(node: Any) -> None:
+        if isinstance(node, promql_parser.Call) and node.func.name == "absent":
+            found.extend(selectors(node.args[0].prettify()))
 
     promql_parser.walk(parse(expression), visit)
     return found

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 from unittest.mock import patch
 
+from service.store.sqlite import store as sqlite_store
 from service.store.sqlite.one_thread import OneThread
 from tests.support.clock import EPOCH, SteppedClock
 
@@ -79,6 +80,11 @@ def _run(thread: OneThread, work: Callable[..., Any], *arguments: Any) -> Any:
     return loop.counted(future) if isinstance(loop, VirtualLoop) else future
 
 
+async def _apart(work: Callable[[], Any]) -> Any:
+    """A thread of its own, of which loops do not know."""
+    return await asyncio.to_thread(work)
+
+
 _RUN = OneThread.run
 
 
@@ -87,6 +93,7 @@ def virtually(main: Callable[[VirtualClock], Coroutine[Any, Any, T]], clock: Vir
     clock = clock or VirtualClock()
     with (
         patch.object(OneThread, "run", _run),
+        patch.object(sqlite_store, "in_a_thread_of_its_own", _apart),
         asyncio.Runner(loop_factory=lambda: VirtualLoop(clock)) as runner,
     ):
         return runner.run(main(clock))

@@ -7,6 +7,7 @@ import pytest
 
 from service.errors import ConfigurationError
 from service.settings import Settings, load
+from service.store import bounds_of
 
 
 def test_the_defaults_need_nothing() -> None:
@@ -105,3 +106,29 @@ def test_two_sources_of_the_database_are_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("POSTROOM_DATABASE_URL_FILE", "/run/secrets/database-url")
     with pytest.raises(ConfigurationError, match="exclude each other"):
         load()
+
+
+def test_the_url_for_listening_may_come_from_a_file_as_every_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, file = "postgresql://postroom:canary-word@direct/postroom", tmp_path / "listen-url"
+    file.write_text(url + "\n")
+    monkeypatch.setenv("POSTROOM_DATABASE_LISTEN_URL_FILE", str(file))
+    settings = load()
+    assert settings.database_listen_url is not None
+    assert settings.database_listen_url.get_secret_value() == url
+    assert bounds_of(settings).listen_url == url
+    assert "canary-word" not in repr(settings)
+    monkeypatch.setenv("POSTROOM_DATABASE_LISTEN_URL", url)
+    with pytest.raises(ConfigurationError, match="POSTROOM_DATABASE_LISTEN_URL_FILE exclude each other"):
+        load()
+    monkeypatch.delenv("POSTROOM_DATABASE_LISTEN_URL")
+    file.unlink()
+    with pytest.raises(ConfigurationError, match=r"^POSTROOM_DATABASE_LISTEN_URL_FILE: .*No such file"):
+        load()
+
+
+def test_every_setting_that_holds_a_secret_has_one_that_names_its_file() -> None:
+    secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+    assert secret == {"relay_url", "database_listen_url"}
+    assert {f"{name}_file" for name in secret | {"database_url"}} <= set(Settings.model_fields)

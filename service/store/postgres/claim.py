@@ -18,7 +18,7 @@ from service import failpoints
 from service.mail.lifecycle import Event, State, apply
 from service.mail.quota import Per
 from service.mail.retry import History
-from service.store.choosing import Asked, Due, PutOff, choose, most_read
+from service.store.choosing import DOUBTED_FOR, Asked, Choice, Due, PutOff, choose, most_read
 from service.store.postgres.contents import contents_of
 from service.store.postgres.session import Rows
 from service.store.postgres.settle import end_waiting
@@ -65,6 +65,7 @@ class Claiming:
     transaction: Transaction
     asked: Sequence[Asked]
     now: int
+    told: int  # ms, see Store.claim
     slots: dict[str, int]  # free slots by relay; what is claimed beyond them is ahead
     octets: int = _CONTENT_WITH_CLAIM
     ends: int = _ENDED_WITH_CLAIM
@@ -83,10 +84,10 @@ class Claiming:
     _carried: dict[int, int] = field(default_factory=dict)  # place among `claimed` of those that carry their bytes
 
     @classmethod
-    def of(cls, transaction: Transaction, wants: Sequence[Want], now: int) -> "Claiming":
+    def of(cls, transaction: Transaction, wants: Sequence[Want], now: int, told: int) -> "Claiming":
         """A claim of these wants."""
         asked = [Asked(want, want.limit) for want in wants if want.limit > 0]
-        claiming = cls(transaction, asked, now, {want.relay: want.slots for want in wants})
+        claiming = cls(transaction, asked, now, told, {want.relay: want.slots for want in wants})
         for priority in PRIORITIES:
             for each in asked:
                 if priority <= each.want.least:
@@ -170,6 +171,8 @@ class Claiming:
         message.read += 1
         if expires_at <= self.now:
             message.ends.append((rid, State(state), Event.EXPIRE, "ttl is over"))
+        elif expires_at <= self.told:
+            self._off.append({"rid": rid, "due_at": self.now + DOUBTED_FOR, "held_by": None})
         elif suppressed is not None:
             message.ends.append((rid, State(state), Event.SUPPRESS, suppressed))
         else:
@@ -205,7 +208,9 @@ class Claiming:
         while asked.left > 0 and self.ends > 0 and not self._held(asked.want.relay, lane.priority):
             if not lane.waiting:
                 return not self._may_read_on(lane)
-            self._message(lane.waiting.popleft(), asked, lane.priority)
+            if not self._message(lane.waiting[0], asked, lane.priority):
+                return True  # it stays for another relay
+            lane.waiting.popleft()
         return True
 
     def _may_read_on(self, lane: _Lane) -> bool:
@@ -220,30 +225,30 @@ class Claiming:
     def _held(self, relay: str, priority: int) -> bool:
         return self.quotas is not None and self.quotas.held(relay, priority) is not None
 
-    def _message(self, seq: int, asked: Asked, priority: int) -> None:
-        """Lease one message's due recipients, or let it end or wait."""
+    def _message(self, seq: int, asked: Asked, priority: int) -> bool:
+        """Lease one message's due recipients, or let it end or wait. False: this relay can't say, another one may."""
         message = self._messages[seq, asked.want.route]
+        choice: Choice | None = None
+        if message.due and asked.want.quotas:
+            assert self.quotas is not None
+            choice = choose(self.quotas, self.asked, asked, priority, message.due)
+            if choice is None:
+                return False
+            self._put_off(seq, choice.off)
         self._over += message.ends
         self.cut |= message.read == message.most
-        if not message.due:
+        if not message.due or (choice is not None and choice.asked is None):
             self.ends -= 1
-            return
-        due, taken = message.due, None
-        if asked.want.quotas:
-            assert self.quotas is not None
-            if (choice := choose(self.quotas, self.asked, asked, priority, due)) is None:
-                return
-            self._put_off(seq, choice.off)
-            if choice.asked is None:
-                self.ends -= 1
-                return
+            return True
+        if choice is not None and choice.asked is not None:
             self.cut |= choice.cut
             asked, due, taken = choice.asked, choice.due, choice.taken
         else:
-            due = due[: asked.want.max_recipients]
+            due, taken = message.due[: asked.want.max_recipients], None
             self.cut |= len(due) < len(message.due)
         asked.left -= 1
         self._hand_out(message, asked.want, priority, due, taken)
+        return True
 
     def _put_off(self, seq: int, off: Sequence[PutOff]) -> None:
         for each in off:

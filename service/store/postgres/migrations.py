@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from service.errors import StorageUnavailable
+from service.errors import ConfigurationError, StorageUnavailable
 from service.store.migrate import DUE, Outcome, Wanted, migrate
 from service.store.postgres.session import check_server, check_url, sentence
 from service.store.postgres.statements import Statement, statement
@@ -20,6 +20,7 @@ from service.store.queries import Migration, load_migrations
 
 SILENT_AFTER = 60  # seconds after which a process that did not say goodbye is taken for dead
 _WAIT = 60  # seconds for another process that migrates, or for a table that is in use
+_REFUSED = "authentication failed"  # of passwords, peers, certificates: each method says so
 _Connection = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -59,12 +60,29 @@ def newest_step() -> int:
     return load_migrations("postgres")[-1].number
 
 
+def _connect(url: str, connect_timeout: float) -> _Connection:
+    """Raises psycopg.Error, and ConfigurationError where waiting mends nothing.
+
+    libpq tells no SQLSTATE of a connection that was refused, so the server's words are looked at. One that speaks another
+    language is tried again in vain, which costs time and nothing else.
+    """
+    try:
+        return psycopg.connect(url, connect_timeout=max(int(connect_timeout), 2), prepare_threshold=None)
+    except psycopg.OperationalError as error:
+        missing = error.pgconn is not None and error.pgconn.needs_password
+        if missing or _REFUSED in str(error):
+            raise ConfigurationError(f"POSTROOM_DATABASE_URL: {sentence(error)}") from None
+        raise
+
+
 def migrate_database(url: str, connect_timeout: float, wanted: Wanted = DUE) -> Outcome:
-    """Raises StorageUnavailable, and ConfigurationError for a server or a schema that does not fit this version."""
+    """Raises StorageUnavailable, and ConfigurationError for a server or a schema that does not fit this version, and for a
+    login that is refused.
+    """
     steps = load_migrations("postgres")
     check_url("DATABASE_URL", url)
     try:
-        with psycopg.connect(url, connect_timeout=max(int(connect_timeout), 2), prepare_threshold=None) as connection:
+        with _connect(url, connect_timeout) as connection:
             (server,) = _run(connection, statement("open: server"))
             check_server(*server)
             connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(f"{_WAIT}s"))

@@ -18,14 +18,15 @@ class Moments:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._stands_in = clock is not SYSTEM
+        self._stands_in = clock.source is not SYSTEM
         self.ahead = 0  # of ours, the server's clock
 
     def heard(self, server: int) -> int:
         """The server has just said what time it is there; that time."""
-        now = self._clock.now()
         if self._stands_in:
-            return now
+            return self._clock.now()
+        self._clock.heard(server)
+        now = self._clock.now()
         if abs(server - now - self.ahead) > _DRIFT:
             self.ahead = server - now
         return server

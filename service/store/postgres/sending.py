@@ -37,18 +37,19 @@ class Mark:
 
 @dataclass(slots=True)
 class Ask:
-    """A claim: both callables are asked when its transaction begins."""
+    """A claim: all callables are asked when its transaction begins."""
 
     wants: Callable[[], Sequence[Want]]
     holder: str
     now: Callable[[], int]
     lease: float
-    _asked: tuple[Sequence[Want], int] | None = None
+    told: Callable[[], int]
+    _asked: tuple[Sequence[Want], int, int] | None = None
 
-    def asked(self) -> tuple[Sequence[Want], int]:
-        """Wants and time, asked once: what is wanted must not be wanted twice because a transaction is repeated."""
+    def asked(self) -> tuple[Sequence[Want], int, int]:
+        """Wants and times, asked once: what is wanted must not be wanted twice because a transaction is repeated."""
         if self._asked is None:
-            self._asked = self.wants(), self.now()
+            self._asked = self.wants(), self.now(), self.told()
         return self._asked
 
 
@@ -123,7 +124,7 @@ class Sending:
             await transaction.commit(*statements)
             return None
         now = claiming.now
-        statements += claiming.writes(ask.holder, ask.lease, self.lease_clock(now))
+        statements += claiming.writes(ask.holder, ask.lease, self.lease_clock(claiming.told))
         doubtful = [each.attempt for each in claiming.claimed]
         self._unanswered.add(claiming.claimed, now, ask.holder)
         try:

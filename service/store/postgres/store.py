@@ -17,6 +17,7 @@ from service.store.bounds import Bounds
 from service.store.counting import commits_of
 from service.store.marks import MOVED, moved_sentence
 from service.store.migrate import newer_sentence
+from service.store.patience import when_there
 from service.store.postgres import accept as accepting
 from service.store.postgres import accounts, changes, reads, rescue
 from service.store.postgres.database import Database
@@ -80,14 +81,15 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         self._closing = False
 
     def _leased_at(self, now: int) -> int | None:
-        return None if self._clock is SYSTEM else now
+        return None if self._clock.source is SYSTEM else now
 
     def _queued(self) -> None:
         self._hints.send()
 
     async def open(self) -> None:
         """See port. Raises also ConfigurationError: a server or schema that does not fit."""
-        migrated = await asyncio.to_thread(migrate_database, self._url, self._bounds.connect_timeout)
+        migrate = partial(migrate_database, self._url, self._bounds.connect_timeout)
+        migrated = await when_there(migrate, self._bounds.wait)
         migrated.tell()
         try:
             await self._database.open()
@@ -98,6 +100,7 @@ class PostgresStore(Keeping, TellingStore, Restoring):
             for lane in self._lanes:
                 await lane.start()
             await self._hints.start()
+            self._stalls.recovered()
         except BaseException:
             await self.close()
             raise
@@ -186,10 +189,15 @@ class PostgresStore(Keeping, TellingStore, Restoring):
     # --- dispatch ------------------------------------------------------------------------------------------------
 
     async def claim(
-        self, wants: Callable[[], Sequence[Want]], holder: str, now: Callable[[], int], lease: float
+        self,
+        wants: Callable[[], Sequence[Want]],
+        holder: str,
+        now: Callable[[], int],
+        lease: float,
+        told: Callable[[], int] | None = None,
     ) -> Claimed:
         """See port."""
-        claimed: Claimed = await self._sending.submit(Ask(wants, holder, now, lease), last=True)
+        claimed: Claimed = await self._sending.submit(Ask(wants, holder, now, lease, told or now), last=True)
         return claimed
 
     async def quota_use(self, quotas: Sequence[Quota], now: int) -> Sequence[QuotaUse]:
@@ -221,11 +229,12 @@ class PostgresStore(Keeping, TellingStore, Restoring):
 
         return await self._database.while_well(self._database.write(renew))
 
-    async def rescue(self, now: int, policy: RescuePolicy) -> int:
+    async def rescue(self, now: int, policy: RescuePolicy, told: int | None = None) -> int:
         """See port. Who looks for the server may take a connect's time longer than others to find it back."""
         grace = max(policy.grace, self._bounds.connect_timeout) if policy.grace else 0.0
         spare, ahead = self._stalls.lately(grace), self._moments.ahead
-        look, total = rescue.Rescue(self._write_queuing, now, self._leased_at(now), policy, spare, ahead), 0
+        leased_at = self._leased_at(now if told is None else told)
+        look, total = rescue.Rescue(self._write_queuing, now, leased_at, policy, spare, ahead), 0
         while rescued := await look.run():
             total += rescued
         return total
@@ -308,6 +317,11 @@ class PostgresStore(Keeping, TellingStore, Restoring):
     async def newest_moment(self) -> int | None:
         """See port."""
         rows = await self._database.ask("newest_moment: line")
+        return rows[0][0] if rows else None
+
+    async def last_ping(self) -> int | None:
+        """See port."""
+        rows = await self._database.ask("last_ping: at")
         return rows[0][0] if rows else None
 
     async def _ahead(self, now: int) -> int:

@@ -10,13 +10,13 @@ those below; a recipient that a quota of its own holds is put off, so that it st
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from service import failpoints
 from service.mail.lifecycle import Event, State, apply
 from service.mail.retry import History
-from service.store.choosing import Asked, Due, PutOff, choose, most_read
+from service.store.choosing import DOUBTED_FOR, Asked, Due, PutOff, choose, most_read
 from service.store.quotas import Quotas
 from service.store.sqlite.contents import contents_of
 from service.store.sqlite.quotas import quotas_of, write_quotas
@@ -33,15 +33,22 @@ _ENDED_WITH_CLAIM = 200  # messages that end or are put off instead of being han
 
 
 def claim(
-    transaction: Transaction, wants: Sequence[Want], holder: str, now: Callable[[], int], lease: float
+    transaction: Transaction,
+    wants: Sequence[Want],
+    holder: str,
+    now: Callable[[], int],
+    lease: float,
+    told: Callable[[], int],
 ) -> Claimed:
     """See Store.claim."""
     asked = [Asked(want, want.limit) for want in wants]
-    claiming = _Claiming(transaction, asked, holder, now(), lease, {want.relay: want.slots for want in wants})
+    slots = {want.relay: want.slots for want in wants}
+    claiming = _Claiming(transaction, asked, holder, now(), lease, slots, told())
     claimed: list[Delivery] = []
     for priority in PRIORITIES:
         for each in asked:
-            if each.left > 0 and priority <= each.want.least:
+            drained = (each.want.route, priority) in claiming.drained
+            if each.left > 0 and priority <= each.want.least and not drained:
                 claimed += claiming.lane(each, priority)
     if claiming.quotas is not None:
         write_quotas(transaction, claiming.quotas)
@@ -79,10 +86,12 @@ class _Claiming:
     now: int
     lease: float  # seconds
     slots: dict[str, int]  # free slots by relay; what is claimed beyond them is ahead
+    told: int  # ms, see Store.claim
     octets: int = _CONTENT_WITH_CLAIM
     ends: int = _ENDED_WITH_CLAIM
     quotas: Quotas | None = None  # of relays that have any
     cut: bool = False  # some due recipients of a message were left for another delivery
+    drained: set[tuple[str, int]] = field(default_factory=set)  # lanes, as route and priority, that have nothing left
 
     def lane(self, asked: Asked, priority: int) -> list[Delivery]:
         """Deliveries of one lane, up to what is left of the limit."""
@@ -95,13 +104,17 @@ class _Claiming:
             for (rid,) in waiting:
                 firsts.setdefault(rid // SPAN, rid)
             chosen: list[_Chosen] = []
+            looked_at = 0
             for message, rows_of_recipients in self._messages(firsts, want, asked.left):
+                looked_at += 1
                 if (choice := self._choose(message, rows_of_recipients, asked, priority)) is not None:
                     chosen.append(choice)
                 if not self._goes_on(asked, priority):
                     break
             claimed += self._lease(chosen, priority)
             if len(waiting) < rows:
+                if looked_at == len(firsts) and not want.quotas:  # no other relay need ask
+                    self.drained.add((want.route, priority))
                 break
         return claimed
 
@@ -169,12 +182,14 @@ class _Claiming:
             self.transaction.run("claim: put off", (each.until, each.by, seq * SPAN + each.due.recipient.n))
 
     def _sendable(self, rows: Sequence[_Row]) -> list[Due]:
-        """Due recipients; those that must not be sent any more end here."""
+        """Due recipients; those that must not be sent any more end here, or wait while that is in doubt."""
         now = self.now
         due: list[Due] = []
         for rid, email, key, attempts, in_doubt, expires_at, state, suppressed, *history in rows:
             if expires_at <= now:
                 end_waiting(self.transaction, rid, State(state), Event.EXPIRE, "ttl is over", now)
+            elif expires_at <= self.told:
+                self.transaction.run("claim: put off", (now + DOUBTED_FOR, None, rid))
             elif suppressed is not None:
                 end_waiting(self.transaction, rid, State(state), Event.SUPPRESS, suppressed, now)
             else:
@@ -192,7 +207,7 @@ class _Claiming:
         ]
 
     def _open_attempts(self, chosen: Sequence[_Chosen]) -> list[int]:
-        until = self.now + int(self.lease * 1000)
+        until = self.told + int(self.lease * 1000)
         opened = [
             (
                 each.message[0],

@@ -17,6 +17,7 @@ log = get_logger()
 def rescue(
     transaction: Transaction,
     now: int,
+    told: int,
     policy: RescuePolicy,
     dead: Callable[[Sequence[str]], set[str]],
     *,
@@ -27,7 +28,7 @@ def rescue(
     gone = dead(holders)
     rescued = 0
     for holder in holders:
-        before = 2**62 if holder in gone else 0 if spare_living else now
+        before = 2**62 if holder in gone else 0 if spare_living else told
         for orphan in transaction.run("rescue: orphans", (holder, before)).fetchall():
             rescued += _rescue_alone(transaction, Orphan(*orphan), now, policy)
             yield 1

@@ -1,6 +1,5 @@
 """The Store on SQLite: one file, one writing connection with group commit, short reads beside it."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from service.errors import StorageUnavailable
 from service.mail.address import email_key
 from service.mail.lifecycle import State
 from service.mail.quota import Quota
+from service.store.patience import in_a_thread_of_its_own
 from service.store.shown import ApiKey, EventView, MessageFilter, MessageView, QueueStats, Suppression
 from service.store.sqlite import accept as accepting
 from service.store.sqlite import changes, claim, rescue
@@ -68,10 +68,11 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
         try:
             # first seen, then let in: who moves the file away holds its lock and looks for holders after that
             self._holders.enter()
-            migrated = await asyncio.to_thread(migrate_file, self._path)
+            migrated = await in_a_thread_of_its_own(lambda: migrate_file(self._path))
             migrated.tell()
             await self._writer.start()
             self._reader = Reader(connect_reader(self._path))
+            self._stalls.recovered()
         except (apsw.Error, OSError) as error:
             self._holders.leave()
             raise StorageUnavailable(f"POSTROOM_DATABASE_URL: {self._path}: {error}") from error
@@ -131,13 +132,18 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
     # --- dispatch ------------------------------------------------------------------------------------------------
 
     async def claim(
-        self, wants: Callable[[], Sequence[Want]], holder: str, now: Callable[[], int], lease: float
+        self,
+        wants: Callable[[], Sequence[Want]],
+        holder: str,
+        now: Callable[[], int],
+        lease: float,
+        told: Callable[[], int] | None = None,
     ) -> Claimed:
         """See port."""
         asked: list[Want] = []
 
         def work(transaction: Transaction) -> Claimed:
-            found = claim.claim(transaction, asked, holder, now, lease)
+            found = claim.claim(transaction, asked, holder, now, lease, told or now)
             self._unanswered.add(found.deliveries, now(), holder)
             return found
 
@@ -173,7 +179,7 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
 
         return await self._write(renew)
 
-    async def rescue(self, now: int, policy: RescuePolicy) -> int:
+    async def rescue(self, now: int, policy: RescuePolicy, told: int | None = None) -> int:
         """See port."""
         self._stalls.looks()
         holders = self._read(lambda reader: reader.run("rescue: holders").fetchall())
@@ -184,7 +190,8 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
         def work(transaction: Transaction) -> Steps[int]:
             self._stalls.waited(asked)
             spare = self._stalls.lately(policy.grace)
-            return rescue.rescue(transaction, now, policy, self._holders.dead, spare_living=spare)
+            over = now if told is None else told
+            return rescue.rescue(transaction, now, over, policy, self._holders.dead, spare_living=spare)
 
         return await self._write_steps(work)
 
@@ -328,6 +335,11 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
     async def newest_moment(self) -> int | None:
         """See port."""
         row = self._read(lambda reader: reader.one("newest_moment: line"))
+        return row[0] if row else None
+
+    async def last_ping(self) -> int | None:
+        """See port."""
+        row = self._read(lambda reader: reader.one("last_ping: at"))
         return row[0] if row else None
 
     async def purge_content(self, now: int, older_than: int, limit: int) -> int:

@@ -131,3 +131,22 @@ async def test_the_count_can_tell_a_scan(counter: Counter, stores: tuple[SQLiteS
     nothing = MessageFilter(status="queued", template="none")
     few, many = [await counter.of(store.list_messages("acme", nothing, 10, None)) for store in stores]
     assert many > few * 100
+
+
+async def test_a_lane_that_has_nothing_left_is_not_asked_for_each_further_relay(
+    counter: Counter, stores: tuple[SQLiteStore, SQLiteStore]
+) -> None:
+    few, _ = stores
+    taken: dict[int, list[int]] = {}
+
+    async def claimed(relays: int) -> None:
+        wants = [Want("acme|calm|", f"r{number}", FEW) for number in range(relays)]
+        deliveries = (await few.claim(lambda: wants, "me", lambda: EPOCH + HOUR, 60)).deliveries
+        taken.setdefault(relays, []).append(len(deliveries))
+        for delivery in deliveries:
+            await few.settle(settlement_of(delivery, Event.NOT_STARTED, due_at=EPOCH))
+
+    await counter.of(claimed(1))  # what only the first claim costs
+    one, hundred = await counter.of(claimed(1)), await counter.of(claimed(100))
+    assert taken == {1: [FEW, FEW], 100: [FEW]}
+    assert hundred <= one * 1.1

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from service.mail.lifecycle import Event
 from service.store.port import Store
 from service.store.values import RescuePolicy
@@ -30,16 +32,21 @@ async def test_another_takes_it_once_its_lease_is_over(store: Store) -> None:
     assert await store.settle(settlement_of(delivery, Event.ACCEPTED, at=LATER)) == 0
 
 
+@pytest.mark.parametrize("begins", ["before the outage", "after the outage"])
 async def test_after_an_outage_others_get_time_to_renew(
-    store: Store, clock: SteppedClock, open_another: Callable[..., Any]
+    store: Store, clock: SteppedClock, open_another: Callable[..., Any], begins: str
 ) -> None:
     other = await open_another("other")
+    clock.step(1000)
     await store.accept(accept_of(new_message(1)))
     await claim_all(store, holder="me", lease=60)
-    other._stalls.recovered()
+    if begins == "before the outage":
+        other._stalls.recovered()
+    else:
+        other = await open_another("new")
     rescued = []
     for _ in range(15):
-        rescued.append(await other.rescue(LATER, policy("other", grace=10)))
+        rescued.append(await other.rescue(LATER, policy("whoever", grace=10)))
         clock.step(1)
     assert rescued[:10] == [0] * 10
     assert sum(rescued) == 1

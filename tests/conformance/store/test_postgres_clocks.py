@@ -8,6 +8,7 @@ import pytest
 from service.clock import Clock
 from service.mail.lifecycle import Event
 from service.mail.trouble import Answer, RelayEvent, Trouble
+from service.steady import SteadyClock
 from service.store.bounds import Bounds
 from service.store.postgres import moments
 from service.store.postgres import store as stores_module
@@ -177,6 +178,44 @@ async def test_quotas_and_limits_count_by_the_servers_clock_whatever_the_hosts_c
             answer = await store.accept(replace(limited, now=now))
             assert isinstance(answer, Accepted if number == 0 else Limited)
         assert claimed == [3, 0]
+    finally:
+        for store in stores:
+            await store.close()
+
+
+async def test_a_host_far_ahead_expires_nothing_and_starts_nothing_that_the_server_does_not(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It starts two years ahead, and goes by the server's clock from the first moment on; what it accepts is due for all."""
+    stores, clocks = [], [WrongClock(), WrongClock()]
+    clocks[0].ahead = 730 * DAY
+    steady = [SteadyClock(clock, 60, 900) for clock in clocks]
+    for number, clock in enumerate(steady):
+        for module in (moments, stores_module):
+            monkeypatch.setattr(module, "SYSTEM", clocks[number])
+        stores.append(PostgresStore(url, clock, f"host-{number}", Bounds()))
+        await stores[-1].open()
+    wrong, right = stores
+    try:
+        now = steady[1].now()
+        assert steady[0].now() == pytest.approx(now, abs=60_000)
+        late = new_message(1, created_at=now, due_at=now, expires_at=now + 600_000)
+        planned = new_message(2, created_at=now, scheduled_at=now + DAY, due_at=now + DAY, expires_at=now + 5 * DAY)
+        await right.accept(replace(accept_of(late, planned), now=now))
+        assert await wrong.expire(steady[0].now(), 100) == 0
+        want = [Want(ROUTE, "r", 9, slots=9)]
+        found = await wrong.claim(lambda: want, "host-0", steady[0].now, 30, steady[0].told)
+        assert [each.id for each in found.deliveries] == [late.id], "due and not late; the other is not due"
+        clocks[0].ahead += 730 * DAY
+        assert steady[0].now() == pytest.approx(now, abs=60_000), "a further jump is doubted"
+        await wrong.relay_accounts()
+        assert steady[0].told() == pytest.approx(now, abs=60_000), "and known as one when the server is heard next"
+        told = steady[0].now()
+        await wrong.accept(
+            replace(accept_of(new_message(3, created_at=told, due_at=told, expires_at=told + DAY)), now=told)
+        )
+        found = await right.claim(lambda: want, "host-1", steady[1].now, 30, steady[1].told)
+        assert [each.id for each in found.deliveries] == [new_message(3).id]
     finally:
         for store in stores:
             await store.close()

@@ -284,6 +284,15 @@ async def test_a_relay_that_is_asked_for_the_same_route_takes_whom_the_first_can
     assert len({each.id for each in found.deliveries}) == 3
 
 
+async def test_what_a_relay_leaves_for_its_quota_goes_by_the_next_one_in_the_same_claim(store: Store) -> None:
+    await fill(store, 2)
+    used_up = exact("1/m")
+    assert len((await claim(store, used_up)).deliveries) == 1
+    wants = [Want(ROUTE, "r", 5, quotas=(used_up,)), Want(ROUTE, "free", 5)]
+    found = await store.claim(lambda: wants, "me", lambda: NOW, 60)
+    assert [each.relay for each in found.deliveries] == ["free"]
+
+
 async def test_whom_no_relay_can_take_waits_for_the_one_that_is_free_first(store: Store) -> None:
     await fill(store, 3)
     wants = [

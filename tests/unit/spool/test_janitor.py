@@ -14,7 +14,8 @@ from service.store.sqlite.store import SQLiteStore
 from service.store.values import IdempotencyKey
 from tests.support.clock import EPOCH
 from tests.support.store_data import accept_of, claim_all, new_message, settlement_of
-from tests.unit.spool.test_retention import DAY, HOUR, Jumping
+from tests.unit.spool.test_retention import DAY, HOUR
+from tests.unit.test_steady import Jumping
 
 
 @pytest.fixture

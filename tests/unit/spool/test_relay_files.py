@@ -13,7 +13,7 @@ from service.relay.port import Health
 from service.relay.router import Router
 from service.settings import Settings, load
 from service.spool.relay_files import RelayFiles
-from service.telemetry import Metrics
+from service.telemetry import Metrics, labelled
 
 
 @pytest.fixture
@@ -66,3 +66,41 @@ async def test_a_token_that_was_renewed_while_nothing_ran_is_tried_at_the_start(
         await RelayFiles(settings, SYSTEM, second, Metrics()).run()  # it ends, since nothing is to be looked at later
     assert second.get("a").status(SYSTEM.now()).health is Health.OPEN
     assert [line["renewed"] for line in lines] == [("a",)]
+
+
+RELAY = "[relays.{}]\nurl = 'smtp://127.0.0.1:9?plaintext=allow'\n"
+RULE = "[[relays.{}.rules]]\nname = '{}'\nphases = ['rcpt']\ncodes = ['550']\nscope = 'recipient'\naction = 'PERM'\n"
+
+
+def counted(metrics: Metrics) -> set[tuple[str, str]]:
+    """Relay and kind of the refusals that have a counter, and relay and nothing where contents in doubt have one."""
+    shown = [sample for family in metrics.registry.collect() for sample in family.samples]
+    outcomes = [each.labels for each in shown if each.name == "postroom_recipient_outcomes_total"]
+    doubts = {(each.labels["relay"], "") for each in shown if each.name == "postroom_attempts_in_doubt_total"}
+    return doubts | {(labels["relay"], labels["kind"]) for labels in outcomes if labels["event"] == "refused"}
+
+
+async def test_what_alerts_ask_of_a_relay_is_counted_from_zero_and_ends_with_it(tmp_path: Path) -> None:
+    """A series that begins with its first count shows no increase."""
+    file, metrics = tmp_path / "relays.toml", Metrics()
+    file.write_text(RELAY.format("a") + RULE.format("a", "first"))
+    settings = load(relays_file=file, relays_refresh=0)
+    relays = open_relays(settings, SYSTEM, ledger=ProcessLedger())
+    files = RelayFiles(settings, SYSTEM, relays, metrics)
+    assert {("a", ""), ("a", "first"), ("a", "bad-address")} <= counted(metrics)
+    labelled(metrics.in_doubt, "a").inc()
+    file.write_text(RELAY.format("b") + RULE.format("b", "second"))
+    await files.reload()
+    assert {("b", ""), ("b", "second")} <= counted(metrics)
+    assert "a" not in {relay for relay, _ in counted(metrics)}
+    file.write_text(RELAY.format("a"))
+    await files.reload()
+    labelled(metrics.in_doubt, "a").inc()
+    assert b'postroom_attempts_in_doubt_total{relay="a"} 1.0' in metrics.render(), "a relay that is back counts anew"
+
+
+async def test_a_process_that_does_not_send_counts_no_replies(settings: Settings) -> None:
+    metrics = Metrics()
+    asking = settings.model_copy(update={"role": "api"})
+    RelayFiles(asking, SYSTEM, open_relays(settings, SYSTEM, ledger=ProcessLedger()), metrics)
+    assert counted(metrics) == set()

@@ -1,18 +1,11 @@
 """By what time retention deletes: never by a clock that is far ahead for a moment."""
 
 from service.spool.retention import RetentionClock
-from tests.support.clock import EPOCH, SteppedClock
+from tests.support.clock import EPOCH
+from tests.unit.test_steady import Jumping
 
 DAY = 86_400_000  # ms
 HALF_A_MINUTE, HOUR = 30, 3600  # seconds
-
-
-class Jumping(SteppedClock):
-    """Its wall clock can be set."""
-
-    def jump(self, by: int) -> None:
-        """Set the wall clock ahead, or back, by so many ms."""
-        self._now += by
 
 
 def pass_by(clock: Jumping, retention: RetentionClock, seconds: float) -> list[int]:

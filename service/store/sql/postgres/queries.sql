@@ -784,6 +784,10 @@ WHERE id = :id AND (:account::text IS NULL OR account = :account) AND revoked_at
 -- When the newest line of the delivery log was written. events primary key.
 SELECT at FROM events ORDER BY seq DESC LIMIT 1;
 
+-- last_ping: at --
+-- When a process has last pinged. heartbeat primary key.
+SELECT at FROM heartbeat WHERE one = 1;
+
 -- purge_content: clock --
 -- What time it is on the server, ms.
 SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint;

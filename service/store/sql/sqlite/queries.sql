@@ -549,6 +549,10 @@ WHERE id = :id AND (:account IS NULL OR account = :account) AND revoked_at IS NU
 -- When the newest line of the delivery log was written. Primary key.
 SELECT at FROM events ORDER BY seq DESC LIMIT 1;
 
+-- last_ping: at --
+-- When a process has last pinged. Primary key.
+SELECT at FROM heartbeat WHERE one = 1;
+
 -- purge_content: closed --
 -- Messages closed long enough whose bytes are still there. messages_purgeable.
 SELECT m.seq FROM messages m WHERE m.closed_at < ? AND m.content_purged_at IS NULL LIMIT ?;
