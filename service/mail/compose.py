@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 
 from service.errors import FieldProblem, InvalidAttachment, ValidationFailed
 from service.mail import headers
@@ -104,14 +105,15 @@ def _check(draft: Draft, words: Mapping[str, bytes | None]) -> None:
     ]
     for index, alternative in enumerate(draft.alternatives):
         problems += check_alternative(alternative, f"#/alternatives/{index}")
-    files = [
-        problem
-        for index, attachment in enumerate(draft.attachments)
-        for problem in check_attachment(attachment, f"#/attachments/{index}")
-    ] + _check_content_ids(draft.attachments)
+    files = _check_files(draft.attachments) if draft.attachments else []
     if problems or files:
         kind = ValidationFailed if problems else InvalidAttachment
         raise kind(errors=[*problems, *files])
+
+
+def _check_files(attachments: Sequence[Attachment]) -> list[FieldProblem]:
+    found = [check_attachment(attachment, f"#/attachments/{index}") for index, attachment in enumerate(attachments)]
+    return [*chain.from_iterable(found), *_check_content_ids(attachments)]
 
 
 def _check_importance(draft: Draft) -> list[FieldProblem]:
@@ -191,6 +193,8 @@ def _check_calendar(calendar: Calendar | None) -> list[FieldProblem]:
 
 
 def _check_ids(draft: Draft) -> list[FieldProblem]:
+    if draft.in_reply_to is None and not draft.references:
+        return []
     given = [("#/in_reply_to", draft.in_reply_to)] if draft.in_reply_to is not None else []
     given += [(f"#/references/{index}", value) for index, value in enumerate(draft.references)]
     return [
@@ -209,6 +213,8 @@ _URL_DETAIL = "must be an https: or mailto: URL of at most 900 ASCII characters,
 
 
 def _check_unsubscribe(urls: Sequence[str]) -> list[FieldProblem]:
+    if not urls:
+        return []
     problems = [
         FieldProblem(_unsubscribe_place(urls, index), "invalid_url", _URL_DETAIL)
         for index, url in enumerate(urls)

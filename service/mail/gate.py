@@ -51,12 +51,23 @@ def _inspect_lines(segment: bytes, *, utf8: bool) -> None:
     if len(segment) >= SEGMENT_FROM and _in_lines_of_76(segment):
         return
     # bytes.splitlines knows CR, LF and CRLF: when each end has two octets, all are CRLF
-    lengths = list(map(len, segment.splitlines()))
-    ends = len(lengths) - (segment[-1:] not in (b"\r", b"\n"))
-    if len(segment) - sum(lengths) != 2 * ends:
+    lines = segment.splitlines()
+    ends = len(lines) - (segment[-1:] not in (b"\r", b"\n"))
+    if len(segment) - sum(map(len, lines)) != 2 * ends:
         raise ComposeViolation("a bare CR or LF")  # RFC 5321 2.3.8
-    if max(lengths, default=0) > LIMIT:
+    if _has_long_line(segment):
         raise ComposeViolation("a line over 998 octets")  # RFC 5322 2.1.1
+
+
+def _has_long_line(segment: bytes) -> bool:
+    """Whether a line is over 998: from the last end of a line within reach of one to the next such, not line by line."""
+    at = 0
+    while len(segment) - at > LIMIT:
+        end = segment.rfind(b"\n", at, at + LIMIT + 2)
+        if end < 0:
+            return True
+        at = end + 1
+    return False
 
 
 def _in_lines_of_76(segment: bytes) -> bool:

@@ -32,7 +32,7 @@ class Route:
     @property
     def key(self) -> str:
         """The stored form, e.g. `acme|+cc+.exe!netease|news@acme.example`; most have no needs: `acme||`."""
-        needs = "".join(word if word[0] in _MARKS else f"+{word}" for word in self.needs)
+        needs = "".join([word if word[0] in _MARKS else f"+{word}" for word in self.needs])
         return _SEPARATOR.join((self.account, self.relay + needs, self.sender))
 
     @classmethod

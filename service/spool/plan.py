@@ -7,6 +7,7 @@ which spool/dispatch picks relays later: nothing is judged twice, and nothing he
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from service.errors import FieldProblem, NoRelayForMessage, SenderNotAccepted
 from service.mail.compose import Composed, Notice
@@ -36,8 +37,13 @@ class Plan:
     def route(self, account: str, submission: Submission, *, sender_decides: bool) -> Route:
         """The route of the message: its needs, and the relays whose refusal those don't tell."""
         sender = submission.from_.email if sender_decides else ""
-        unsaid = [each.relay for each in self.refusals if each.exact]
-        return Route(account, submission.relay or "", sender, ordered(self.words, unsaid))
+        unsaid = tuple([each.relay for each in self.refusals if each.exact])
+        return _route(account, submission.relay or "", sender, self.words, unsaid)
+
+
+@lru_cache(maxsize=1024)  # most messages of an account go by one
+def _route(account: str, relay: str, sender: str, words: tuple[str, ...], unsaid: tuple[str, ...]) -> Route:
+    return Route(account, relay, sender, ordered(words, unsaid))
 
 
 @dataclass(slots=True)  # not frozen: one is made for each message
@@ -67,13 +73,13 @@ def plan(
     # of a name that no relay has `get` raises RelayNotFound with a "did you mean"
     asked = {relay.name for relay in listed}
     others = [relays.get(name) for name in names if name not in asked]
-    answers = [*_ask_all(listed, asking), *(_ask_other(relay, asking) for relay in others)]
-    able = tuple(answer for answer in answers if isinstance(answer, RelayPlan))
-    refusals = tuple(answer for answer in answers if isinstance(answer, RelayRefusal))
+    answers = [*_ask_all(listed, asking), *[_ask_other(relay, asking) for relay in others]]
+    able = tuple([answer for answer in answers if isinstance(answer, RelayPlan)])
+    refusals = tuple([answer for answer in answers if isinstance(answer, RelayRefusal)])
     if not able:
         raise _refusal(refusals, draft.from_.email)
-    words = tuple(each.word for each in needs)
-    return Plan(able, refusals, words, tuple(_unsigned(each.relay) for each in able if each.gap))
+    words = tuple([each.word for each in needs])
+    return Plan(able, refusals, words, tuple([_unsigned(each.relay) for each in able if each.gap]))
 
 
 def _risky(relays: Relays) -> frozenset[str]:

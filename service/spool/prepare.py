@@ -122,7 +122,7 @@ class Preparer:
         told = self._clock.told()
         now = min(self._clock.now(), told)
         id = self._clock.new_id("msg_")
-        envelope = (submission.envelope_from or "", *(each.email for each in recipients))
+        envelope = (submission.envelope_from or "", *[each.email for each in recipients])
         date = max(told, submission.scheduled_at or 0)
         draft = _draft(submission, content, id, date, envelope, self._settings.max_attachments)
         notices += _doubts(draft, content)
@@ -132,7 +132,7 @@ class Preparer:
         except ValidationFailed as fault:
             raise _of_template(fault, submission) from None
         self._inspect(composed, id)
-        to_serve = sum(each.state is State.QUEUED for each in recipients)
+        to_serve = [each.state for each in recipients].count(State.QUEUED)
         found = plan(self._relays, self._signing.ring, submission, composed, draft, to_serve)
         notices += found.notices
         message = self._message(
@@ -233,8 +233,10 @@ class Preparer:
             content=composed.segments,
             recipients=recipients,
             warnings=tuple(
-                {"pointer": each.pointer, "code": each.code, "detail": each.detail}
-                for each in (*notices, *composed.warnings)
+                [
+                    {"pointer": each.pointer, "code": each.code, "detail": each.detail}
+                    for each in (*notices, *composed.warnings)
+                ]
             ),
         )
 
@@ -247,13 +249,15 @@ def check_variables(template: Template, variables: Mapping[str, Any], pointer: s
 
 def _new_recipients(addressed: list[Addressed], reasons: Mapping[str, str]) -> tuple[NewRecipient, ...]:
     recipients = tuple(
-        NewRecipient(
-            each.mailbox.email,
-            each.mailbox.name,
-            each.kind,
-            State.SUPPRESSED if email_key(each.mailbox.email) in reasons else State.QUEUED,
-        )
-        for each in addressed
+        [
+            NewRecipient(
+                each.mailbox.email,
+                each.mailbox.name,
+                each.kind,
+                State.SUPPRESSED if reasons and email_key(each.mailbox.email) in reasons else State.QUEUED,
+            )
+            for each in addressed
+        ]
     )
     if reasons and all(each.state is State.SUPPRESSED for each in recipients):
         raise AllRecipientsSuppressed(

@@ -93,6 +93,39 @@ async def test_an_items_own_key_outlives_its_open_message(store: Store) -> None:
     assert await store.find_answer("acme", IdempotencyKey("item-1", b"p")) is None
 
 
+async def test_each_message_of_a_batch_has_its_own_rows(store: Store) -> None:
+    """Rows of many messages are written together; one may hold others' recipients, bytes or tags by no mistake."""
+    big = bytes(64 * 1024)
+    made = [
+        new_message(
+            number,
+            tuple(f"user{number}-{n}@example.org" for n in range(number % 3 + 1)),
+            item=ItemKey(f"item-{number}", b"p", b"answer %d" % number) if number % 5 == 0 else None,
+            content=(b"Subject: %d\r\n\r\n" % number, *([big] if number % 7 == 0 else [])),
+            tags=(("number", str(number)),) if number % 2 else (),
+        )
+        for number in range(1, 41)
+    ]
+    await store.accept(accept_of(*made, key="batch"))
+    for number, message in enumerate(made, 1):
+        view = await store.get_message("acme", message.id)
+        assert view is not None
+        assert [each.email for each in view.recipients] == [each.email for each in message.recipients]
+        assert view.tags == message.tags
+        assert b"".join(await store.get_content("acme", message.id) or ()) == b"".join(message.content)
+        assert [event.type for event in await store.list_events("acme", message.id)] == ["accepted"]
+        kept = await store.find_answer("acme", IdempotencyKey(f"item-{number}", b"p"))
+        assert kept == (Replayed(b"answer %d" % number) if message.item else None)
+
+
+async def test_takes_of_one_limiter_within_a_submission_add_up(store: Store) -> None:
+    takes = [take_of(f"to:{number % 20}", 3, 60.0) for number in range(60)]
+    assert await store.accept(accept_of(new_message(1), takes=takes)) == Accepted()
+    for number in (0, 19):
+        refused = await store.accept(accept_of(new_message(2), takes=[take_of(f"to:{number}", 3, 60.0)]))
+        assert isinstance(refused, Limited)
+
+
 async def test_keys_that_are_still_needed_do_not_stand_in_the_way_of_others(store: Store) -> None:
     for number in range(1, 8):
         await store.accept(accept_of(new_message(number), key=f"k{number}"))

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.api import body as body_module
 from service.api.body import fingerprint, parse
 from service.errors import MalformedJson
 
@@ -40,6 +41,13 @@ def test_exactly_what_is_nested_too_deep_is_refused(value: object, ascii_only: b
 @pytest.mark.parametrize("text", ['"[[[["', '"\\"[[["', '"\\\\"', '"a\\n[[[\\u005b"', '["\\\\", "[[["]', '"]]]]"'])
 def test_brackets_in_strings_are_no_depth(text: str) -> None:
     assert parse(text.encode(), 1) == json.loads(text)
+
+
+@given(JSON, st.integers(1, 6))
+def test_a_string_may_lie_across_two_pieces_of_a_long_body(value: object, limit: int) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(body_module, "_MARKS_AT_ONCE", 3)
+        assert body_module._too_deep(json.dumps(value).encode(), limit) == (depth_of(value) > limit)
 
 
 def test_a_long_flat_body_is_read_quickly_enough() -> None:

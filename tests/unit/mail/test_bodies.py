@@ -34,6 +34,15 @@ def test_a_line_that_old_relays_change_is_never_sent_as_it_is() -> None:
     assert b"\r\n=46rom here on" in body
 
 
+@pytest.mark.parametrize("before", [0, 1, 40, 400])
+def test_a_line_that_fits_no_smtp_line_is_never_sent_as_it_is(before: int) -> None:
+    """RFC 5321 4.5.3.1.6: 1000 octets with CRLF, of which we use 990 without; short ones around it do not hide it."""
+    short = "short\n" * before
+    assert "7bit" in text_part("plain", f"{short}{'a' * 990}\n{short}")[0]
+    for text in (f"{short}{'a' * 991}\n{short}", f"{short}{'a' * 991}"):
+        assert "quoted-printable" in text_part("plain", text)[0]
+
+
 @pytest.mark.parametrize("given", ["name", "NAME"])
 def test_the_file_name_in_the_media_type_is_always_the_clean_one(given: str) -> None:
     """Old readers show `name`: one that the caller slips in there would be seen by nobody's check."""
