@@ -154,7 +154,9 @@ class Dispatcher:
         return min([poll, *((at - now) / 1000 for at in times if at is not None)])
 
     def _wants(self, peek_at: int | None = None) -> Sequence[Want]:
-        """What could start this instant. Asked by the store as its transaction begins; `peek_at` (ms) only looks."""
+        """What could start this instant. Asked by the store as its transaction begins; `peek_at` (ms) only looks whether
+        there is anything.
+        """
         now = self._clock.now() if peek_at is None else peek_at
         urgent = self._lanes.urgent(now)
         routes = self._lanes.routes(now) if self._any_room(now) else urgent
@@ -171,15 +173,16 @@ class Dispatcher:
         served = {want.route for want in shared}
         unserved = {route: candidates[route] for route in urgent if route not in served}
         shared += [replace(want, least=HIGH) for want in self._shared(spare, unserved, now)]
+        if peek_at is not None:
+            return shared
         wants = [
             self._want(want, relays[want.relay], slots[want.relay], candidates[want.route], now) for want in shared
         ]
-        if peek_at is None:
-            self._asked, self._taken = wants, {}
-            self._lanes.next_turn()
-            for want in wants:
-                lanes = self._lanes.take(want.route, now, want.least)
-                self._taken[want.route] = self._taken.get(want.route, {}) | lanes
+        self._asked, self._taken = wants, {}
+        self._lanes.next_turn()
+        for want in wants:
+            lanes = self._lanes.take(want.route, now, want.least)
+            self._taken[want.route] = self._taken.get(want.route, {}) | lanes
         return wants
 
     def _any_room(self, now: int) -> bool:

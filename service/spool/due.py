@@ -99,6 +99,9 @@ def share(free: Mapping[str, int], routes: Sequence[tuple[str, Sequence[str]]]) 
     free: slots by relay. routes: (route, names of its open relays, best first). Each route gets one slot in turn until
     no slot is left or every route's relays are full; the result keeps the routes' order.
     """
+    if len(routes) == 1:  # with nobody to take turns
+        ((route, relays),) = routes
+        return [Want(route, name, free[name]) for name in relays if free.get(name, 0) > 0]
     left = dict(free)
     given: dict[tuple[str, str], int] = {}
     dealt = True

@@ -45,6 +45,7 @@ def check_library() -> None:
 def connect_writer(path: str) -> apsw.Connection:
     """A connection that writes: WAL, synchronous=FULL (a commit returns after its fsync)."""
     connection = apsw.Connection(path, statementcachesize=_STATEMENTS)
+    _plan_once(connection)
     connection.set_busy_timeout(BUSY_TIMEOUT)
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "mmap_size=0", f"cache_size={_CACHE}", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
@@ -54,10 +55,19 @@ def connect_writer(path: str) -> apsw.Connection:
 def connect_reader(path: str) -> apsw.Connection:
     """A connection that only reads."""
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+    _plan_once(connection)
     connection.set_busy_timeout(BUSY_TIMEOUT)
     for pragma in ("query_only=ON", "mmap_size=0", f"cache_size={_CACHE}", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection
+
+
+def _plan_once(connection: apsw.Connection) -> None:
+    """A statement's plan is made from its words alone, and not from what is bound to them.
+
+    Else SQLite looks at a bound LIMIT while it plans, and so prepares the statement anew each time another value is bound.
+    """
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
 
 class _Schema:
