@@ -96,14 +96,13 @@ class Router:
     # --- which may carry it ------------------------------------------------------------------------------------------
 
     def candidates(self, sender: str, pinned: str | None, needs: Sequence[str] = ()) -> tuple[Pool, ...]:
-        """See port. When every relay refuses the sender all are named, so that the trial seal says what it must be."""
-        found = _listed(self._asked(pinned), sender)
+        """See port. One whose sender rule refuses the sender is none of them, so its mail waits for one that is."""
+        found = [pool for pool in _listed(self._asked(pinned), sender) if _accepts(pool, sender)]
         if needs:
             found = _able(found, needs)
         if pinned is not None or len(found) < 2:
             return tuple(found)
-        willing = [pool for pool in found if _accepts(pool, sender)] or found
-        return tuple(self._ranked(willing, sender))
+        return tuple(self._ranked(found, sender))
 
     def _asked(self, pinned: str | None) -> list[Pool]:
         pools = self._pools
