@@ -7,7 +7,7 @@ ConfigurationError that names the relay and the key, and no secret is ever part 
 import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from service.mail.limits import FLAGS, Limits
 from service.mail.outcome import Policy, Rule
 from service.mail.quota import Quota
 from service.mail.seal import SenderRule
+from service.redaction import REDACTED
 from service.relay.credentials import mechanisms, token_files, token_mark, token_source
 from service.relay.files import MOST_OF_A_SECRET, read_regular
 from service.relay.oauth import TokenLimits, Tokens
@@ -147,7 +148,18 @@ class RelayConfig:
         """Whose quotas and troubles these are: as named, else `user@host`, or `host:port` without a login. Relays may
         share one.
         """
-        return self.own_account or account_of(self.user, self.host, self.port)
+        user = _name_for(self.user) if self.hides_user else self.user
+        return self.own_account or account_of(user, self.host, self.port)
+
+    @property
+    def hides_user(self) -> bool:
+        """Whether the user is shown nowhere: it is the secret, or says as much as one."""
+        return self.preset.user_is_secret or (bool(self.user) and self.user == self.secret.get_secret_value())
+
+    @property
+    def shown_user(self) -> str:
+        """The user for people."""
+        return REDACTED if self.hides_user and self.user else self.user
 
     @property
     def secret_mark(self) -> str:
@@ -159,6 +171,11 @@ class RelayConfig:
 def account_of(user: str, host: str, port: int) -> str:
     """How an account is known to the store."""
     return f"{user}@{host}" if user else f"{host}:{port}"
+
+
+def _name_for(user: str) -> str:
+    """Of an account whose user must not be told: always the same, and nothing can be made of it."""
+    return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:12] if user else ""
 
 
 def load_relays(settings: Settings, extra_url: str | None = None) -> list[RelayConfig]:
@@ -254,7 +271,7 @@ def relay_from(
     account = as_account(values.get("account"), where)
     must_equal = as_flag(options.get("sender_must_equal_login", preset.sender_is_login))
     senders = tuple(as_sender(each, where) for each in options.get("from", ()))
-    return RelayConfig(
+    made = RelayConfig(
         name=name,
         host=url.host,
         port=url.port,
@@ -278,7 +295,6 @@ def relay_from(
         max_messages_per_connection=integer_in(
             options, "max_messages_per_connection", preset.max_messages_per_connection, where
         ),
-        quotas=quotas_in(options, preset, account or account_of(url.user, url.host, url.port), where, known),
         limits=limits_in(options, preset, where),
         warm_connections=warm_in(options, where),
         sticky=as_flag(options.get("sticky", preset.sticky)),
@@ -296,6 +312,7 @@ def relay_from(
         timezone=as_zone(options.get("timezone", preset.timezone), where),
         policy=policy_for(preset.name, (*parse_rules(values.get("rules", []), where), *rules)),
     )
+    return replace(made, quotas=quotas_in(options, preset, made.account, where, known))
 
 
 def _secret(values: Mapping[str, Any], url: RelayUrl, where: str, settings: Settings | None) -> str:

@@ -316,7 +316,7 @@ class _Opening:
         words = f"{config.host}:{config.port} {tls.version() if tls else 'no TLS'}"
         if self._mechanism:
             words += f" AUTH {self._mechanism}"
-            self._progress.details["auth"] = f"{self._mechanism} as {config.user}"
+            self._progress.details["auth"] = f"{self._mechanism} as {config.shown_user}"
         return Session(conversation, capabilities, words, self._monotonic(), timings=dict(self._timings))
 
 
