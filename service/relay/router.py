@@ -42,6 +42,14 @@ class Reloaded:
         return bool(self.added or self.changed or self.removed or self.renewed)
 
 
+@dataclass(slots=True)
+class _Retiring:
+    """A pool that finishes what it has, and which relay waits for its connections: the one that has its account now."""
+
+    pool: Pool
+    heir: str
+
+
 class Router:
     """The configured relays."""
 
@@ -51,7 +59,7 @@ class Router:
         self._settings, self._clock = settings, clock
         self._ledger = ledger or ProcessLedger()  # it remembers an account's troubles while its relays change
         self._capacity: list[Callable[[], None]] = []
-        self._retiring: dict[asyncio.Task[None], Pool] = {}  # closing, and not done yet
+        self._retiring: dict[asyncio.Task[None], _Retiring] = {}  # closing, and not done yet
         self._pools: dict[str, Pool] = {}
         self._closing = False
         self._check_turns = CheckTurns(clock.monotonic)
@@ -64,8 +72,8 @@ class Router:
         return pool
 
     def _still_busy(self, config: RelayConfig) -> int:
-        """Connections with mail in flight of what the relay was before: its provider counts both."""
-        before = [pool for pool in self._retiring.values() if pool.name == config.name]
+        """Connections with mail in flight of what the relay was before, by whatever name: its provider counts both."""
+        before = [each.pool for each in self._retiring.values() if each.heir == config.name]
         return sum(pool.in_flight for pool in before if pool.config.account == config.account)
 
     def _order(self, pools: dict[str, Pool]) -> None:
@@ -167,11 +175,14 @@ class Router:
         renewed = [each.name for each in configs if self._tokens_renewed(each)]
         for name in changed:
             self._try_again(made[name])
-        for name in (*changed, *gone):
-            self._retire(before[name])
+        added = tuple(name for name in made if name not in before)
+        for name in changed:
+            self._retire(before[name], name)
+        for name in gone:
+            account = before[name].config.account
+            self._retire(before[name], next((each for each in added if made[each].account == account), name))
         for callback in self._capacity if made or gone else ():
             callback()
-        added = tuple(name for name in made if name not in before)
         return Reloaded(added, tuple(changed), tuple(gone), tuple(renewed))
 
     def _take(self, names: Iterable[str], made: dict[str, Pool], kept: dict[str, Pool]) -> None:
@@ -214,10 +225,13 @@ class Router:
             self._ledger.forgive_trouble(config.account, trouble)
         return bool(old)
 
-    def _retire(self, pool: Pool) -> None:
+    def _retire(self, pool: Pool, heir: str) -> None:
         """Let it finish what is in flight, however long a transaction may take, and end its sessions."""
+        for each in self._retiring.values():
+            if each.heir == pool.name:
+                each.heir = heir
         task = asyncio.create_task(pool.close(self._settings.transaction_timeout))
-        self._retiring[task] = pool
+        self._retiring[task] = _Retiring(pool, heir)
         task.add_done_callback(lambda done: self._retiring.pop(done, None))
 
     async def close(self, grace: float) -> None:
@@ -226,7 +240,8 @@ class Router:
         retiring = dict(self._retiring)
         for task in retiring:
             task.cancel()
-        await asyncio.gather(*(pool.close(grace) for pool in (*self._pools.values(), *retiring.values())))
+        pools = (*self._pools.values(), *(each.pool for each in retiring.values()))
+        await asyncio.gather(*(pool.close(grace) for pool in pools))
 
 
 def _with_one_keeper(configs: Sequence[RelayConfig], known: Iterable[Tokens | None]) -> list[RelayConfig]:

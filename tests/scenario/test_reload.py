@@ -319,6 +319,33 @@ async def test_what_is_in_flight_is_finished_by_the_old_connection(tmp_path: Pat
     await sink.stop()
 
 
+async def test_a_relay_under_another_name_waits_for_the_connections_that_it_had_under_the_old_one(
+    tmp_path: Path,
+) -> None:
+    """Its provider counts sessions by account; whatever other account comes with it waits for nothing."""
+    sink, second = SlowSink(), await Sink(user="me@example.com").start()
+    await sink.start()
+    first = plain(sink, ONE, max_connections=1)
+    file = relays(tmp_path, a=first)
+    async with running(tmp_path, capture=False, relays_file=file, **LOOKING) as (client, service):
+        ids = [(await client.post("/send", json=ARTICLE)).json()["id"]]
+        async with asyncio.timeout(20):
+            await sink.arrived.wait()
+        for name in ("b", "c"):
+            relays(tmp_path, **{name: first, "x": plain(second, OTHER, max_connections=1)})
+            await until(lambda name=name: name in service.relays.names())
+            assert service.relays.get(name).free(0) == 0
+            assert service.relays.get("x").free(0) == 1
+        ids.append((await client.post("/send", json={**ARTICLE, "relay": "c"})).json()["id"])
+        await until_held(client, ids[1], "connection")
+        sink.release.set()
+        for id in ids:
+            await until_sent(client, id)
+        assert len(sink.received) == 2
+    await sink.stop()
+    await second.stop()
+
+
 class SlowSink(Sink):
     """It answers the first content when it is told to."""
 
