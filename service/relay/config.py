@@ -28,13 +28,14 @@ from service.relay.port import Pipelining
 from service.relay.presets import Preset, load_presets, preset_for
 from service.relay.table_values import (
     as_account,
-    as_flag,
     as_pipelining,
-    as_sender,
     as_zone,
+    flag_in,
     integer_in,
     limits_in,
     quotas_in,
+    senders_in,
+    text_in,
     tls_versions_in,
     unknown_key,
     warm_in,
@@ -269,8 +270,9 @@ def relay_from(
     tokens = _tokens(values, secret, url, where, known)
     tls_min, tls_max = tls_versions_in(options, preset, where)
     account = as_account(values.get("account"), where)
-    must_equal = as_flag(options.get("sender_must_equal_login", preset.sender_is_login))
-    senders = tuple(as_sender(each, where) for each in options.get("from", ()))
+    must_equal = flag_in(options, "sender_must_equal_login", preset.sender_is_login, where)
+    most_connections = integer_in(options, "max_connections", preset.max_connections, where)
+    ca_file = text_in(options, "ca_file", "", where) or None
     made = RelayConfig(
         name=name,
         host=url.host,
@@ -283,31 +285,31 @@ def relay_from(
             name,
             url.user,
             must_equal,
-            as_flag(options.get("rewrite_from", False)),
-            dkim=as_flag(options.get("dkim", True)),
+            flag_in(options, "rewrite_from", False, where),
+            dkim=flag_in(options, "dkim", True, where),
             rewritten_fields=preset.rewritten_fields,
         ),
         own_account=account,
-        senders=senders,
+        senders=senders_in(options, where),
         priority=integer_in(options, "priority", 1, where, least=0),
         weight=integer_in(options, "weight", 1, where),
-        max_connections=integer_in(options, "max_connections", preset.max_connections, where),
+        max_connections=most_connections,
         max_messages_per_connection=integer_in(
             options, "max_messages_per_connection", preset.max_messages_per_connection, where
         ),
         limits=limits_in(options, preset, where),
-        warm_connections=warm_in(options, where),
-        sticky=as_flag(options.get("sticky", preset.sticky)),
+        warm_connections=warm_in(options, most_connections, where),
+        sticky=flag_in(options, "sticky", preset.sticky, where),
         auth=mechanisms(options.get("auth"), preset, bool(url.user), tokens is not None, where),
-        ca_file=options.get("ca_file"),
-        ca_mark=_mark(options.get("ca_file")),
+        ca_file=ca_file,
+        ca_mark=_mark(ca_file),
         token_mark=token_mark(values),
         tokens_written_at=max(map(_written_at, token_files(values)), default=0),
         pipelining=as_pipelining(options.get("pipelining", "full"), where),
-        chunking=as_flag(options.get("chunking", True)),
+        chunking=flag_in(options, "chunking", True, where),
         tls_min=tls_min,
         tls_max=tls_max,
-        ciphers=str(options.get("ciphers", preset.ciphers)),
+        ciphers=text_in(options, "ciphers", preset.ciphers, where),
         tokens=tokens,
         timezone=as_zone(options.get("timezone", preset.timezone), where),
         policy=policy_for(preset.name, (*parse_rules(values.get("rules", []), where), *rules)),
@@ -344,15 +346,15 @@ def _preset(values: Mapping[str, Any], host: str, where: str) -> Preset:
     if "preset" not in values:
         return preset_for(host)
     presets = load_presets()
-    if values["preset"] not in presets:
+    if not isinstance(values["preset"], str) or values["preset"] not in presets:
         raise ConfigurationError(f"{where}: preset: there is no {values['preset']!r}; known are {', '.join(presets)}")
     return presets[values["preset"]]
 
 
-def _mark(file: object) -> str:
+def _mark(file: str | None) -> str:
     """A hash of its content. A file that can't be read has none: whoever needs it says so."""
     try:
-        return hashlib.sha256(read_regular(Path(str(file)))).hexdigest() if file else ""
+        return hashlib.sha256(read_regular(Path(file))).hexdigest() if file else ""
     except (OSError, ValueError):  # ValueError: a NUL in the path
         return ""
 

@@ -145,7 +145,9 @@ async def test_the_sender_chooses_among_relays(tmp_path: Path) -> None:
     assert relays.sender_decides()
     assert names("name@163.com") == ["netease"]
     assert names("x@example.com") == ["own"], "netease would refuse this sender"
-    assert names("x@example.com", "netease") == [], "pinned: it is asked apart, so that it says what it must be (spool/plan)"
+    assert names("x@example.com", "netease") == [], (
+        "pinned: it is asked apart, so that it says what it must be (spool/plan)"
+    )
     assert names("x@other.example") == [], "mail of a sender that none takes waits"
     assert names("x@example.com", "nope") == []
     with pytest.raises(RelayNotFound, match="did you mean own"):
@@ -297,3 +299,25 @@ def test_the_user_of_a_provider_that_knows_tokens_only_is_hidden_before_the_secr
     config = relay_from("a", {"url": f"smtp+starttls://{TOKEN}@smtp.postmarkapp.com:587"}, "test")
     assert TOKEN not in config.account + config.shown_user
     assert relay_from("a", {"url": f"smtps://{TOKEN}@h.example"}, "test").shown_user == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [("from", "name@163.com", "must be a list"), ("from", 5, "must be a list"), ("from", [5], "must be a list"),
+     ("rewrite_from", "ture", "true or false"), ("sender_must_equal_login", "nein", "true or false"), ("dkim", "x", "true or false"),
+     ("cc", 2, "true or false"), ("sticky", "", "true or false"), ("chunking", [], "true or false"), ("ca_file", 5, "must be text"),
+     ("ciphers", ["DEFAULT"], "must be text"), ("quotas", 5, "must be a list"), ("preset", ["163"], "there is no"),
+     ("weight", 10**400, "must not be more"), ("warm_connections", 6, "which is 5")],
+)  # fmt: skip
+def test_a_value_of_another_kind_is_refused_with_its_key_and_taken_for_nothing_else(
+    key: str, value: Any, words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^relays\.a: {key}: .*{words}"):
+        relay_from("a", {"url": "smtps://u:s@h.example", key: value}, "relays.a")
+
+
+@pytest.mark.parametrize("text", ["true", "True", "1", "yes", "on"])
+def test_a_url_says_true_and_false_in_the_usual_ways(text: str) -> None:
+    assert relay_from("a", {"url": f"smtps://u:s@h.example?sticky={text}"}, "a").sticky
+    no = {"true": "false", "True": "False", "1": "0", "yes": "no", "on": "off"}[text]
+    assert not relay_from("a", {"url": f"smtps://u:s@h.example?cc={no}"}, "a").limits.cc
