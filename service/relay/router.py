@@ -63,6 +63,7 @@ class Router:
         self._pools: dict[str, Pool] = {}
         self._closing = False
         self._check_turns = CheckTurns(clock.monotonic)
+        self._read = tuple(configs)  # last: of a relay that stays the same its pool has an older one
         self._order({config.name: self._pool(config) for config in _with_one_keeper(configs, ())})
 
     def _pool(self, config: RelayConfig, context: RelayContext | None = None) -> Pool:
@@ -172,7 +173,8 @@ class Router:
         gone = [name for name in before if name not in {config.name for config in configs}]
         changed = [name for name in made if name in before]
         self._take([config.name for config in configs], made, {each.name: before[each.name] for each in kept})
-        renewed = [each.name for each in configs if self._tokens_renewed(each)]
+        self._read = tuple(configs)
+        renewed = self.tokens_renewed()
         for name in changed:
             self._try_again(made[name])
         added = tuple(name for name in made if name not in before)
@@ -183,7 +185,7 @@ class Router:
             self._retire(before[name], next((each for each in added if made[each].account == account), name))
         for callback in self._capacity if made or gone else ():
             callback()
-        return Reloaded(added, tuple(changed), tuple(gone), tuple(renewed))
+        return Reloaded(added, tuple(changed), tuple(gone), renewed)
 
     def _take(self, names: Iterable[str], made: dict[str, Pool], kept: dict[str, Pool]) -> None:
         for name, pool in made.items():
@@ -204,8 +206,10 @@ class Router:
                 self._ledger.forgive_trouble(config.account, trouble)
 
     def tokens_renewed(self) -> tuple[str, ...]:
-        """To be called at the start, when it is known what broke before: relays whose tokens were renewed since."""
-        return tuple(name for name, pool in self._pools.items() if self._tokens_renewed(pool.config))
+        """Relays whose tokens were renewed since they were refused. To be called at the start, when it is known what broke
+        before, and now and then: whoever logged in when a file was written may have found out nothing.
+        """
+        return tuple(config.name for config in self._read if self._tokens_renewed(config))
 
     def _tokens_renewed(self, config: RelayConfig) -> bool:
         """What was refused stands no more when a file of the tokens was written after it. True: there was such a refusal.
