@@ -58,7 +58,7 @@ def _list(_: argparse.Namespace) -> int:
             f"{each.host}:{each.port}",
             each.tls.value,
             each.preset.name or "-",
-            each.user or "-",
+            each.shown_user or "-",
             str(each.priority),
             _senders(each),
         )

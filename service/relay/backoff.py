@@ -20,10 +20,12 @@ _UNKNOWN_RESET = 3600.0  # seconds until the next look when nobody knows when a 
 
 
 class Backoff:
-    """The pauses of one relay, whose provider counts anew at midnight in `zone` ("": not known)."""
+    """The pauses of one relay, whose provider counts anew at midnight in `zone` ("": not known). guard: seconds after that
+    midnight until which its clock may be behind ours.
+    """
 
-    def __init__(self, zone: str = "") -> None:
-        self._zone = ZoneInfo(zone) if zone else None
+    def __init__(self, zone: str = "", guard: float = 0.0) -> None:
+        self._zone, self._guard = ZoneInfo(zone) if zone else None, guard
 
     def worse(
         self, known: Trouble | None, verdict: Verdict, reason: str, now: int, *, mark: str = "", stretch: float = 1.0
@@ -37,6 +39,8 @@ class Backoff:
             return known
         step = 0 if known is None else min(known.step + 1, len(verdict.pauses) - 1)
         length = self._seconds(verdict.pauses[step], now) * stretch
+        if known is not None and verdict.pauses[step] == UNTIL_RESET and _soon_after(known, now):
+            length = min(length, _UNKNOWN_RESET)  # it did not count anew when we thought so: a whole day would be wrong
         return Trouble(
             kind=verdict.kind,
             at=now,
@@ -63,7 +67,13 @@ class Backoff:
     def _seconds(self, step: float, now: int) -> float:
         if step != UNTIL_RESET:
             return step
-        return _UNKNOWN_RESET if self._zone is None else _until_midnight(self._zone, now)
+        return _UNKNOWN_RESET if self._zone is None else _until_midnight(self._zone, now) + self._guard
+
+
+def _soon_after(known: Trouble, now: int) -> bool:
+    """Whether it comes again right after a pause until the provider counts anew, which ended by itself."""
+    until_reset = known.steps and known.steps[known.step] == UNTIL_RESET
+    return bool(until_reset) and known.until is not None and now < known.until + int(_UNKNOWN_RESET * 1000)
 
 
 def _until_midnight(zone: ZoneInfo, now: int) -> float:

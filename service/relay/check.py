@@ -19,7 +19,7 @@ from service.relay.failure import SessionFailure
 from service.relay.hints import NO_SENDER, hint_for
 from service.relay.port import CheckStep, StepState
 from service.relay.session import Progress, Session, Timeouts, open_session
-from service.relay.tls import security_of, tls_context
+from service.relay.tls import RelayContext, security_of, tls_context
 from service.relay.url import Tls
 
 _CHANGE_SOON = (
@@ -64,13 +64,18 @@ async def check(
 
     Raises ConfigurationError for TLS keys that OpenSSL refuses.
     """
-    return await _Check(config, timeouts, ehlo_name, clock, sender, withheld, certificate_warning).run()
+    # a context of its own: no ticket shortens the handshake, so the certificate is looked at
+    context = await asyncio.to_thread(
+        tls_context, config
+    )  # which reads all authorities: that takes tens of milliseconds
+    return await _Check(config, context, timeouts, ehlo_name, clock, sender, withheld, certificate_warning).run()
 
 
 class _Check:
     def __init__(
         self,
         config: RelayConfig,
+        context: RelayContext | None,
         timeouts: Timeouts,
         ehlo_name: str,
         clock: Clock,
@@ -81,8 +86,7 @@ class _Check:
         self._config, self._timeouts, self._ehlo_name, self._clock = config, timeouts, ehlo_name, clock
         self._address, self._withheld = sender or sender_of(config), withheld
         self._certificate_warning = certificate_warning
-        # a context of its own: no ticket shortens the handshake, so the certificate is looked at
-        self._context = tls_context(config)
+        self._context = context
         self._progress = Progress()
         self._failure: SessionFailure | None = None
         self._ends = clock.monotonic() + timeouts.check

@@ -56,7 +56,7 @@ class Condition:
         self._patience, self._logins_at_once = settings.start_wait, settings.logins_at_once
         self._longest, self._lease = longest_login(owner.config, settings), settings.lease
         self._prober = f"{ledger.holder}/{owner.name}"
-        self._backoff = Backoff(owner.config.timezone)
+        self._backoff = Backoff(owner.config.timezone, settings.quota_guard)
         self._news = asyncio.Event()
         self._asking = False  # one of our connections asks for the right, or has it
         self._renewing: asyncio.Task[None] | None = None

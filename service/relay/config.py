@@ -7,7 +7,7 @@ ConfigurationError that names the relay and the key, and no secret is ever part 
 import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from service.mail.limits import FLAGS, Limits
 from service.mail.outcome import Policy, Rule
 from service.mail.quota import Quota
 from service.mail.seal import SenderRule
+from service.redaction import REDACTED
 from service.relay.credentials import mechanisms, token_files, token_mark, token_source
 from service.relay.files import MOST_OF_A_SECRET, read_regular
 from service.relay.oauth import TokenLimits, Tokens
@@ -27,13 +28,14 @@ from service.relay.port import Pipelining
 from service.relay.presets import Preset, load_presets, preset_for
 from service.relay.table_values import (
     as_account,
-    as_flag,
     as_pipelining,
-    as_sender,
     as_zone,
+    flag_in,
     integer_in,
     limits_in,
     quotas_in,
+    senders_in,
+    text_in,
     tls_versions_in,
     unknown_key,
     warm_in,
@@ -147,7 +149,18 @@ class RelayConfig:
         """Whose quotas and troubles these are: as named, else `user@host`, or `host:port` without a login. Relays may
         share one.
         """
-        return self.own_account or account_of(self.user, self.host, self.port)
+        user = _name_for(self.user) if self.hides_user else self.user
+        return self.own_account or account_of(user, self.host, self.port)
+
+    @property
+    def hides_user(self) -> bool:
+        """Whether the user is shown nowhere: it is the secret, or says as much as one."""
+        return self.preset.user_is_secret or (bool(self.user) and self.user == self.secret.get_secret_value())
+
+    @property
+    def shown_user(self) -> str:
+        """The user for people."""
+        return REDACTED if self.hides_user and self.user else self.user
 
     @property
     def secret_mark(self) -> str:
@@ -159,6 +172,11 @@ class RelayConfig:
 def account_of(user: str, host: str, port: int) -> str:
     """How an account is known to the store."""
     return f"{user}@{host}" if user else f"{host}:{port}"
+
+
+def _name_for(user: str) -> str:
+    """Of an account whose user must not be told: always the same, and nothing can be made of it."""
+    return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:12] if user else ""
 
 
 def load_relays(settings: Settings, extra_url: str | None = None) -> list[RelayConfig]:
@@ -252,9 +270,10 @@ def relay_from(
     tokens = _tokens(values, secret, url, where, known)
     tls_min, tls_max = tls_versions_in(options, preset, where)
     account = as_account(values.get("account"), where)
-    must_equal = as_flag(options.get("sender_must_equal_login", preset.sender_is_login))
-    senders = tuple(as_sender(each, where) for each in options.get("from", ()))
-    return RelayConfig(
+    must_equal = flag_in(options, "sender_must_equal_login", preset.sender_is_login, where)
+    most_connections = integer_in(options, "max_connections", preset.max_connections, where)
+    ca_file = text_in(options, "ca_file", "", where) or None
+    made = RelayConfig(
         name=name,
         host=url.host,
         port=url.port,
@@ -266,36 +285,36 @@ def relay_from(
             name,
             url.user,
             must_equal,
-            as_flag(options.get("rewrite_from", False)),
-            dkim=as_flag(options.get("dkim", True)),
+            flag_in(options, "rewrite_from", False, where),
+            dkim=flag_in(options, "dkim", True, where),
             rewritten_fields=preset.rewritten_fields,
         ),
         own_account=account,
-        senders=senders,
+        senders=senders_in(options, where),
         priority=integer_in(options, "priority", 1, where, least=0),
         weight=integer_in(options, "weight", 1, where),
-        max_connections=integer_in(options, "max_connections", preset.max_connections, where),
+        max_connections=most_connections,
         max_messages_per_connection=integer_in(
             options, "max_messages_per_connection", preset.max_messages_per_connection, where
         ),
-        quotas=quotas_in(options, preset, account or account_of(url.user, url.host, url.port), where, known),
         limits=limits_in(options, preset, where),
-        warm_connections=warm_in(options, where),
-        sticky=as_flag(options.get("sticky", preset.sticky)),
+        warm_connections=warm_in(options, most_connections, where),
+        sticky=flag_in(options, "sticky", preset.sticky, where),
         auth=mechanisms(options.get("auth"), preset, bool(url.user), tokens is not None, where),
-        ca_file=options.get("ca_file"),
-        ca_mark=_mark(options.get("ca_file")),
+        ca_file=ca_file,
+        ca_mark=_mark(ca_file),
         token_mark=token_mark(values),
         tokens_written_at=max(map(_written_at, token_files(values)), default=0),
         pipelining=as_pipelining(options.get("pipelining", "full"), where),
-        chunking=as_flag(options.get("chunking", True)),
+        chunking=flag_in(options, "chunking", True, where),
         tls_min=tls_min,
         tls_max=tls_max,
-        ciphers=str(options.get("ciphers", preset.ciphers)),
+        ciphers=text_in(options, "ciphers", preset.ciphers, where),
         tokens=tokens,
         timezone=as_zone(options.get("timezone", preset.timezone), where),
         policy=policy_for(preset.name, (*parse_rules(values.get("rules", []), where), *rules)),
     )
+    return replace(made, quotas=quotas_in(options, preset, made.account, where, known))
 
 
 def _secret(values: Mapping[str, Any], url: RelayUrl, where: str, settings: Settings | None) -> str:
@@ -327,15 +346,15 @@ def _preset(values: Mapping[str, Any], host: str, where: str) -> Preset:
     if "preset" not in values:
         return preset_for(host)
     presets = load_presets()
-    if values["preset"] not in presets:
+    if not isinstance(values["preset"], str) or values["preset"] not in presets:
         raise ConfigurationError(f"{where}: preset: there is no {values['preset']!r}; known are {', '.join(presets)}")
     return presets[values["preset"]]
 
 
-def _mark(file: object) -> str:
+def _mark(file: str | None) -> str:
     """A hash of its content. A file that can't be read has none: whoever needs it says so."""
     try:
-        return hashlib.sha256(read_regular(Path(str(file)))).hexdigest() if file else ""
+        return hashlib.sha256(read_regular(Path(file))).hexdigest() if file else ""
     except (OSError, ValueError):  # ValueError: a NUL in the path
         return ""
 

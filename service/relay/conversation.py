@@ -14,6 +14,7 @@ from service.relay.hidden import Hidden
 
 _MAX_LINE = 8 * 1024
 _MAX_REPLY = 64 * 1024
+_MOST_REPLIES = 8 * 1024  # that wait to be read: far more than a message's commands, each of which has one
 _KEPT = 64  # parsed replies that are remembered: relays say the same few words over and over
 
 
@@ -61,6 +62,8 @@ class Conversation(asyncio.Protocol):
                 return
         if len(self._rest) > _MAX_LINE:
             self._end(Lost(Failure.PROTOCOL, f"a reply line over {_MAX_LINE} octets"))
+        if len(self._replies) > _MOST_REPLIES:  # those that came first may be asked for: they can still be read
+            self._end(Lost(Failure.PROTOCOL, f"more than {_MOST_REPLIES} replies that nobody asked for"))
         if self._replies:
             self._wake()
 

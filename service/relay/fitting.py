@@ -10,13 +10,22 @@ from service.mail.outcome import Failure
 from service.relay.content import BLOCK, has_bare_line_end
 from service.relay.port import Outgoing
 
+_DIGITS = 18  # of SIZE: as many fit into 64 bits, as which stores keep it
 _COMMAND = 1024  # octets: more than a path and its parameters take
+
+
+def size_in(capabilities: Mapping[str, str]) -> int | None:
+    """Octets that a message may have, by SIZE (RFC 1870 3); None: no bound was told. More digits than the 18 that are read
+    are no bound either: 20 may stand there (section 6.1), and no message is as large.
+    """
+    value = capabilities.get("size", "")
+    return int(value) or None if value.isascii() and value.isdigit() and len(value) <= _DIGITS else None
 
 
 def incapable(envelope: Envelope, capabilities: Mapping[str, str]) -> tuple[Failure, str] | None:
     """Whether the relay has said that it can't take it. `capabilities`: what EHLO offered, by name in lower case."""
-    size = capabilities.get("size", "")
-    if size.isdigit() and 0 < int(size) < envelope.size:
+    size = size_in(capabilities)
+    if size is not None and size < envelope.size:
         return Failure.CAPABILITY, f"the relay takes at most {size} octets (SIZE), the message has {envelope.size}"
     # RFC 6531 3.1: who offers SMTPUTF8 offers 8BITMIME too, which the message needs as well
     if envelope.smtputf8 and (missing := {"smtputf8", "8bitmime"} - capabilities.keys()):

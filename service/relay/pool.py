@@ -263,7 +263,8 @@ class Pool:
     def keep_warm(self) -> None:
         """See port: a session is opened in an idle slot, or in a new one."""
         missing = self.config.warm_connections - sum(slot.ready or slot.busy or slot.warming for slot in self._slots)
-        for _ in range(min(missing, self._width.now_at_most) if self._takes_mail else 0):
+        room = max(self._width.now_at_most - self.still_busy(), 0)
+        for _ in range(min(missing, room) if self._takes_mail else 0):
             slot = next((each for each in self._idle if not each.ready and not each.warming), None)
             if slot is None:
                 slot = Slot(self)

@@ -35,6 +35,7 @@ class Preset:
     note: str = ""
     ciphers: str = ""  # as OpenSSL writes them; empty: Python's choice
     tls_max: str = ""
+    user_is_secret: bool = False  # it is no name, but a token that logs in
     guesses: tuple[str, ...] = ()  # the keys of presets.toml whose values nobody publishes
 
 
@@ -68,6 +69,7 @@ def _preset(name: str, values: Mapping[str, Any]) -> Preset:
         values.get("note", ""),
         values.get("ciphers", ""),
         values.get("tls_max", ""),
+        values.get("user_is_secret", False),
         tuple(values.get("guesses", ())),
     )
 

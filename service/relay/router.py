@@ -42,6 +42,14 @@ class Reloaded:
         return bool(self.added or self.changed or self.removed or self.renewed)
 
 
+@dataclass(slots=True)
+class _Retiring:
+    """A pool that finishes what it has, and which relay waits for its connections: the one that has its account now."""
+
+    pool: Pool
+    heir: str
+
+
 class Router:
     """The configured relays."""
 
@@ -51,10 +59,11 @@ class Router:
         self._settings, self._clock = settings, clock
         self._ledger = ledger or ProcessLedger()  # it remembers an account's troubles while its relays change
         self._capacity: list[Callable[[], None]] = []
-        self._retiring: dict[asyncio.Task[None], Pool] = {}  # closing, and not done yet
+        self._retiring: dict[asyncio.Task[None], _Retiring] = {}  # closing, and not done yet
         self._pools: dict[str, Pool] = {}
         self._closing = False
         self._check_turns = CheckTurns(clock.monotonic)
+        self._read = tuple(configs)  # last: of a relay that stays the same its pool has an older one
         self._order({config.name: self._pool(config) for config in _with_one_keeper(configs, ())})
 
     def _pool(self, config: RelayConfig, context: RelayContext | None = None) -> Pool:
@@ -64,8 +73,8 @@ class Router:
         return pool
 
     def _still_busy(self, config: RelayConfig) -> int:
-        """Connections with mail in flight of what the relay was before: its provider counts both."""
-        before = [pool for pool in self._retiring.values() if pool.name == config.name]
+        """Connections with mail in flight of what the relay was before, by whatever name: its provider counts both."""
+        before = [each.pool for each in self._retiring.values() if each.heir == config.name]
         return sum(pool.in_flight for pool in before if pool.config.account == config.account)
 
     def _order(self, pools: dict[str, Pool]) -> None:
@@ -96,14 +105,13 @@ class Router:
     # --- which may carry it ------------------------------------------------------------------------------------------
 
     def candidates(self, sender: str, pinned: str | None, needs: Sequence[str] = ()) -> tuple[Pool, ...]:
-        """See port. When every relay refuses the sender all are named, so that the trial seal says what it must be."""
-        found = _listed(self._asked(pinned), sender)
+        """See port. One whose sender rule refuses the sender is none of them, so its mail waits for one that is."""
+        found = [pool for pool in _listed(self._asked(pinned), sender) if _accepts(pool, sender)]
         if needs:
             found = _able(found, needs)
         if pinned is not None or len(found) < 2:
             return tuple(found)
-        willing = [pool for pool in found if _accepts(pool, sender)] or found
-        return tuple(self._ranked(willing, sender))
+        return tuple(self._ranked(found, sender))
 
     def _asked(self, pinned: str | None) -> list[Pool]:
         pools = self._pools
@@ -165,15 +173,19 @@ class Router:
         gone = [name for name in before if name not in {config.name for config in configs}]
         changed = [name for name in made if name in before]
         self._take([config.name for config in configs], made, {each.name: before[each.name] for each in kept})
-        renewed = [each.name for each in configs if self._tokens_renewed(each)]
+        self._read = tuple(configs)
+        renewed = self.tokens_renewed()
         for name in changed:
             self._try_again(made[name])
-        for name in (*changed, *gone):
-            self._retire(before[name])
+        added = tuple(name for name in made if name not in before)
+        for name in changed:
+            self._retire(before[name], name)
+        for name in gone:
+            account = before[name].config.account
+            self._retire(before[name], next((each for each in added if made[each].account == account), name))
         for callback in self._capacity if made or gone else ():
             callback()
-        added = tuple(name for name in made if name not in before)
-        return Reloaded(added, tuple(changed), tuple(gone), tuple(renewed))
+        return Reloaded(added, tuple(changed), tuple(gone), renewed)
 
     def _take(self, names: Iterable[str], made: dict[str, Pool], kept: dict[str, Pool]) -> None:
         for name, pool in made.items():
@@ -194,8 +206,10 @@ class Router:
                 self._ledger.forgive_trouble(config.account, trouble)
 
     def tokens_renewed(self) -> tuple[str, ...]:
-        """To be called at the start, when it is known what broke before: relays whose tokens were renewed since."""
-        return tuple(name for name, pool in self._pools.items() if self._tokens_renewed(pool.config))
+        """Relays whose tokens were renewed since they were refused. To be called at the start, when it is known what broke
+        before, and now and then: whoever logged in when a file was written may have found out nothing.
+        """
+        return tuple(config.name for config in self._read if self._tokens_renewed(config))
 
     def _tokens_renewed(self, config: RelayConfig) -> bool:
         """What was refused stands no more when a file of the tokens was written after it. True: there was such a refusal.
@@ -215,10 +229,13 @@ class Router:
             self._ledger.forgive_trouble(config.account, trouble)
         return bool(old)
 
-    def _retire(self, pool: Pool) -> None:
+    def _retire(self, pool: Pool, heir: str) -> None:
         """Let it finish what is in flight, however long a transaction may take, and end its sessions."""
+        for each in self._retiring.values():
+            if each.heir == pool.name:
+                each.heir = heir
         task = asyncio.create_task(pool.close(self._settings.transaction_timeout))
-        self._retiring[task] = pool
+        self._retiring[task] = _Retiring(pool, heir)
         task.add_done_callback(lambda done: self._retiring.pop(done, None))
 
     async def close(self, grace: float) -> None:
@@ -227,7 +244,8 @@ class Router:
         retiring = dict(self._retiring)
         for task in retiring:
             task.cancel()
-        await asyncio.gather(*(pool.close(grace) for pool in (*self._pools.values(), *retiring.values())))
+        pools = (*self._pools.values(), *(each.pool for each in retiring.values()))
+        await asyncio.gather(*(pool.close(grace) for pool in pools))
 
 
 def _with_one_keeper(configs: Sequence[RelayConfig], known: Iterable[Tokens | None]) -> list[RelayConfig]:

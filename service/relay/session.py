@@ -20,6 +20,7 @@ from service.relay.config import RelayConfig
 from service.relay.conversation import Conversation
 from service.relay.dial import dial, resolve
 from service.relay.failure import Cause, SessionFailure
+from service.relay.fitting import size_in
 from service.relay.hidden import Hidden, forms_of
 from service.relay.logins import MECHANISMS, Dialogue, refused_because
 from service.relay.oauth import Token
@@ -74,8 +75,7 @@ class Session:
     @property
     def max_size(self) -> int | None:
         """What SIZE announced (RFC 1870), None when nothing or 0."""
-        value = self.capabilities.get("size", "")
-        return int(value) or None if value.isascii() and value.isdigit() else None
+        return size_in(self.capabilities)
 
     def renew(self) -> None:
         """Take it for worn out: what follows goes over a new connection."""
@@ -316,7 +316,7 @@ class _Opening:
         words = f"{config.host}:{config.port} {tls.version() if tls else 'no TLS'}"
         if self._mechanism:
             words += f" AUTH {self._mechanism}"
-            self._progress.details["auth"] = f"{self._mechanism} as {config.user}"
+            self._progress.details["auth"] = f"{self._mechanism} as {config.shown_user}"
         return Session(conversation, capabilities, words, self._monotonic(), timings=dict(self._timings))
 
 

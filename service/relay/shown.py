@@ -18,6 +18,7 @@ from service.relay.url import Tls
 _HIDDEN = ("client_secret", "refresh_token")
 _GUESS_OF = {"max_bytes": "max_mib"}  # how presets.toml calls a key
 _SCHEME = {Tls.IMPLICIT: "smtps", Tls.STARTTLS: "smtp+starttls", Tls.NONE: "smtp"}
+_HIDDEN_USER = "USER"
 _USER = {"sendgrid": "apikey"}  # what a user is called where a preset says so
 
 
@@ -28,6 +29,8 @@ def shown_relay(config: RelayConfig, table: Mapping[str, Any]) -> str:
     login = [f"{key} = {toml(table[key])}" for key in ("secret_file", "token_command", "token_file") if key in table]
     if config.secret.get_secret_value() and "secret_file" not in table:
         login = ["# The secret stands in the url and is not shown: give it there, or by `secret_file`."]
+    if config.hides_user:
+        login = ["# The user is a secret too and is not shown: give it in the place of USER.", *login]
     return "\n".join([*head, *_about(config.preset), *_lines(config, given, login), *_tables(config.name, table), ""])
 
 
@@ -89,7 +92,7 @@ def _lines(config: RelayConfig, given: Mapping[str, Any], login: list[str]) -> I
 
 
 def _url(config: RelayConfig) -> str:
-    user = f"{quote(config.user, safe='')}@" if config.user else ""
+    user = f"{_HIDDEN_USER if config.hides_user else quote(config.user, safe='')}@" if config.user else ""
     host = f"[{config.host}]" if ":" in config.host else config.host
     in_clear = "?plaintext=allow" if config.tls is Tls.NONE else ""
     return f"{_SCHEME[config.tls]}://{user}{host}:{config.port}{in_clear}"

@@ -21,6 +21,8 @@ from service.settings import Settings
 
 _ACCOUNT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TLS_VERSIONS = ("1.2", "1.3")
+_MOST = 10**15  # of any number here: beyond it nothing is meant, and a float takes it as it is
+_FLAGS = {**dict.fromkeys(("true", "1", "yes", "on"), True), **dict.fromkeys(("false", "0", "no", "off"), False)}
 
 
 _SAID_BY = {  # what others write apart: the key here that says it
@@ -63,9 +65,16 @@ def as_account(value: object, where: str) -> str:
     raise ConfigurationError(f"{where}: account: must be a name of 1 to 64 letters, digits, - and _")
 
 
-def as_sender(value: object, where: str) -> str:
+def senders_in(options: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """Addresses and domains; none where nothing is said of them."""
+    given = options.get("from", [])
+    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+        raise ConfigurationError(f'{where}: from: must be a list, such as ["news@example.com", "example.org"]')
+    return tuple(_sender(each, where) for each in given)
+
+
+def _sender(text: str, where: str) -> str:
     """An address or a domain that a relay may carry; `@example.com` is a domain too."""
-    text = str(value)
     try:
         return (
             make_mailbox(text, "", "from").email if "@" in text.lstrip("@") else parse_domain(text.lstrip("@"), "from")
@@ -74,11 +83,11 @@ def as_sender(value: object, where: str) -> str:
         raise ConfigurationError(f"{where}: from: {text!r}: {error.errors[0].detail}") from None
 
 
-def warm_in(options: Mapping[str, Any], where: str) -> int:
+def warm_in(options: Mapping[str, Any], most: int, where: str) -> int:
     """Connections that stay open; no more than there may be."""
     number = integer_in(options, "warm_connections", 0, where, least=0)
-    if number > integer_in(options, "max_connections", number, where, least=0):
-        raise ConfigurationError(f"{where}: warm_connections: must not be more than max_connections")
+    if number > most:
+        raise ConfigurationError(f"{where}: warm_connections: must not be more than max_connections, which is {most}")
     return number
 
 
@@ -91,13 +100,15 @@ def integer_in(options: Mapping[str, Any], key: str, default: int | None, where:
         number = least - 1
     if number < least:
         raise ConfigurationError(f"{where}: {key}: must be a whole number from {least} up")
+    if number > _MOST:
+        raise ConfigurationError(f"{where}: {key}: must not be more than {_MOST}")
     return number
 
 
 def limits_in(options: Mapping[str, Any], preset: Preset, where: str) -> Limits:
     """The preset's, as far as the table gives no others; `max_recipients = 0` and its like take a bound away."""
     known = preset.limits
-    given: dict[str, Any] = {flag: as_flag(options[flag]) for flag in FLAGS if flag in options}
+    given: dict[str, Any] = {flag: flag_in(options, flag, True, where) for flag in FLAGS if flag in options}
     for key in ("max_bytes", "max_recipients", "max_message_recipients"):
         if key in options:
             given[key] = integer_in(options, key, None, where, least=0) or None
@@ -121,8 +132,9 @@ def quotas_in(
     quotas: list[Quota] = []
     for key, per in (("quotas", Per.RELAY), ("recipient_quotas", Per.RECIPIENT), ("domain_quotas", Per.DOMAIN)):
         texts = options.get(key, getattr(preset, key))
-        if isinstance(texts, str):
-            raise ConfigurationError(f'{where}: {key}: must be a list, such as ["{texts}"]')
+        if not isinstance(texts, list | tuple):
+            example = texts if isinstance(texts, str) else "30/15m"
+            raise ConfigurationError(f'{where}: {key}: must be a list, such as ["{example}"]')
         for text in texts:
             try:
                 quotas.append(parse_quota(str(text), per, zone, settings.quota_guard, headroom, account))
@@ -159,6 +171,17 @@ def as_zone(value: object, where: str) -> str:
     return str(value)
 
 
-def as_flag(value: object) -> bool:
-    """A URL gives it as text."""
-    return value if isinstance(value, bool) else str(value).lower() in {"1", "true", "yes", "on"}
+def flag_in(options: Mapping[str, Any], key: str, default: bool, where: str) -> bool:
+    """True or false; a URL gives it as text."""
+    flag = _FLAGS.get(str(options.get(key, default)).lower())
+    if flag is None:
+        raise ConfigurationError(f"{where}: {key}: must be true or false")
+    return flag
+
+
+def text_in(options: Mapping[str, Any], key: str, default: str, where: str) -> str:
+    """A string."""
+    value = options.get(key, default)
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{where}: {key}: must be text")
+    return value

@@ -6,7 +6,7 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from service.errors import ConfigurationError
 from service.relay.presets import Preset
@@ -42,6 +42,7 @@ class RelayUrl:
         """Read one; the query may hold `keys`. `where` begins each ConfigurationError."""
         try:
             parts = urlsplit(text)
+            _check_login(parts, where)
             port = parts.port
         except ValueError:
             raise ConfigurationError(f"{where}: url: the port must be a number") from None
@@ -77,6 +78,12 @@ class RelayUrl:
             )
         if self.tls is Tls.STARTTLS and self.port in implicit:
             raise ConfigurationError(f"{where}: url: port {self.port} is TLS from the start: use smtps://")
+
+
+def _check_login(parts: SplitResult, where: str) -> None:
+    """An @ behind the host is one behind a login that was cut short: no part of that may stand in a sentence."""
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise ConfigurationError(f"{where}: url: a /, ? or # in user or secret is written %2F, %3F or %23")
 
 
 def is_loopback(host: str) -> bool:

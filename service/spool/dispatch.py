@@ -17,7 +17,7 @@ from service.mail.envelope import Envelope
 from service.mail.lifecycle import Event
 from service.mail.quota import HIGH
 from service.mail.route import Route
-from service.mail.seal import Sealed, seal
+from service.mail.seal import Sealed, seal, takes_sender
 from service.relay.port import MayNotStart, Outgoing, Relay, Relays
 from service.settings import Settings
 from service.spool.due import DueLanes, share
@@ -66,8 +66,8 @@ class Dispatcher:
         self._leases = Leases(settings.lease)
         self._asked: Sequence[Want] = ()  # in the claim under way
         self._taken: dict[str, dict[int, int]] = {}  # and the lanes of their routes
-        elsewhere = Elsewhere(relays, store)
-        self._recorder = Recorder(settings, clock, store, signals, metrics, tracing, elsewhere, self._queued)
+        self._elsewhere = Elsewhere(relays, store)
+        self._recorder = Recorder(settings, clock, store, signals, metrics, tracing, self._elsewhere, self._queued)
         self._holds, self._avoided = self._recorder.holds, self._recorder.avoided
         self._look_at = 0.0  # monotonic seconds: when the store is asked for its routes again
         self._draining = asyncio.Event()
@@ -242,11 +242,13 @@ class Dispatcher:
     # --- one delivery --------------------------------------------------------------------------------------------
 
     def _start(self, delivery: Delivery, claimed: float) -> None:
-        if delivery.content is None or delivery.size > _THREAD_FROM:
-            self._recorder.spawn(self._start_large(delivery, claimed))
-            return
         try:
-            self._hand_over(delivery, self._seal(delivery, delivery.content), claimed)
+            if (route := self._elsewhere.turned(delivery)) is not None:
+                self._recorder.record(delivery, self._given_back(delivery, route))
+            elif delivery.content is None or delivery.size > _THREAD_FROM:
+                self._recorder.spawn(self._start_large(delivery, claimed))
+            else:
+                self._hand_over(delivery, self._seal(delivery, delivery.content), claimed)
         except Exception as error:  # a fault of ours with one delivery must not end the loop, nor hold its lease
             self._recorder.failed(delivery, error)
 
@@ -270,11 +272,15 @@ class Dispatcher:
         try:
             relay = self._relays.get(delivery.relay)
         except RelayNotFound:
-            return self._recorder.all_alike(delivery, Event.NOT_STARTED, "relay-gone", f"{delivery.relay} {_GONE}")
+            return self._given_back(delivery)
         sender, ring, at = (delivery.envelope_from, delivery.from_email), self._signing.ring, delivery.dated_at
         try:
             sealed = seal(content, *sender, relay.rule, ring, at)
         except SenderNotAccepted as error:
+            if not takes_sender(delivery.from_email, delivery.from_email, relay.rule):
+                return self._given_back(
+                    delivery
+                )  # its rule is another one since the claim, which will not ask it again
             log.error(Log.ALERT_SENDER_MISMATCH, id=delivery.id, relay=relay.name, detail=error.detail)
             return self._recorder.all_alike(delivery, Event.FAULT, "sender-mismatch", error.detail)
         if delivery.sealed_as is not None and delivery.sealed_as != sealed.rule_id:
@@ -289,7 +295,11 @@ class Dispatcher:
         elif delivery.relay in self._relays.names() and self._relays.get(delivery.relay).rule.id == made.rule_id:
             self._send(delivery, made, claimed)
         else:  # the configuration was changed while a thread sealed it
-            self._recorder.end(delivery, Event.NOT_STARTED, "relay-gone", f"{delivery.relay} {_GONE}")
+            self._recorder.record(delivery, self._given_back(delivery))
+
+    def _given_back(self, delivery: Delivery, route: str | None = None) -> Settlement:
+        """Its relay is another one by now, or none; nothing is charged. route: see Recorder.all_alike."""
+        return self._recorder.all_alike(delivery, Event.NOT_STARTED, "relay-gone", f"{delivery.relay} {_GONE}", route)
 
     def _send(self, delivery: Delivery, sealed: Sealed, claimed: float) -> None:
         relay = self._relays.get(delivery.relay)

@@ -57,6 +57,18 @@ class Elsewhere:
             if relay.name not in route.unfit and takes_sender(delivery.envelope_from, delivery.from_email, relay.rule)
         ]
 
+    def turned(self, delivery: Delivery) -> str | None:
+        """The route of a message that the relay may not carry, which took it by a route that tells no sender: since it was
+        accepted a relay has come to mind that. None: it may.
+        """
+        route = Route.parse(delivery.route)
+        if route.sender or not self._relays.sender_decides():
+            return None
+        candidates = self._relays.candidates(delivery.from_email, route.relay or None, route.needs)
+        if any(relay.name == delivery.relay for relay in candidates):
+            return None
+        return replace(route, sender=delivery.from_email).key
+
     async def told(self, delivery: Delivery, settlement: Settlement) -> Settlement:
         """The settlement of a message that ends here, with each relay's reason in its words."""
         route = Route.parse(delivery.route)

@@ -77,9 +77,9 @@ class Recorder:
         """It ends, or waits, without having reached a relay."""
         self.record(delivery, self._settler.all_alike(delivery, event, kind, text))
 
-    def all_alike(self, delivery: Delivery, event: Event, kind: str, text: str) -> Settlement:
-        """What `end` records."""
-        return self._settler.all_alike(delivery, event, kind, text)
+    def all_alike(self, delivery: Delivery, event: Event, kind: str, text: str, route: str | None = None) -> Settlement:
+        """What `end` records. route: by which it goes from here on, where that is another one."""
+        return self._settler.all_alike(delivery, event, kind, text, route)
 
     def record(self, delivery: Delivery, settlement: Settlement) -> None:
         """A settlement of a delivery that no relay was given."""

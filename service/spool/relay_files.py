@@ -34,12 +34,17 @@ class RelayFiles:
 
     async def run(self) -> None:
         """Look for changes, for ever; never when POSTROOM_RELAYS_REFRESH is 0. It begins when the ledger is known."""
-        if renewed := self._router.tokens_renewed():
-            self._tell(Reloaded(renewed=renewed))
+        self._try_renewed()
         while self._settings.relays_refresh > 0:
             await asyncio.sleep(self._settings.relays_refresh)
             if await asyncio.to_thread(self._watch.look):
                 await self.reload(asked=False)
+            else:
+                self._try_renewed()
+
+    def _try_renewed(self) -> None:
+        if renewed := self._router.tokens_renewed():
+            self._tell(Reloaded(renewed=renewed))
 
     async def reload(self, *, asked: bool = True) -> None:
         """Read the configuration and take it. asked: told in the log even when it is what it was."""

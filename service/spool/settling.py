@@ -77,8 +77,8 @@ class Settler:
             route=route,
         )
 
-    def all_alike(self, delivery: Delivery, event: Event, kind: str, text: str) -> Settlement:
-        """A settlement for a delivery that never reached a relay: every recipient gets the same event."""
+    def all_alike(self, delivery: Delivery, event: Event, kind: str, text: str, route: str | None = None) -> Settlement:
+        """A settlement for a delivery that never reached a relay: every recipient gets the same event. route: see settle."""
         now = self._clock.now()
         return Settlement(
             attempt=delivery.attempt,
@@ -102,6 +102,7 @@ class Settler:
             ],
             detail=text,
             unspent=True,
+            route=route,
         )
 
     def _recipient(

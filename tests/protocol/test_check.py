@@ -1,6 +1,7 @@
 """A check against scripted peers: each step with its time, the failing one with its hint, the others told as not run."""
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,19 @@ async def test_nobody_at_the_port_is_a_failed_tcp_step() -> None:
     steps = await checked(plain(port))
     assert states(steps) == [OK, FAILED, SKIPPED, *[NOT_RUN] * 5]
     assert "Connection refused" in steps["tcp"].detail
+
+
+async def test_the_authorities_are_read_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are hundreds: a service that reads them at each check answers nobody meanwhile."""
+    threads: list[threading.Thread] = []
+
+    def read(config: RelayConfig) -> None:
+        threads.append(threading.current_thread())
+
+    monkeypatch.setattr("service.relay.check.tls_context", read)
+    await checked(plain(1))
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_an_unknown_host_is_a_failed_dns_step() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from service.app import Service
 from tests.support.process import ServiceProcess
@@ -186,6 +187,62 @@ async def test_a_relay_that_is_added_takes_mail_that_waits(tmp_path: Path) -> No
     await second.stop()
 
 
+ONE, OTHER = f"{FROM}:AUTHCODE@", "me%40example.com:AUTHCODE@"
+
+
+@pytest.mark.parametrize("user", ["", OTHER, "zuochengzhuo%40163.com:AUTHCODE@"])
+async def test_mail_whose_sender_no_relay_takes_any_more_waits_for_one_that_does(tmp_path: Path, user: str) -> None:
+    """Its relay is gone and another one is left, or it was given another login for a moment."""
+    sink = await Sink().start()
+    login = {"sender_must_equal_login": True}
+    good, other = plain(sink, ONE, **login), plain(sink, OTHER, **login)
+    file = relays(tmp_path, a=good, b=other)
+    async with running(tmp_path, capture=False, relays_file=file, **LOOKING) as (client, service):
+        await client.post("/relays/a/pause")
+        ids = [(await client.post("/send", json={**ARTICLE, **pin})).json()["id"] for pin in ({}, {"relay": "a"})]
+        for id in ids:
+            await until_held(client, id, "relay")
+        relays(tmp_path, **({"a": plain(sink, user, **login)} if user else {}), b=other)
+        for id in ids:
+            await until_held(client, id, "no_relay")
+        assert (await client.post("/send", json=ARTICLE)).json()["code"] == "sender_not_accepted"
+        relays(tmp_path, a=good, b=other)
+        await until(
+            lambda: "a" in service.relays.names() and service.relays.get("a").config.user == "zouchengzhuo@163.com"
+        )
+        await client.post("/relays/a/resume")
+        for id in ids:
+            await until_sent(client, id)
+    assert len(sink.received) == 2
+    await sink.stop()
+
+
+@pytest.mark.parametrize("minds", ["sender_must_equal_login", "from"])
+async def test_mail_that_was_accepted_before_any_relay_minded_its_sender_goes_by_one_that_takes_it(
+    tmp_path: Path, minds: str
+) -> None:
+    sink, second = await Sink().start(), await Sink(user="me@example.com").start()
+    file = relays(tmp_path, a=plain(sink, ONE))
+    one, other = (
+        {minds: True if minds == "sender_must_equal_login" else [each]} for each in ("163.com", "example.com")
+    )
+    async with running(tmp_path, capture=False, relays_file=file, **LOOKING) as (client, service):
+        await client.post("/relays/a/pause")
+        ids = [(await client.post("/send", json=ARTICLE)).json()["id"] for _ in range(8)]
+        relays(tmp_path, a=plain(sink, ONE, **one), b=plain(second, OTHER, **other))
+        await until(lambda: "b" in service.relays.names())
+        for id in ids:
+            await until_held(client, id, "relay")  # of a alone, which is paused
+        await client.post("/relays/a/resume")
+        for id in ids:
+            await until_sent(client, id)
+        recipient = (await client.get(f"/messages/{ids[0]}")).json()["recipients"][0]
+        assert recipient["attempts"] == 1, "it was charged nothing on its way"
+    assert (len(sink.received), len(second.received)) == (8, 0)
+    await sink.stop()
+    await second.stop()
+
+
 async def test_a_bad_file_changes_nothing_and_is_told_until_it_is_mended(tmp_path: Path) -> None:
     sink = await Sink().start()
     good = plain(sink, f"{FROM}:AUTHCODE@")
@@ -260,6 +317,33 @@ async def test_what_is_in_flight_is_finished_by_the_old_connection(tmp_path: Pat
         assert events[-1]["data"]["relay"] == "a"
         await until(lambda: not service.relays._retiring, 20)
     await sink.stop()
+
+
+async def test_a_relay_under_another_name_waits_for_the_connections_that_it_had_under_the_old_one(
+    tmp_path: Path,
+) -> None:
+    """Its provider counts sessions by account; whatever other account comes with it waits for nothing."""
+    sink, second = SlowSink(), await Sink(user="me@example.com").start()
+    await sink.start()
+    first = plain(sink, ONE, max_connections=1)
+    file = relays(tmp_path, a=first)
+    async with running(tmp_path, capture=False, relays_file=file, **LOOKING) as (client, service):
+        ids = [(await client.post("/send", json=ARTICLE)).json()["id"]]
+        async with asyncio.timeout(20):
+            await sink.arrived.wait()
+        for name in ("b", "c"):
+            relays(tmp_path, **{name: first, "x": plain(second, OTHER, max_connections=1)})
+            await until(lambda name=name: name in service.relays.names())
+            assert service.relays.get(name).free(0) == 0
+            assert service.relays.get("x").free(0) == 1
+        ids.append((await client.post("/send", json={**ARTICLE, "relay": "c"})).json()["id"])
+        await until_held(client, ids[1], "connection")
+        sink.release.set()
+        for id in ids:
+            await until_sent(client, id)
+        assert len(sink.received) == 2
+    await sink.stop()
+    await second.stop()
 
 
 class SlowSink(Sink):

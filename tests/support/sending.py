@@ -182,6 +182,9 @@ class ModelRelays:
     def preferred(self, names: Sequence[str], now: int) -> Sequence[str]:
         return names
 
+    def sender_decides(self) -> bool:
+        return False
+
     def on_capacity(self, callback: Callable[[], None]) -> None:
         for relay in self._relays.values():
             relay.on_capacity(callback)

@@ -1,7 +1,10 @@
 """How long a relay rests: longer with each time, told once by many, and slowly forgotten."""
 
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
+
+import pytest
 
 from service.mail.lifecycle import Event
 from service.mail.outcome import UNTIL_RESET, Action, Scope, Verdict, doubling
@@ -126,6 +129,22 @@ def test_until_the_providers_midnight() -> None:
     now = int(datetime(2026, 11, 27, 22, 30, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp() * 1000)
     assert length(Backoff("Asia/Shanghai").worse(None, resting(UNTIL_RESET), "why", now)) == 5400
     assert length(Backoff("").worse(None, resting(UNTIL_RESET), "why", now)) == 3600, "nobody knows: look in an hour"
+
+
+@pytest.mark.parametrize("steps", [(UNTIL_RESET,), (300.0, UNTIL_RESET)])
+def test_a_provider_that_counts_anew_after_its_midnight_is_asked_each_hour_and_not_the_next_day(steps: Any) -> None:
+    """Its clock may be behind, its job late, or its midnight not what the preset guesses."""
+    backoff, verdict = Backoff("Asia/Shanghai", guard=1.0), resting(*steps)
+    noon = int(datetime(2025, 12, 1, 12, 0, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp() * 1000)
+    known = backoff.worse(None, verdict, "why", noon)
+    if len(steps) > 1:
+        known = backoff.worse(known, verdict, "why", known.until or 0)
+    midnight = noon + 12 * HOUR + 1000
+    assert known.until == midnight
+    for hour in range(3):
+        known = backoff.worse(known, verdict, "why", (known.until or 0) + 50)
+        assert known.until == midnight + (hour + 1) * (HOUR + 50)
+    assert backoff.worse(known, verdict, "why", noon + 24 * HOUR).until == midnight + 24 * HOUR, "another day's count"
 
 
 def test_midnight_on_a_day_of_25_hours() -> None:

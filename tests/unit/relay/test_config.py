@@ -12,6 +12,7 @@ from service.errors import ConfigurationError, RelayNotFound
 from service.relay import open_relays
 from service.relay.config import RelayConfig, Tls, load_relays, relay_from
 from service.relay.presets import load_presets, preset_for
+from service.relay.shown import shown_relay
 from service.settings import load
 
 
@@ -81,6 +82,13 @@ def test_scheme_and_port_agree(url: str, port: int, tls: Tls) -> None:
         ("smtps://u%00:SECRET@h.example", "control character"),
         ("smtps://u:SECRET%01@h.example", "control character"),
         ("smtps://u:SECRET@h.example?colour=red", "unknown option colour"),
+        ("smtps://u:2024?SECRET@h.example", "is written"),
+        ("smtps://u:?SECRET=x&y@h.example", "is written"),
+        ("smtps://u:x?SECRET@h.example", "is written"),
+        ("smtps://u:x/SECRET@h.example", "is written"),
+        ("smtps://u:x#SECRET@h.example", "is written"),
+        ("smtps://u:x@2024?SECRET@h.example", "is written"),
+        ("smtp://localhost:1?SECRET@127.0.0.1?plaintext=allow", "is written"),
         ("smtps://u:SECRET@h.example?max_connections=0", "max_connections"),
         ("smtps://u:SECRET@h.example?ca_file=/nowhere", "ca_file"),
     ],
@@ -137,8 +145,10 @@ async def test_the_sender_chooses_among_relays(tmp_path: Path) -> None:
     assert relays.sender_decides()
     assert names("name@163.com") == ["netease"]
     assert names("x@example.com") == ["own"], "netease would refuse this sender"
-    assert names("x@example.com", "netease") == ["netease"], "pinned: the trial seal will say what it must be"
-    assert names("x@other.example") == ["netease"]
+    assert names("x@example.com", "netease") == [], (
+        "pinned: it is asked apart, so that it says what it must be (spool/plan)"
+    )
+    assert names("x@other.example") == [], "mail of a sender that none takes waits"
     assert names("x@example.com", "nope") == []
     with pytest.raises(RelayNotFound, match="did you mean own"):
         relays.get("owm")
@@ -266,3 +276,48 @@ def test_an_empty_secret_file_stops_who_sends_and_not_who_only_takes_requests(tm
     with pytest.raises(ConfigurationError, match=r"^test: secret_file: .*/secret: is empty$"):
         relay_from("r", values, "test", settings=load(role="sender"))
     assert relay_from("r", values, "test", settings=load(role="api")).secret.get_secret_value() == ""
+
+
+TOKEN = "0a1b2c3d-TOKEN-4e5f"
+
+
+@pytest.mark.parametrize(
+    "url", [f"smtp+starttls://{TOKEN}:{TOKEN}@smtp.postmarkapp.com:587", f"smtps://{TOKEN}:{TOKEN}@h.example"]
+)
+def test_a_user_that_is_the_secret_is_shown_nowhere_and_names_its_account_all_the_same(url: str) -> None:
+    """The account stands in the store, in answers and in metrics."""
+    made, again = (relay_from("a", {"url": url, "quotas": ["5/m"]}, "test") for _ in range(2))
+    assert made.user == TOKEN, "it logs in"
+    assert made.account == again.account
+    assert made.account != relay_from("a", {"url": url.replace("0a", "0b")}, "test").account
+    shown = [made.account, made.shown_user, shown_relay(made, {"url": url}), *(each.bucket() for each in made.quotas)]
+    assert not [text for text in shown if TOKEN in text]
+    assert relay_from("a", {"url": url, "account": "mine"}, "test").account == "mine"
+
+
+def test_the_user_of_a_provider_that_knows_tokens_only_is_hidden_before_the_secret_is_known() -> None:
+    config = relay_from("a", {"url": f"smtp+starttls://{TOKEN}@smtp.postmarkapp.com:587"}, "test")
+    assert TOKEN not in config.account + config.shown_user
+    assert relay_from("a", {"url": f"smtps://{TOKEN}@h.example"}, "test").shown_user == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [("from", "name@163.com", "must be a list"), ("from", 5, "must be a list"), ("from", [5], "must be a list"),
+     ("rewrite_from", "ture", "true or false"), ("sender_must_equal_login", "nein", "true or false"), ("dkim", "x", "true or false"),
+     ("cc", 2, "true or false"), ("sticky", "", "true or false"), ("chunking", [], "true or false"), ("ca_file", 5, "must be text"),
+     ("ciphers", ["DEFAULT"], "must be text"), ("quotas", 5, "must be a list"), ("preset", ["163"], "there is no"),
+     ("weight", 10**400, "must not be more"), ("warm_connections", 6, "which is 5")],
+)  # fmt: skip
+def test_a_value_of_another_kind_is_refused_with_its_key_and_taken_for_nothing_else(
+    key: str, value: Any, words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^relays\.a: {key}: .*{words}"):
+        relay_from("a", {"url": "smtps://u:s@h.example", key: value}, "relays.a")
+
+
+@pytest.mark.parametrize("text", ["true", "True", "1", "yes", "on"])
+def test_a_url_says_true_and_false_in_the_usual_ways(text: str) -> None:
+    assert relay_from("a", {"url": f"smtps://u:s@h.example?sticky={text}"}, "a").sticky
+    no = {"true": "false", "True": "False", "1": "0", "yes": "no", "on": "off"}[text]
+    assert not relay_from("a", {"url": f"smtps://u:s@h.example?cc={no}"}, "a").limits.cc

@@ -1,5 +1,6 @@
 """The files of tokens are renewed by other programs: nothing is opened anew, and what was refused before is tried again."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from service.relay.router import Router
 from service.settings import Settings, load
 from service.spool.relay_files import RelayFiles
 from service.telemetry import Metrics, labelled
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -104,3 +106,26 @@ async def test_a_process_that_does_not_send_counts_no_replies(settings: Settings
     asking = settings.model_copy(update={"role": "api"})
     RelayFiles(asking, SYSTEM, open_relays(settings, SYSTEM, ledger=ProcessLedger()), metrics)
     assert counted(metrics) == set()
+
+
+async def test_a_token_that_was_renewed_while_somebody_logged_in_is_tried_when_that_one_has_ended(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """It found out nothing: its process died, or the network failed. No file changes any more."""
+    settings = settings.model_copy(update={"relays_refresh": 0.02})
+    relays = open_relays(settings, SYSTEM, ledger=(ledger := ProcessLedger()))
+    metrics = Metrics()
+    files, pool = RelayFiles(settings, SYSTEM, relays, metrics), relays.get("a")
+    refuse(ledger, relays)
+    account, mark = pool.config.account, pool.config.secret_mark
+    renew(tmp_path / "token", pool.config.tokens_written_at)
+    ledger.standing(account).grant(mark, "other/a", SYSTEM.now() + 60_000)
+    running = asyncio.create_task(files.run())
+    await until(
+        lambda: metrics.relays_reloads.labels("unchanged")._value.get() == 1
+    )  # the first look, which is the last change
+    assert pool.status(SYSTEM.now()).health is Health.BROKEN
+    ledger.release_login(account, "other/a")
+    await until(lambda: pool.status(SYSTEM.now()).health is Health.OPEN)
+    assert relays.get("a") is pool
+    running.cancel()
