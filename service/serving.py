@@ -24,7 +24,7 @@ log = get_logger()
 
 _LAST_ANSWERS = 0.5  # seconds in which requests that are cut off may be told so
 _YOUNG = 5000  # objects more than were freed, at which the collector looks for circles: of 700 it takes 4 % of a core under load
-_TURN = 0.0005  # seconds for which a thread keeps the interpreter: who has committed needs it to let go of the store's file
+_TURN = 0.0005  # seconds for which a thread keeps the interpreter: who has committed wants it, to let the file go
 
 
 class _Server(uvicorn.Server):
