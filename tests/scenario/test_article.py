@@ -128,3 +128,11 @@ async def test_three_recipients_get_three_fates(tmp_path: Path, authority: TestA
         assert (await client.get("/suppressions/greylisted@example.org")).status_code == 404
         assert [received.rcpt_tos for received in sink.received] == [["405966530@qq.com"]]
     await sink.stop()
+
+
+async def test_what_the_capture_relay_answers_is_shown_as_it_is(tmp_path: Path) -> None:
+    """The first reply that a newcomer sees: nothing of it is taken for a secret."""
+    async with running(tmp_path) as (client, _):
+        answer = await client.post("/send", json=ARTICLE, headers={"Prefer": "wait=10"})
+    (recipient,) = answer.json()["recipients"]
+    assert recipient["last_reply"]["text"].startswith("captured as cap_")
