@@ -278,9 +278,8 @@ class Dispatcher:
             sealed = seal(content, *sender, relay.rule, ring, at)
         except SenderNotAccepted as error:
             if not takes_sender(delivery.from_email, delivery.from_email, relay.rule):
-                return self._given_back(
-                    delivery
-                )  # its rule is another one since the claim, which will not ask it again
+                # its rule is another one since the claim, and the next claim won't ask it again
+                return self._given_back(delivery)
             log.error(Log.ALERT_SENDER_MISMATCH, id=delivery.id, relay=relay.name, detail=error.detail)
             return self._recorder.all_alike(delivery, Event.FAULT, "sender-mismatch", error.detail)
         if delivery.sealed_as is not None and delivery.sealed_as != sealed.rule_id:

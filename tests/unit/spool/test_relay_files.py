@@ -121,9 +121,8 @@ async def test_a_token_that_was_renewed_while_somebody_logged_in_is_tried_when_t
     renew(tmp_path / "token", pool.config.tokens_written_at)
     ledger.standing(account).grant(mark, "other/a", SYSTEM.now() + 60_000)
     running = asyncio.create_task(files.run())
-    await until(
-        lambda: metrics.relays_reloads.labels("unchanged")._value.get() == 1
-    )  # the first look, which is the last change
+    # the first look, which is the last change
+    await until(lambda: metrics.relays_reloads.labels("unchanged")._value.get() == 1)
     assert pool.status(SYSTEM.now()).health is Health.BROKEN
     ledger.release_login(account, "other/a")
     await until(lambda: pool.status(SYSTEM.now()).health is Health.OPEN)
