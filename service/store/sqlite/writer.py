@@ -174,15 +174,21 @@ class Writer:
             await self._in_thread(fcntl.flock, self._lock, fcntl.LOCK_EX)
         try:
             queued = await self._statements.run(self._connection, group)
-            await self._in_thread(self._connection.execute, "COMMIT")
-            self._place.check()
-        finally:
+            await self._in_thread(self._finish, self._connection)
+        except BaseException:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
+            raise
         self.groups += 1
         self._on_commit(len(group), time.perf_counter() - began)
         _answer(group)
         if queued:
             self._on_queued()
+
+    def _finish(self, connection: apsw.Connection) -> None:
+        """Commit, and let go of the file from here: the loop may be busy for milliseconds before it hears of the commit."""
+        connection.execute("COMMIT")
+        self._place.check()
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def _lock_now(self) -> bool:
         """The file lock between processes, if it is free."""

@@ -1,9 +1,11 @@
 """The writer: who shares a commit, what is undone alone, what the loop does meanwhile, and how it gets up again."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -264,6 +266,28 @@ async def test_another_process_that_writes_is_waited_for_without_holding_up_the_
     assert not waiting.done()
     os.close(other)
     assert await waiting == "mine"
+
+
+async def test_another_process_may_write_when_the_commit_is_through_though_our_loop_is_busy(harness: Harness) -> None:
+    other = os.open(f"{harness.path}.lock", os.O_RDWR)
+    taken: list[bool] = []
+
+    def keep_the_loop(_: Transaction) -> None:  # from the next turn on, when the commit has been handed to its thread
+        asyncio.get_running_loop().call_soon(lambda: taken.append(comes_by(other)))
+
+    assert await harness.writer.submit(put("mine", keep_the_loop)) == "mine"
+    assert taken == [True]
+    os.close(other)
+
+
+def comes_by(lock: int) -> bool:
+    """Whether this lock is to be had within five seconds."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    return False
 
 
 async def test_a_program_that_does_not_know_our_lock_is_waited_for_too(harness: Harness) -> None:
