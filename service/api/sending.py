@@ -1,6 +1,5 @@
 """POST /send and POST /send/batch."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -102,7 +101,7 @@ async def send_batch(call: Call) -> Response:
         for number, message in enumerate(batch.messages, 1):
             items.append(_item(call, {**batch.base, **message}, decoded, keys))
             if number % _ITEMS_AT_ONCE == 0:
-                await asyncio.sleep(0)  # a batch must not hold up the loop
+                await context.store.make_way()  # a batch must not hold up the loop
         key = idempotency_key(request, value)
         answer = await context.submitter.submit_batch(
             items,

@@ -199,7 +199,7 @@ class Submitter:
             if total > self._settings.max_batch_bytes:
                 raise PayloadTooLarge(f"The batch composes to more than {self._settings.max_batch_bytes} octets.")
             if self._clock.monotonic() >= pause_at:
-                await asyncio.sleep(0)
+                await self._store.make_way()
                 pause_at = self._clock.monotonic() + _HELD_UP
         return results
 

@@ -58,6 +58,9 @@ class Store(Protocol):
     def on_hint(self, callback: Callable[[], None]) -> None:
         """`callback` is called on the loop when another process queued something. A hint: polling stays correct."""
 
+    async def make_way(self) -> None:
+        """Who computes for long lets others run, and first of all whoever holds what other processes wait for."""
+
     # accept
     async def accept(self, accept: Accept) -> AcceptResult:
         """Store a submission; returns after the durable commit that holds it."""

@@ -171,6 +171,10 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         """Whether this process hears what others queue; otherwise it finds it by polling."""
         return self._hints.working.is_set()
 
+    async def make_way(self) -> None:
+        """See port: here the server has the rows, and nobody waits for this loop."""
+        await asyncio.sleep(0)
+
     # --- accept --------------------------------------------------------------------------------------------------
 
     async def accept(self, accept: Accept) -> AcceptResult:

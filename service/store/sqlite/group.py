@@ -2,7 +2,8 @@
 
 The statements run on the event loop, microseconds each. Two things keep it free meanwhile. An operation over many rows is a
 generator: each `yield` is a place to let others run, within the one transaction. An operation that carries large bytes
-runs in the thread.
+runs in the thread. Who computes for longer, such as a batch that is prepared, calls `make_way`: between two statements it
+would keep the file from other processes for no gain of its own, since there is one loop.
 
 An operation that refuses is undone alone, by a savepoint of its own. What a sender asks for refuses nothing, comes many at
 a time and all alike: it has no savepoint, which would copy each page that is written once more, and neighbours are one call
@@ -55,10 +56,24 @@ class Statements:
     def __init__(self, in_thread: Callable[..., Awaitable[Any]]) -> None:
         self._in_thread = in_thread
         self._steps = 0
+        self._aside = asyncio.Event()  # while it is clear, who computes stands back
+        self._aside.set()
+
+    async def make_way(self) -> None:
+        """Let others run; a group that has the file goes on first, since other processes wait for it."""
+        await asyncio.sleep(0)
+        await self._aside.wait()
 
     async def run(self, connection: apsw.Connection, group: Sequence[Operation]) -> bool:
         """All statements of a group but the COMMIT; whether anything was queued."""
         await self._begin(connection)
+        self._aside.clear()
+        try:
+            return await self._run(connection, group)
+        finally:
+            self._aside.set()
+
+    async def _run(self, connection: apsw.Connection, group: Sequence[Operation]) -> bool:
         try:
             done = [await self._run_sure(connection, operations) for operations in _neighbours(group)]
         except _FaultOfOurs:
@@ -100,7 +115,9 @@ class Statements:
         connection.execute("SAVEPOINT operation")
         try:
             if operation.large:
+                self._aside.set()
                 result = await self._in_thread(_run_whole, operation.work, transaction)
+                self._aside.clear()
             else:
                 result = operation.work(transaction)
                 if isinstance(result, GeneratorType):

@@ -105,6 +105,10 @@ class SQLiteStore(TellingStore, RestoringStore, TemplateStore):
         """See port."""
         self._hints.listen(callback)
 
+    async def make_way(self) -> None:
+        """See port."""
+        await self._writer.make_way()
+
     # --- accept --------------------------------------------------------------------------------------------------
 
     async def accept(self, accept: Accept) -> AcceptResult:

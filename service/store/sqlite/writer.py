@@ -69,6 +69,7 @@ class Writer:
         self._thread = OneThread("store-writer")
         self._in_thread = self._thread.run
         self._statements = Statements(self._in_thread)
+        self.make_way = self._statements.make_way
         self._queue: deque[Operation] = deque()
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None

@@ -1,6 +1,7 @@
 """A group of the writer whose operations are done together: in one call while all goes well, each alone after a fault."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from service.mail.lifecycle import State
 from service.store.sqlite.files import connect_writer, migrate_file
-from service.store.sqlite.transaction import Transaction
+from service.store.sqlite.transaction import Steps, Transaction
 from service.store.sqlite.writer import Writer
 
 
@@ -143,3 +144,50 @@ async def test_the_counts_of_what_was_undone_are_not_counted(writer: Writer, tmp
     connection = apsw.Connection(str(tmp_path / "post.db"))
     assert connection.execute("SELECT count FROM counters WHERE state = 'queued'").fetchall() == [(2,)]
     connection.close()
+
+
+async def computed(writer: Writer, steps: list[str], until: "asyncio.Future[object]") -> None:
+    """What a batch that is being prepared does: way for others, and some work."""
+    while not until.done():
+        await writer.make_way()
+        steps.append("compute")
+
+
+async def test_who_computes_stands_back_while_a_group_has_the_file(writer: Writer) -> None:
+    steps: list[str] = []
+
+    def work(transaction: Transaction) -> Steps[str]:
+        for number in range(4):
+            write(transaction, str(number))
+            steps.append(f"write {number}")
+            yield 32  # each a pause
+        return "done"
+
+    async def other_request() -> None:
+        await asyncio.sleep(0)
+        steps.append("other")
+
+    group = writer.submit(work)
+    await asyncio.gather(computed(writer, steps, group), other_request())
+    first, last = steps.index("write 0"), steps.index("write 3")
+    assert "compute" not in steps[first:last], "no other process would have been served sooner for it"
+    assert "compute" in steps[last:], "the commit is waited for in a thread, and the loop is free"
+
+
+async def test_who_computes_goes_on_while_a_large_operation_has_the_thread(writer: Writer) -> None:
+    steps: list[str] = []
+    begun, told = threading.Event(), threading.Event()
+
+    def work(_: Transaction) -> bool:
+        begun.set()
+        return told.wait(5)
+
+    group = writer.submit(work, size=1024 * 1024, largest=1024 * 1024)
+    await asyncio.to_thread(begun.wait, 5)
+    computing = asyncio.ensure_future(computed(writer, steps, group))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(steps) > 1
+    told.set()
+    assert await group
+    await computing
