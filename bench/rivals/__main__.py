@@ -1,7 +1,7 @@
 """`python -m bench.rivals`: Postroom and its rivals end to end, turn by turn in one run, into one sink.
 
     python -m bench.rivals                       4 KB, 32 clients, three rounds; and latencies at 70 % of each one's rate
-    python -m bench.rivals --all                 the same, and each of size, clients, delay and TLS changed by itself
+    python -m bench.rivals --all                 the same, and size, clients, delay, connections and TLS changed one by one
     python -m bench.rivals --size 1,100 --tls    every combination of what is given
     python -m bench.rivals --only postfix,postroom --rounds 5
     python -m bench.rivals --write               and put tables and pictures into docs/performance.md
@@ -27,7 +27,7 @@ from bench.rivals.postfix import Postfix
 from bench.rivals.postroom import Postroom, PostroomApart, PostroomApartBatch, PostroomBatch
 from bench.rivals.rival import Rival
 from bench.rivals.turns import Record, Rounds, ceiling
-from bench.rivals.work import SIZES, Variant
+from bench.rivals.work import CONNECTIONS, SIZES, Variant
 
 RIVALS: dict[str, type[Rival]] = {
     "postroom": Postroom,
@@ -40,7 +40,7 @@ RIVALS: dict[str, type[Rival]] = {
     "fastapi-mail": FastapiMail,
     "post-office": DjangoPostOffice,
 }
-CLIENTS, DELAYS = (1, 32, 256), (0, 10, 50)
+CLIENTS, DELAYS, MANY = (1, 32, 256), (0, 10, 50), 50  # MANY connections
 
 
 def numbers(text: str) -> list[int]:
@@ -59,8 +59,10 @@ def names(text: str) -> list[str]:
 def variants(chosen: argparse.Namespace) -> Iterator[Variant]:
     """What is to be measured, the base first."""
     if not chosen.all:
-        for size, clients, delay in itertools.product(chosen.size, chosen.clients, chosen.delay):
-            yield Variant(size, clients, delay, chosen.tls)
+        for size, clients, delay, most in itertools.product(
+            chosen.size, chosen.clients, chosen.delay, chosen.connections
+        ):
+            yield Variant(size, clients, delay, chosen.tls, most)
         return
     base = Variant()
     yield base
@@ -68,17 +70,21 @@ def variants(chosen: argparse.Namespace) -> Iterator[Variant]:
     yield from (Variant(delay_ms=delay) for delay in DELAYS if delay != base.delay_ms)
     yield from (Variant(size_kb=size) for size in SIZES if size != base.size_kb)
     yield from (Variant(clients=clients) for clients in CLIENTS if clients != base.clients)
+    yield Variant(connections=MANY)
 
 
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.rivals", description="Postroom and its rivals, end to end.")
-    parser.add_argument("--all", action="store_true", help="each of size, clients, delay and TLS changed by itself")
+    parser.add_argument(
+        "--all", action="store_true", help="each of size, clients, delay, connections and TLS changed by itself"
+    )
     parser.add_argument("--size", type=numbers, default=[4], help="KB of a message: 1,4,100")
     parser.add_argument("--clients", type=numbers, default=[32], help="1,32,256")
     parser.add_argument(
         "--delay", type=numbers, default=[0], help="ms by which each reply of the relay is late: 0,10,50"
     )
+    parser.add_argument("--connections", type=numbers, default=[CONNECTIONS], help="to the relay, at most: 20,50")
     parser.add_argument("--tls", action="store_true", help="STARTTLS and AUTH to the relay")
     parser.add_argument("--only", type=names, default=list(RIVALS), help=f"some of {','.join(RIVALS)}")
     parser.add_argument("--rounds", type=int, default=3)

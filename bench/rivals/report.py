@@ -141,7 +141,7 @@ def between(text: str, section: str, marks: tuple[str, str] = MARKS) -> str:
 def _parts(results: Results, rounds: int) -> list[str]:
     lines = []
     for variant, records in results:
-        name = f"rivals-{variant.size_kb}kb-{variant.clients}clients-{variant.delay_ms}ms{'-tls' if variant.tls else ''}.svg"
+        name = variant.file_name
         (PICTURES / name).write_text(_picture(variant, records), encoding="utf-8")
         lines += [f"### {variant.title}", ""]
         lines += [

@@ -18,6 +18,7 @@ SUBJECT = "Your receipt {{ code }}"
 TEMPLATE = "receipt"
 LINES = ("2 lamps", "1 shade", "3 wicks", "1 bottle of oil", "delivery")
 SIZES = (1, 4, 100)
+CONNECTIONS = 20
 _FILLER = "Lamps are packed by hand and leave our house on the day that you order them."
 
 
@@ -29,14 +30,22 @@ class Variant:
     clients: int = 32
     delay_ms: int = 0  # by which each reply of the relay is late
     tls: bool = False  # STARTTLS and AUTH
-    connections: int = 20  # to the relay, at most
+    connections: int = CONNECTIONS  # to the relay, at most
 
     @property
     def title(self) -> str:
         """In words."""
         relay = "STARTTLS and AUTH" if self.tls else "plain SMTP"
         late = f"{self.delay_ms} ms late" if self.delay_ms else "at once"
-        return f"{self.size_kb} KB, {self.clients} clients, {relay}, replies {late}"
+        return f"{self.size_kb} KB, {self.clients} clients, {self.connections} connections, {relay}, replies {late}"
+
+    @property
+    def file_name(self) -> str:
+        """Of its picture."""
+        parts = [f"{self.size_kb}kb", f"{self.clients}clients", f"{self.delay_ms}ms"]
+        parts += [f"{self.connections}connections"] if self.connections != CONNECTIONS else []
+        parts += ["tls"] if self.tls else []
+        return f"rivals-{'-'.join(parts)}.svg"
 
     def as_json(self) -> dict[str, Any]:
         """For a process that is started with it."""
