@@ -126,6 +126,15 @@ def test_a_wrong_expression_and_a_wrong_name_are_seen() -> None:
     assert [each.name for each in selectors("max(a) * rate(b{c='d'}[5m]) unless b offset 1h")] == ["a", "b", "b"]
 
 
+def test_probes_and_scrapes_neither_hide_failed_requests_nor_look_like_them() -> None:
+    """They are nearly all that a quiet service is asked, and a pod that drains answers them with 503."""
+    (rule,) = [rule for rule in RULES if rule["alert"] == "PostroomServerErrors"]
+    probes = {each.path for each in OPERATIONS if each.tag == "Operation"}
+    for asked in selectors(rule["expr"]):
+        (without,) = [value for label, how, value in asked.matchers if (label, how) == ("route", "!~")]
+        assert set(without.split("|")) == probes
+
+
 def test_every_alert_says_how_bad_it_is_what_it_is_and_what_to_do() -> None:
     assert len({rule["alert"] for rule in RULES}) == len(RULES) > 12
     for rule in RULES:
