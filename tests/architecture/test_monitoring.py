@@ -12,7 +12,7 @@ from service.errors import PostroomError
 from service.mail.lifecycle import Event, State
 from service.spool.values import PRIORITIES
 from tests.support.kustomize import Document
-from tests.support.manifests import of_kind, rendered, workloads
+from tests.support.manifests import of_kind, rendered, scraped
 from tests.support.promql import FOREIGN, exported, grouped, missed, parse, selectors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,22 +87,9 @@ def test_senders_are_added_for_late_mail_that_a_relay_may_take_now() -> None:
     }
 
 
-def scraped(documents: tuple[Document, ...]) -> dict[str, dict[str, str]]:
-    """The labels that the ServiceMonitor gives to what the pods of each workload show."""
-    (endpoint,) = of_kind(rendered("overlays/full"), "ServiceMonitor")["postroom"]["spec"]["endpoints"]
-    kept = {each["sourceLabels"][0]: each["targetLabel"] for each in endpoint["relabelings"]}
-    found = {}
-    for name, workload in workloads(documents).items():
-        labels = workload["spec"]["template"]["metadata"]["labels"]
-        met = {f"__meta_kubernetes_pod_label_{re.sub(r'[^a-zA-Z0-9_]', '_', key)}": labels[key] for key in labels}
-        if labels["app.kubernetes.io/name"] == "postroom":  # what the Service of the metrics selects
-            found[name] = {kept[source]: value for source, value in met.items() if source in kept}
-    return found
-
-
 def alerts_without(documents: tuple[Document, ...], *gone: str) -> set[str]:
     """The alerts on absence that fire when the pods of some workloads are not there."""
-    there = [labels for name, labels in scraped(documents).items() if name not in gone]
+    there = [labels for name, shown in scraped(documents).items() if name not in gone for labels in shown]
     return {
         rule["alert"]
         for rule in RULES
