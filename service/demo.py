@@ -37,7 +37,7 @@ def of_template(service: Service, template: Template, locale: str) -> Submission
         from_=parse_mailbox("Postroom demo <demo@postroom.example>", "#/from"),
         to=(parse_mailbox("Ada Lovelace <ada@example.org>", "#/to"),),
         template=TemplateUse(template.name, template.sample(locale), locale),
-        attachments=service.templates.sample_attachments(template),
+        attachments=service.templates.sample_attachments(template, service.settings.max_message_bytes),
         tags=(("template", template.name),),
     )
 

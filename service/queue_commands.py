@@ -1,7 +1,8 @@
 """`postroom queue`, `postroom queue cancel`, `postroom queue release`: what would be sent, and what becomes of it.
 
 It is for an operator who has restored a backup: what waited when the copy was taken may have been sent by the original
-since. It decides what `perhaps sent` means: accepted before the copy was taken, and due by now.
+since. It decides what `perhaps sent` means: accepted before the copy was taken, and due by now. What time it is the store
+says where it has a clock (PostgreSQL): that of the operator's host may be wrong, and no sender goes by it.
 """
 
 import argparse
@@ -62,12 +63,13 @@ def _moment(text: str) -> int:
 
 
 async def _show(chosen: argparse.Namespace, open_store: Opener) -> int:
-    now = SYSTEM.now()
     async with open_store() as store:
+        now = await store.store_time(SYSTEM.now())
         copied_at = await store.copied_at()
         waiting = await store.waiting(now, chosen.first)
     if chosen.json:
-        print(json.dumps({"copied_at": copied_at and rfc3339(copied_at), **asdict(waiting)}, ensure_ascii=False))
+        moments = {"now": rfc3339(now), "copied_at": copied_at and rfc3339(copied_at)}
+        print(json.dumps({**moments, **asdict(waiting)}, ensure_ascii=False))
     else:
         _print(waiting, copied_at, now)
     return 0
@@ -134,7 +136,7 @@ async def _cancel(chosen: argparse.Namespace, open_store: Opener) -> int:
             raise ConfigurationError("This store is no copy: say with --until up to when accepted mail is canceled")
         where = MessageFilter(until=until + 1)  # a filter's `until` is exclusive
         for account in sorted({Route.parse(each.route).account for each in await store.due_routes()}):
-            while found := await store.cancel_where(account, where, SYSTEM.now(), _MANY):
+            while found := await store.cancel_where(account, where, await store.store_time(SYSTEM.now()), _MANY):
                 canceled += len(found)
                 print(f"{canceled:,} messages", file=sys.stderr, flush=True)
     print(f"{canceled:,} messages canceled, accepted up to {rfc3339(until)}.")

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from service.api.models import AttachmentIn, BatchIn, DsnIn, FilterIn, SendIn, Strict
 from service.api.problems import field_problems
-from service.errors import FieldProblem, InvalidAttachment, PayloadTooLarge, ValidationFailed
+from service.errors import FieldProblem, InvalidAttachment, ValidationFailed
 from service.mail.bodies import check_attachment, guess_type, in_utf8
 from service.mail.draft import Alternative, Attachment, Calendar
 from service.mail.envelope import Dsn
@@ -168,17 +168,8 @@ def _attachment(each: AttachmentIn) -> Attachment:
     return Attachment(each.filename, (each.text or "").encode(), content_type, each.content_id, disposition)
 
 
-def submission(asked: SendIn, settings: Settings, *, key: str | None = None, fingerprint: bytes = b"") -> Submission:
-    """The use case's value. Raises PayloadTooLarge when the content is more than one message may hold."""
-    attachments = tuple(map(_attachment, asked.attachments))
-    texts = [text for text in (asked.html, asked.text, asked.amp) if text]
-    texts += [each.content for each in asked.alternatives]
-    texts += [asked.calendar.content] if asked.calendar else []
-    size = sum([len(each.content) for each in attachments]) + sum([len(text.encode()) for text in texts])
-    if size > settings.max_message_bytes:
-        raise PayloadTooLarge(
-            f"The content has {size} octets; at most {settings.max_message_bytes} (POSTROOM_MAX_MESSAGE_BYTES)."
-        )
+def submission(asked: SendIn, *, key: str | None = None, fingerprint: bytes = b"") -> Submission:
+    """The use case's value."""
     template = asked.template
     return Submission(
         from_=asked.from_,
@@ -195,7 +186,7 @@ def submission(asked: SendIn, settings: Settings, *, key: str | None = None, fin
         amp=asked.amp,
         alternatives=tuple([Alternative(each.content_type, each.content) for each in asked.alternatives]),
         embed_data_urls=asked.embed_data_urls,
-        attachments=attachments,
+        attachments=tuple(map(_attachment, asked.attachments)),
         calendar=(
             Calendar(asked.calendar.method, asked.calendar.content, asked.calendar.filename) if asked.calendar else None
         ),

@@ -22,6 +22,7 @@ from service.api.fields import (
     References,
     Tags,
 )
+from service.mail.compose import MAX_SUBJECT
 
 
 class Strict(BaseModel):
@@ -98,7 +99,7 @@ class SendIn(Strict):
     reply_to: Addresses = Field(default_factory=list)
     sender: Address | None = None
     envelope_from: Address | None = Field(None, description="MAIL FROM; default: the address in `from`.")
-    subject: Annotated[Line, StringConstraints(max_length=998)] | None = Field(
+    subject: Annotated[Line, StringConstraints(max_length=MAX_SUBJECT)] | None = Field(
         None, description="Required without a template; with one it overrides the template's subject."
     )
     html: Body | None = None

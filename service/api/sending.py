@@ -46,7 +46,7 @@ async def send(call: Call) -> Response:
 
 def _made(call: Call, value: Any) -> Submission:
     settings = call.context.settings
-    return submission(validate(SendIn, value, settings, call.context.clock.now()), settings)
+    return submission(validate(SendIn, value, settings, call.context.clock.now()))
 
 
 def _id_of(body: bytes) -> str:
@@ -132,7 +132,7 @@ def _item(call: Call, value: dict[str, Any], decoded: dict[int, Any], keys: set[
             raise ValidationFailed(errors=[FieldProblem("#/idempotency_key", "repeated", detail)])
         keys.update(filter(None, [asked.idempotency_key]))
         print_ = fingerprint("POST", "/send/batch#item", "", value) if asked.idempotency_key else b""
-        return submission(asked, settings, key=asked.idempotency_key, fingerprint=print_)
+        return submission(asked, key=asked.idempotency_key, fingerprint=print_)
     except PostroomError as error:
         return error
 

@@ -1,6 +1,7 @@
 """Templates: look, preview, check, publish, reload, send a test."""
 
 import asyncio
+from dataclasses import replace
 
 from starlette.responses import Response
 
@@ -11,7 +12,7 @@ from service.api.models import FilesIn, PublishIn, RenderIn, SendTestIn
 from service.api.operations import Call
 from service.api.requests import idempotency_key, json_response, only_query
 from service.api.sending import accepted
-from service.errors import FieldProblem, NotFound, TemplateNotFound, TemplateRefused, ValidationFailed
+from service.errors import FieldProblem, NotFound, PostroomError, TemplateNotFound, TemplateRefused, ValidationFailed
 from service.mail.lint import Finding
 from service.mail.render import Rendered, Template
 from service.mail.template import NAME
@@ -167,10 +168,22 @@ async def send_test(call: Call) -> Response:
             from_=asked.from_,
             to=tuple(asked.to),
             template=TemplateUse(str(call.request.path_params["name"]), variables, asked.locale),
-            attachments=context.templates.sample_attachments(template),
+            attachments=context.templates.sample_attachments(template, context.settings.max_message_bytes),
             tags=(("test", ""),),
             relay=asked.relay,
         )
         key = idempotency_key(call.request, value)
-        answer = await context.submitter.submit(lambda: one, call.caller, key, views.accepted_bytes)
+        try:
+            answer = await context.submitter.submit(lambda: one, call.caller, key, views.accepted_bytes)
+        except PostroomError as error:
+            error.errors = tuple(map(_of_send_test, error.errors))
+            raise
     return accepted(answer)
+
+
+def _of_send_test(problem: FieldProblem) -> FieldProblem:
+    """A fault of the message, at the field of this request that made it; `#` for what the template itself brings."""
+    path = problem.pointer.removeprefix("#").removeprefix("/template")
+    field = path.removeprefix("/").partition("/")[0]
+    known = {each.alias or name for name, each in SendTestIn.model_fields.items()}
+    return replace(problem, pointer=f"#{path}" if field in known else "#")

@@ -82,7 +82,7 @@ class _Pages:
 
     def _page(self, name: str, request: Request, **values: Any) -> HTMLResponse:
         base = request.scope.get("root_path", "")
-        text = _PAGES.get_template(name).render(base=base, time=_time, size=_size, **values)
+        text = _PAGES.get_template(name).render(base=base, time=_time, rfc3339=rfc3339, size=_size, **values)
         return HTMLResponse(text, headers={**_HEADERS, "Content-Security-Policy": _PAGE_POLICY})
 
     def _missing(self) -> Response:
@@ -162,7 +162,7 @@ class _Pages:
         )
 
     async def asset(self, request: Request) -> Response:
-        types = {"inbox.css": "text/css", "inbox.js": "text/javascript"}
+        types = {"inbox.css": "text/css", "inbox.js": "text/javascript", "local-times.js": "text/javascript"}
         name = request.path_params["name"]
         if name not in types:
             return self._missing()

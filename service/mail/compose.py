@@ -21,7 +21,9 @@ from service.mail.text import html_to_text
 
 __all__ = ["Composed", "Notice", "compose", "redate"]
 
-MAX_SUBJECT = 2000  # characters of one that was rendered, or given: the API takes 998
+# Characters, given or rendered. RFC 5322 limits lines, to 998 octets (2.1.1), and no unfolded field (2.2.3): what is longer is
+# folded. So the number is ours.
+MAX_SUBJECT = 2000
 SEGMENT_FROM = 64 * 1024  # octets: larger attachment bodies are pieces of their own, so that equal ones are kept once
 _MESSAGE_ID = re.compile(r"<?([^\s<>@]{1,250}@[^\s<>@]{1,250})>?")
 _URL = re.compile(r"https://[\x21-\x3b\x3d\x3f-\x7e]{1,900}|mailto:[\x21-\x3b\x3d\x3f-\x7e]{1,900}")  # fits a line
@@ -144,7 +146,7 @@ def _check_text(pointer: str, text: str, forbidden: re.Pattern[str]) -> list[Fie
     if forbidden.search(text):
         return [FieldProblem(pointer, "control_character", "holds a control character")]
     if len(text) > MAX_SUBJECT:
-        return [FieldProblem(pointer, "too_long", f"is longer than {MAX_SUBJECT} characters")]
+        return [FieldProblem(pointer, "too_long", f"must have at most {MAX_SUBJECT} characters")]
     return []
 
 

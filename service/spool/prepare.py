@@ -31,6 +31,7 @@ from service.mail.lint import inline_doubts, lint_message
 from service.mail.render import Rendered, Template, TemplateSource
 from service.relay.port import Relays
 from service.settings import Settings
+from service.spool.content import check_content
 from service.spool.guard import Addressed, StagingGuard, may_carry, merge
 from service.spool.plan import Plan, plan
 from service.spool.signing import Signing
@@ -109,6 +110,7 @@ class Preparer:
         )
 
     async def _make(self, submission: Submission, caller: Caller, suppressions: Suppressions | None = None) -> Preview:
+        check_content(submission, self._settings.max_message_bytes)
         self._check_sender(submission, caller)
         addressed, notices = self.guard.apply(merge(submission.to, submission.cc, submission.bcc))
         content = await self._content(submission)

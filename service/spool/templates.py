@@ -21,6 +21,7 @@ from service.mail.draft import Attachment
 from service.mail.render import Template, TemplateFault, load_template
 from service.mail.template import LAYOUTS, NAME, TemplateSource, check_files, needed_files, parse_files
 from service.spool.check import fault_problem
+from service.spool.content import check_octets
 from service.spool.folder import Folder, read_layouts
 from service.spool.recent import Recent
 from service.store.port import Store
@@ -308,10 +309,15 @@ class TemplateLibrary:
             raise _not_found(f"there is no template {name!r}")
         return found
 
-    def sample_attachments(self, template: Template) -> tuple[Attachment, ...]:
-        """The files of the template's folder that its template.toml names. One that is not there is left out."""
-        paths = [self._folder.path / template.name / file for file in template.source.sample_attachments]
-        return tuple(Attachment(path.name, path.read_bytes()) for path in paths if path.is_file())
+    def sample_attachments(self, template: Template, most: int) -> tuple[Attachment, ...]:
+        """The files of the template's folder that its template.toml names. One that is not there is left out.
+
+        Raises PayloadTooLarge before one is read, when they hold more than `most` octets.
+        """
+        named = [self._folder.path / template.name / file for file in template.source.sample_attachments]
+        paths = [path for path in named if path.is_file()]
+        check_octets(sum(path.stat().st_size for path in paths), most)
+        return tuple(Attachment(path.name, path.read_bytes()) for path in paths)
 
 
 def _means(version: str, loaded: Loaded) -> bool:

@@ -283,5 +283,8 @@ class Store(Protocol):
     async def release_copy(self) -> bool:
         """From the next start on, this store's mail is sent. False: it was no copy."""
 
+    async def store_time(self, now: int) -> int:
+        """What time it is by the clock of the store's own that all processes go by, ms; `now` where it has none."""
+
     async def waiting(self, now: int, limit: int) -> Waiting:
         """All that waits, and the first `limit` of it. Costs a look at each waiting recipient: for operators."""

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from service import cli
+from service.apart import sender_port
 from service.settings import Settings
 from tests.support.kustomize import Document, identity, render
 from tests.support.manifests import (
@@ -24,6 +25,7 @@ from tests.support.manifests import (
     of_kind,
     pod_spec,
     rendered,
+    scraped,
     secrets,
     workloads,
 )
@@ -31,7 +33,7 @@ from tests.support.manifests import (
 ROOT = KUBERNETES.parents[1]
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 CONTAINER_PAGE = (ROOT / "docs" / "container.md").read_text(encoding="utf-8")
-MINE, DKIM = re.findall(r"^ *```yaml\n(.*?)^ *```", PAGE, re.S | re.M)
+MINE, DKIM, APART = re.findall(r"^ *```yaml\n(.*?)^ *```", PAGE, re.S | re.M)
 COMMANDS = "".join(re.findall(r"^ *```sh\n(.*?)^ *```", PAGE, re.S | re.M)).replace("\\\n", " ")
 
 
@@ -89,6 +91,28 @@ def test_the_dkim_keys_of_the_page_are_in_sender_pods_alone(documents: tuple[Doc
     assert {name for name, each in workloads(documents).items() if "postroom-dkim" in secrets(each)} == {
         "postroom-sender"
     }
+
+
+def test_two_processes_in_the_one_pod_are_both_scraped_at_the_ports_where_they_answer(tmp_path: Path) -> None:
+    overlay = {
+        "resources": ["../single"],
+        "components": ["../../components/monitoring", "../../components/networkpolicy"],
+    }
+    documents = tuple(render(written(tmp_path, dedented(MINE), overlay, dedented(APART))))
+    (pod,) = [each for name, each in workloads(documents).items() if name == "postroom-api"]
+    settings = Settings(role="apart", port=int(environment(documents, pod)["POSTROOM_PORT"]))
+    ports = {each["name"]: each["containerPort"] for each in container(pod)["ports"]}
+    assert ports == {"http": settings.port, "sender": sender_port(settings)}
+    assert container(pod)["args"] == ["serve", "--role", "apart"]
+    metrics = {
+        each["name"]: each["targetPort"] for each in of_kind(documents, "Service")["postroom-metrics"]["spec"]["ports"]
+    }
+    endpoints = of_kind(documents, "ServiceMonitor")["postroom"]["spec"]["endpoints"]
+    assert sorted(ports[metrics[each["port"]]] for each in endpoints) == [8000, 8001]
+    (inward,) = of_kind(documents, "NetworkPolicy")["postroom-monitoring"]["spec"]["ingress"]
+    assert {each["port"] for each in inward["ports"]} == set(ports)
+    shown = [each.get("component") for each in scraped(documents)["postroom-api"]]
+    assert shown == ["api", "sender"], "alerts and the board tell them apart"
 
 
 def test_the_commands_of_the_page_name_what_there_is() -> None:

@@ -12,7 +12,7 @@ from service.errors import PostroomError
 from service.mail.lifecycle import Event, State
 from service.spool.values import PRIORITIES
 from tests.support.kustomize import Document
-from tests.support.manifests import of_kind, rendered, workloads
+from tests.support.manifests import of_kind, rendered, scraped
 from tests.support.promql import FOREIGN, exported, grouped, missed, parse, selectors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,22 +87,9 @@ def test_senders_are_added_for_late_mail_that_a_relay_may_take_now() -> None:
     }
 
 
-def scraped(documents: tuple[Document, ...]) -> dict[str, dict[str, str]]:
-    """The labels that the ServiceMonitor gives to what the pods of each workload show."""
-    (endpoint,) = of_kind(rendered("overlays/full"), "ServiceMonitor")["postroom"]["spec"]["endpoints"]
-    kept = {each["sourceLabels"][0]: each["targetLabel"] for each in endpoint["relabelings"]}
-    found = {}
-    for name, workload in workloads(documents).items():
-        labels = workload["spec"]["template"]["metadata"]["labels"]
-        met = {f"__meta_kubernetes_pod_label_{re.sub(r'[^a-zA-Z0-9_]', '_', key)}": labels[key] for key in labels}
-        if labels["app.kubernetes.io/name"] == "postroom":  # what the Service of the metrics selects
-            found[name] = {kept[source]: value for source, value in met.items() if source in kept}
-    return found
-
-
 def alerts_without(documents: tuple[Document, ...], *gone: str) -> set[str]:
     """The alerts on absence that fire when the pods of some workloads are not there."""
-    there = [labels for name, labels in scraped(documents).items() if name not in gone]
+    there = [labels for name, shown in scraped(documents).items() if name not in gone for labels in shown]
     return {
         rule["alert"]
         for rule in RULES
@@ -124,6 +111,15 @@ def test_a_wrong_expression_and_a_wrong_name_are_seen() -> None:
         parse("sum(rate(postroom_replies_total[5m])")
     assert "postroom_replies" not in exported()
     assert [each.name for each in selectors("max(a) * rate(b{c='d'}[5m]) unless b offset 1h")] == ["a", "b", "b"]
+
+
+def test_probes_and_scrapes_neither_hide_failed_requests_nor_look_like_them() -> None:
+    """They are nearly all that a quiet service is asked, and a pod that drains answers them with 503."""
+    (rule,) = [rule for rule in RULES if rule["alert"] == "PostroomServerErrors"]
+    probes = {each.path for each in OPERATIONS if each.tag == "Operation"}
+    for asked in selectors(rule["expr"]):
+        (without,) = [value for label, how, value in asked.matchers if (label, how) == ("route", "!~")]
+        assert set(without.split("|")) == probes
 
 
 def test_every_alert_says_how_bad_it_is_what_it_is_and_what_to_do() -> None:

@@ -34,7 +34,7 @@ ONLY_POSTGRES = {
     "add_key: lock", "ask_login: lock", "ask_login: clock", "publish_template: lock", "cancel_where: messages", "erase: lock blobs",
     "reschedule: message of", "settle: messages", "expire: still due",  # locks, and looks under them
     "close: holder", "open: holder", "purge_keys: holders",  # who lives: SQLite asks the kernel
-    "purge_content: clock",  # and the time: SQLite has no clock
+    "store_time: clock",  # and the time: SQLite has no clock
     "get_message: recipients by seq", "retry: bytes",
     "on_hint: listen", "on_hint: tell", "on_hint: unsynced",  # SQLite has sockets beside its file
     "open: bounds", "open: schema lock", "open: schema stays", "open: newer steps", "open: older holders", "open: server", "ping: look",

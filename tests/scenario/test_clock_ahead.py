@@ -1,5 +1,6 @@
 """A whole service whose wall clock jumps two years ahead: old codes are held, schedules stand, new mail goes out."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from service.app import Service
 from service.clock import rfc3339
 from service.steady import SteadyClock
 from tests.support.running import ARTICLE, running
+from tests.support.sink import Sink
 from tests.support.waiting import until_sent
 from tests.unit.test_steady import EPOCH, JUMP, PATIENCE, YEAR, Jumping
 
@@ -132,3 +134,37 @@ async def test_a_service_that_starts_years_after_its_last_sign_of_life_holds_wha
         for _ in itertools.repeat(None, 3):
             await service._janitor._expire()
         assert await status(client, code) == "expired"
+
+
+QUOTAS = """
+[relays.netease]
+url = "smtp://zouchengzhuo%40163.com:AUTHCODE@127.0.0.1:{port}?plaintext=allow"
+quotas = ["1/15m", "1/day"]
+timezone = "Asia/Shanghai"
+"""
+
+
+async def test_no_window_and_no_day_of_a_quota_ends_early(tmp_path: Path, wall: Jumping) -> None:
+    """EPOCH is midnight in Shanghai. What is sent two years later counts against none of what was sent then."""
+    file, clock, sink = tmp_path / "relays.toml", SteadyClock(wall, JUMP, PATIENCE), await Sink().start()
+    file.write_text(QUOTAS.format(port=sink.port))
+    async with running(tmp_path, clock=clock, capture=False, relays_file=file, poll_interval=0.05) as (client, service):
+        await until_sent(client, await post(client))
+        wall.jump(2 * YEAR)
+        waits = await post(client)
+
+        async def held() -> bool:
+            (recipient,) = (await client.get(f"/messages/{waits}")).json()["recipients"]
+            return recipient["status"] == "queued" and (recipient["held_by"] or {}).get("reason") == "quota"
+
+        async with asyncio.timeout(20):
+            for _ in itertools.count():
+                if await held():
+                    break
+                await asyncio.sleep(0.01)
+        used = [each["used"] for each in (await client.get("/relays/netease")).json()["quotas"]]
+        assert used == [1, 1]
+        wall.step(PATIENCE)
+        service.dispatcher.wake()  # type: ignore[union-attr]
+        await until_sent(client, waits)
+    await sink.stop()

@@ -86,6 +86,37 @@ async def test_a_test_mail_has_no_more_recipients_than_a_mail(tmp_path: Path) ->
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "too_many_recipients")
 
 
+async def test_a_subject_has_one_limit_whether_it_is_given_or_rendered(tmp_path: Path) -> None:
+    home = tmp_path / "templates" / "long"
+    home.mkdir(parents=True)
+    (home / "template.toml").write_text("""
+subject = "{{ words }}"
+[variables]
+type = "object"
+properties = {words = {type = "string", maxLength = 5000}}
+[sample]
+words = "Hello"
+""")
+    (home / "html.j2").write_text("<p>Hello</p>")
+    (home / "text.j2").write_text("Hello")
+    async with running(tmp_path, hold=True, templates_dir=home.parent) as (client, _):
+
+        async def faults(words: str) -> list[list[tuple[str, str]]]:
+            to = {"from": ARTICLE["from"], "to": ARTICLE["to"]}
+            bodies = (
+                {**ARTICLE, "subject": words},
+                {**to, "template": {"name": "long", "variables": {"words": words}}},
+            )
+            answers = [await client.post("/send", json=body) for body in bodies]
+            return [[(each["pointer"], each["detail"]) for each in one.json().get("errors", ())] for one in answers]
+
+        assert await faults("x" * 2000) == [[], []]
+        assert await faults("x" * 2001) == [
+            [("#/subject", "must have at most 2000 characters")],
+            [("#/template/variables", "subject: must have at most 2000 characters")],
+        ]
+
+
 @pytest.mark.parametrize("name", ["X-SMTPAPI", "x-smtpapi", "X-MC-BccAddress", "X-MSYS-API"])
 async def test_a_command_to_a_provider_adds_no_recipient(tmp_path: Path, name: str) -> None:
     async with running(tmp_path, hold=True) as (client, _):

@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 from prometheus_client.metrics_core import Metric
 
+from service.api.table import OPERATIONS
 from service.clock import SYSTEM
+from service.errors import InternalError, StorageUnavailable
 from service.mail.lifecycle import Event
 from service.store import open_store
 from service.store.values import Delivery, Want
+from service.telemetry import Metrics
 from tests.support.process import ROOT
 from tests.support.running import running
 from tests.support.sink import Sink
@@ -98,6 +101,40 @@ async def test_after_all_that_may_happen_every_declared_metric_has_been_set(
     await sink.stop()
 
 
+FAILED = {str(error.status) for error in (InternalError, StorageUnavailable)}
+
+
+def failures(metrics: Metrics) -> dict[tuple[str, str, str], float]:
+    """Method, path and status of the 5xx answers that have a counter, and what it says."""
+    shown = [sample for family in metrics.registry.collect() for sample in family.samples]
+    asked = [each for each in shown if each.name == "postroom_http_requests_total" and each.labels["status"] >= "500"]
+    return {(each.labels["method"], each.labels["route"], each.labels["status"]): each.value for each in asked}
+
+
+async def test_5xx_answers_of_every_operation_that_clients_ask_for_are_counted_from_zero(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A series that begins with its first count shows no increase."""
+    async with running(tmp_path, hold=True) as (client, service):
+        asked = [each for each in OPERATIONS if each.tag != "Operation"]
+        born = failures(service.metrics)
+        assert born == {(each.method, each.path, status): 0 for each in asked for status in FAILED}
+
+        async def broken(*_: object) -> None:
+            raise OSError("a fault that nobody foresaw")
+
+        monkeypatch.setattr(service.store, "list_messages", broken)
+        assert (await client.get("/messages")).status_code == 500
+        assert failures(service.metrics) == {**born, ("GET", "/messages", "500"): 1}
+
+
+async def test_a_process_that_only_sends_counts_no_answers_that_it_never_gives(tmp_path: Path) -> None:
+    sink = await Sink().start()
+    async with running(tmp_path, capture=False, role="sender", relays_file=relays(tmp_path, sink.port)) as (_, service):
+        assert failures(service.metrics) == {}
+    await sink.stop()
+
+
 async def test_what_clients_make_up_makes_no_new_series(tmp_path: Path) -> None:
     async with running(tmp_path, hold=True) as (client, service):
 
@@ -121,8 +158,6 @@ async def test_what_clients_make_up_makes_no_new_series(tmp_path: Path) -> None:
 
 
 def test_the_page_about_metrics_names_each_with_its_labels_and_no_other() -> None:
-    from service.telemetry import Metrics
-
     declared = {}
     for metric in vars(Metrics()).values():
         if hasattr(metric, "_labelnames"):

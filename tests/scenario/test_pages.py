@@ -1,10 +1,12 @@
 """Pages in a real browser without internet: the API docs render, the inbox shows mail, hostile mail does nothing."""
 
+import re
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -13,6 +15,8 @@ import pytest
 from tests.support.browser import dom, require_chromium, screenshot
 from tests.support.process import ROOT
 from tests.support.running import ARTICLE
+
+PAGES = ROOT / "service" / "capture" / "pages"
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -87,6 +91,58 @@ def test_the_inbox_lists_a_mail_and_shows_its_parts(url: str) -> None:
     assert "=?UTF-8?B?" in dom(f"{url}/inbox/{id}?view=source")
     assert "发票.pdf" in dom(f"{url}/inbox/{id}?view=attachments")
     assert "<b>测试</b>" in dom(f"{url}/inbox/{id}/html")
+
+
+MOMENT = re.compile(r'<time datetime="([^"]+)" title="([^"]+)">([^<]+)</time>')
+
+
+@pytest.mark.parametrize(
+    ("zone", "ahead", "shown"),
+    [
+        ("Asia/Shanghai", 480, "+08:00"),
+        ("America/Caracas", -240, "-04:00"),
+        ("Asia/Kolkata", 330, "+05:30"),
+        ("UTC", 0, "UTC"),
+    ],
+)
+def test_a_reader_sees_the_time_of_the_own_clock_and_can_copy_utc(
+    url: str, monkeypatch: pytest.MonkeyPatch, zone: str, ahead: int, shown: str
+) -> None:
+    id = deliver(url)
+    monkeypatch.setenv("TZ", zone)
+    mail = httpx.get(f"{url}/inbox/api/messages/{id}").json()
+    for page in (f"{url}/inbox/", f"{url}/inbox/{id}?view=text"):
+        text = dom(page)
+        moments = {moment: (title, words) for moment, title, words in MOMENT.findall(text)}
+        title, words = moments[mail["received_at"]]
+        at = datetime.fromisoformat(mail["received_at"])
+        assert title == f"{at:%Y-%m-%d %H:%M:%S} UTC", "by which the reader can tell it to others"
+        assert words == f"{at + timedelta(minutes=ahead):%Y-%m-%d %H:%M:%S} {shown}"
+    assert f'<code class="utc">{mail["received_at"]}</code>' in text
+
+
+def test_nothing_moves_when_the_time_of_the_reader_takes_the_place_of_utc(tmp_path: Path) -> None:
+    """Lists that differ in that alone are measured with the style of the inbox."""
+    rows = "".join(
+        f'<ul class="mails"><li><a><span class="who">a</span><span class="to">to b</span><span class="subject">s</span>'
+        f'<span class="when">676 B · <time>{words}</time></span></a></li></ul>'
+        for words in ("2026-11-26 11:56:23 UTC", "2026-11-26 08:26:23 -03:30", "2026-11-26 19:56:23 +08:00")
+    )
+    measure = (
+        "document.body.dataset.boxes = [...document.querySelectorAll('.mails')].map((each) => ["
+        "each.offsetHeight, ...['.who', '.subject', '.when', 'time'].map((name) => each.querySelector(name).offsetWidth)]).join(' ')"
+    )
+    page = tmp_path / "page.html"
+    style = (PAGES / "inbox.css").read_text(encoding="utf-8")
+    page.write_text(
+        f"<!doctype html><meta charset=utf-8><style>{style}</style><main>{rows}</main><script>{measure}</script>"
+    )
+    for width in (1200, 500):
+        found = re.search(r'data-boxes="([^"]+)"', dom(page.as_uri(), f"--window-size={width},600"))
+        assert found is not None
+        first, *others = found[1].split()
+        assert min(map(int, first.split(","))) > 0
+        assert others == [first, first]
 
 
 def test_hostile_mail_runs_nothing_and_fetches_nothing(url: str) -> None:

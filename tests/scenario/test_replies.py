@@ -220,6 +220,26 @@ async def test_words_that_no_row_knows_end_a_few_messages_and_hold_the_queue(tmp
     await sink.stop()
 
 
+async def test_words_that_no_row_knows_end_no_more_than_the_row_and_what_is_under_way(tmp_path: Path) -> None:
+    """docs/relays.md gives the bound: ten, and two for each connection."""
+    sink = await Sink(data_replies=["554 5.7.1 The mandate has lapsed"] * 60).start()
+    url = f"smtp://zouchengzhuo%40163.com:AUTHCODE@127.0.0.1:{sink.port}?plaintext=allow&max_connections=5"
+    given: dict[str, Any] = {"relay_url": url, "recipient_limit": "off", "refusals_in_a_row": 10}
+    async with running(tmp_path, capture=False, **given) as (client, service):
+        messages = {"messages": [{**ARTICLE, "to": f"n{n}@example.com"} for n in range(60)]}
+        items = (await client.post("/send/batch", json=messages)).json()["results"]
+        pool = service.relays.get("default")
+        await until(lambda: pool.status(service.clock.now()).health is Health.BROKEN)
+        assert service.dispatcher is not None
+        await until(lambda: not pool.in_flight)
+        await service.dispatcher.settle_all()
+        views = [(await client.get(f"/messages/{each['message']['id']}")).json()["recipients"][0] for each in items]
+    ended = [each["attempts"] for each in views if each["status"] == "bounced"]
+    assert 10 <= len(ended) <= 10 + 2 * 5
+    assert [each["status"] for each in views].count("queued") == 60 - len(ended), "the others wait"
+    await sink.stop()
+
+
 async def test_a_relay_that_puts_off_every_mail_costs_a_few_logins_and_the_queue_waits_for_it_uncharged(
     tmp_path: Path,
 ) -> None:

@@ -188,3 +188,21 @@ async def test_a_test_mail_arrives_with_its_sample_and_the_files_of_the_sample(t
         assert (view["template"], view["tags"]) == ("invoice@1", {"test": ""})
         wrong = await client.post("/templates/invoice/send-test", json={**body, "variables": {"nmae": 1}})
         assert wrong.json()["code"] == "template_variables_invalid"
+        assert "#/variables/nmae" in {each["pointer"] for each in wrong.json()["errors"]}
+
+
+async def test_a_test_mail_is_as_large_as_a_mail_may_be_and_no_larger(tmp_path: Path) -> None:
+    """By the limit of the service, and by a relay's; a fault that only the template can mend is at no field."""
+    body = {"from": "a@example.com", "to": ["b@example.org"], "locale": "zh-CN"}
+    async with running(tmp_path, hold=True, max_message_bytes=500) as (client, _):
+        refused = await client.post("/templates/invoice/send-test", json=body)
+        assert refused.status_code == 413
+        assert "at most 500 (POSTROOM_MAX_MESSAGE_BYTES)" in refused.json()["detail"]
+    file = tmp_path / "relays.toml"
+    file.write_text('[relays.small]\nurl = "smtp://127.0.0.1:9?plaintext=allow"\nmax_bytes = 2000\n')
+    async with running(tmp_path, hold=True, capture=False, relays_file=file) as (client, _):
+        refused = await client.post("/templates/invoice/send-test", json=body)
+        assert (refused.status_code, refused.json()["code"]) == (422, "no_relay_for_message")
+        (problem,) = refused.json()["errors"]
+        assert (problem["pointer"], problem["code"]) == ("#", "too_large")
+        assert "relay small takes at most 2000 octets" in problem["detail"]

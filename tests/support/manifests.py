@@ -1,6 +1,7 @@
 """The documents under deploy/kubernetes, rendered, and how tests look things up in them."""
 
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,14 @@ _ENDPOINT = _thing(
     path=_TEXT,
     interval=_DURATION,
     scrapeTimeout=_DURATION,
-    relabelings=_list(_thing("sourceLabels targetLabel", sourceLabels=_list(_TEXT), targetLabel=_TEXT)),
+    relabelings=_list(
+        {
+            "anyOf": [
+                _thing("sourceLabels targetLabel", sourceLabels=_list(_TEXT), targetLabel=_TEXT),
+                _thing("replacement targetLabel", replacement=_TEXT, targetLabel=_TEXT),
+            ]
+        }
+    ),
 )
 _TRIGGER = _thing(
     "type metadata", type={"const": "prometheus"}, metricType={"enum": ["AverageValue", "Value"]}, metadata=_TEXTS
@@ -129,3 +137,27 @@ def selected(documents: tuple[Document, ...], labels: dict[str, str]) -> set[str
     """The names of the workloads whose pods have all of these labels."""
     found = workloads(documents).items()
     return {name for name, each in found if labels.items() <= each["spec"]["template"]["metadata"]["labels"].items()}
+
+
+def scraped(documents: tuple[Document, ...]) -> dict[str, list[dict[str, str]]]:
+    """The labels that the ServiceMonitor gives to what the pods of each workload show, at each of their ports."""
+    monitoring = rendered("overlays/full")
+    endpoints = of_kind(monitoring, "ServiceMonitor")["postroom"]["spec"]["endpoints"]
+    service = of_kind(monitoring, "Service")["postroom-metrics"]["spec"]
+    leads = {each["name"]: each["targetPort"] for each in service["ports"]}
+    found = {}
+    for name, workload in workloads(documents).items():
+        labels = workload["spec"]["template"]["metadata"]["labels"]
+        if service["selector"].items() <= labels.items():
+            ports = {each["name"] for each in container(workload)["ports"]}
+            found[name] = [_given(each, labels) for each in endpoints if leads[each["port"]] in ports]
+    return found
+
+
+def _given(endpoint: dict[str, Any], of_pod: dict[str, str]) -> dict[str, str]:
+    met = {f"__meta_kubernetes_pod_label_{re.sub(r'[^a-zA-Z0-9_]', '_', key)}": value for key, value in of_pod.items()}
+    given = {
+        each["targetLabel"]: each.get("replacement") or met.get(each["sourceLabels"][0])
+        for each in endpoint["relabelings"]
+    }
+    return {label: value for label, value in given.items() if value is not None}

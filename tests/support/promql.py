@@ -11,6 +11,7 @@ from service.telemetry import Metrics
 
 # labels that are not ours: of the scrape, of a histogram's buckets, and the two that the ServiceMonitor adds
 FOREIGN = {"namespace", "pod", "le", "component", "sends"}
+_OPERATORS = {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}  # as the parser calls them
 _SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
 
 
@@ -19,7 +20,7 @@ class Asked:
     """One selector: the metric's name, and what it demands of labels."""
 
     name: str
-    matchers: tuple[tuple[str, str, str], ...]  # label, =, != , =~ or !~, value
+    matchers: tuple[tuple[str, str, str], ...]  # label, =, !=, =~ or !~, value
 
 
 def parse(expression: str) -> Any:
@@ -33,7 +34,10 @@ def selectors(expression: str) -> Iterator[Asked]:
 
     def visit(node: Any) -> None:
         if isinstance(node, promql_parser.VectorSelector):
-            matchers = tuple((each.name, str(each.op), each.value) for each in node.matchers.matchers)
+            matchers = tuple(
+                (each.name, _OPERATORS[str(each.op).removeprefix("MatchOp.")], each.value)
+                for each in node.matchers.matchers
+            )
             found.append(Asked(node.name, matchers))
 
     promql_parser.walk(parse(expression), visit)

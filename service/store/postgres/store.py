@@ -94,7 +94,7 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         try:
             await self._database.open()
             await self._database.write(self._enter)
-            ((at,),) = await self._database.ask("purge_content: clock")
+            ((at,),) = await self._database.ask("store_time: clock")
             self._moments.heard(int(at))
             self._alive = asyncio.create_task(self._stay_alive())
             for lane in self._lanes:
@@ -328,12 +328,16 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         rows = await self._database.ask("last_ping: at")
         return rows[0][0] if rows else None
 
+    async def store_time(self, now: int) -> int:
+        """See port."""
+        if self._leased_at(now) is not None:
+            return now
+        ((server_now,),) = await self._database.ask("store_time: clock")
+        return int(server_now)
+
     async def _ahead(self, now: int) -> int:
         """By how much a clock that says `now` is ahead of the server's, ms; 0 when it is behind."""
-        if self._leased_at(now) is not None:
-            return 0
-        ((server_now,),) = await self._database.ask("purge_content: clock")
-        return max(now - int(server_now), 0)
+        return max(now - await self.store_time(now), 0)
 
     async def purge_content(self, now: int, older_than: int, limit: int) -> int:
         """See port."""

@@ -39,3 +39,7 @@ async def test_the_first_recipients_are_the_urgent_ones_and_then_those_that_are_
 async def test_a_store_of_its_own_is_no_copy(store: Store) -> None:
     assert await store.copied_at() is None
     assert not await store.release_copy()
+
+
+async def test_a_store_whose_processes_go_by_a_given_clock_tells_that_time(store: Store) -> None:
+    assert await store.store_time(NOW) == NOW

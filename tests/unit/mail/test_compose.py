@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from service.errors import ValidationFailed
 from service.mail.address import make_mailbox, parse_mailbox
-from service.mail.compose import compose, redate
+from service.mail.compose import MAX_SUBJECT, compose, redate
 from tests.support.drafts import composed, draft, head_of, raw_of
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
@@ -47,6 +48,21 @@ def test_threads_name_their_messages_in_angle_brackets() -> None:
     lines = head_of(in_reply_to="a@x.example", references=("<a@x.example>", "b@x.example"))
     assert b"In-Reply-To: <a@x.example>" in lines
     assert b"References: <a@x.example> <b@x.example>" in lines
+
+
+@pytest.mark.parametrize("words", ["x", "four ", "é", "测试", "x 😀"])
+def test_the_longest_subject_is_folded_and_read_back_whole(words: str) -> None:
+    subject = (words * MAX_SUBJECT)[: MAX_SUBJECT - 1] + "."
+    _, message = composed(subject=subject)
+    assert message["subject"] == subject
+    with pytest.raises(ValidationFailed) as refused:
+        compose(draft(subject=subject + "."))
+    (problem,) = refused.value.errors
+    assert (problem.pointer, problem.code, problem.detail) == (
+        "#/subject",
+        "too_long",
+        "must have at most 2000 characters",
+    )
 
 
 @pytest.mark.parametrize(("importance", "number"), [("high", b"1"), ("normal", b"3"), ("low", b"5")])

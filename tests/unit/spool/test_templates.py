@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from service.errors import ConfigurationError, TemplateManagedByFiles, TemplateNotFound, TemplateRefused
+from service.errors import (
+    ConfigurationError,
+    PayloadTooLarge,
+    TemplateManagedByFiles,
+    TemplateNotFound,
+    TemplateRefused,
+)
 from service.mail.render import Template, load_template
 from service.mail.template import digest_of, parse_files
 from service.spool.folder import Folder
@@ -272,8 +278,21 @@ def test_sample_attachments_are_read_from_the_folder_and_what_is_missing_is_left
     put(tmp_path, template__toml='subject = "s"\nsample_attachments = ["a.pdf", "gone.pdf"]')
     (tmp_path / "t/a/a.pdf").write_bytes(b"%PDF")
     library = alone(tmp_path, clock)
-    (one,) = library.sample_attachments(library.in_folder()["a"])
+    (one,) = library.sample_attachments(library.in_folder()["a"], 4)
     assert (one.filename, one.content) == ("a.pdf", b"%PDF")
+
+
+def test_sample_attachments_that_no_message_may_hold_are_not_read(
+    tmp_path: Path, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, template__toml='subject = "s"\nsample_attachments = ["a.pdf", "b.pdf"]')
+    for name in ("a.pdf", "b.pdf"):
+        (tmp_path / "t/a" / name).write_bytes(b"%PDF")
+    library = alone(tmp_path, clock)
+    template = library.in_folder()["a"]
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
+    with pytest.raises(PayloadTooLarge, match="8 octets; at most 7"):
+        library.sample_attachments(template, 7)
 
 
 async def test_a_name_that_no_template_can_have_is_a_fault_and_not_passed_over(

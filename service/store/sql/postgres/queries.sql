@@ -788,10 +788,6 @@ SELECT at FROM events ORDER BY seq DESC LIMIT 1;
 -- When a process has last pinged. heartbeat primary key.
 SELECT at FROM heartbeat WHERE one = 1;
 
--- purge_content: clock --
--- What time it is on the server, ms.
-SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
-
 -- purge_content: closed --
 -- Messages closed long enough whose bytes are still there, held. messages_purgeable.
 SELECT seq FROM messages WHERE closed_at < :older_than AND content_purged_at IS NULL ORDER BY closed_at LIMIT :limit
@@ -880,6 +876,10 @@ SELECT checksum FROM schema_steps WHERE number = :number;
 -- release_copy: mark --
 -- It is a store like others from now on. schema_steps primary key.
 DELETE FROM schema_steps WHERE number = :number RETURNING number;
+
+-- store_time: clock --
+-- What time it is on the server, ms.
+SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
 
 -- waiting: lanes --
 -- What waits by route, priority and state, for operators: every waiting recipient, with its message by row number.
