@@ -5,13 +5,24 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 LOCK := $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup run demo test lint types contracts openapi docs screenshots bench oldest mutants soak image-test ci lock clean
+.PHONY: this-python help setup run demo test lint types contracts openapi docs screenshots bench oldest mutants soak image-test ci lock clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(VENV)/run.stamp: requirements/run.txt requirements/build.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Postroom needs Python 3.11 or newer; set PYTHON=python3.11 (or later)")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+# The environment of one version is never taken for another's in silence: not when PYTHON is given and .venv is of another, and not
+# when the system's Python became a newer one below it.
+GIVEN := $(if $(filter file,$(origin PYTHON)),$(BIN)/python,$(PYTHON))
+this-python:
+	@test ! -d $(VENV) \
+	  || $(GIVEN) -c 'import os, sys, sysconfig; stdlib = os.path.basename(sysconfig.get_path("stdlib")); \
+	    sys.exit(not os.path.isdir(f"$(VENV)/lib/{stdlib}"))' \
+	  || { echo "$(VENV) was made with another Python, or its Python is gone: remove it, or name another place: VENV=.venv-3.13" >&2; exit 1; }
+
+# Without pip it is half made, as Debian's python3 leaves it where python3-venv is missing.
+$(VENV)/run.stamp: requirements/run.txt requirements/build.txt pyproject.toml | this-python
+	@$(BIN)/python -c 'import pip' 2>/dev/null || { \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Postroom needs Python 3.11 or newer; set PYTHON=python3.11 (or later)")' \
+	  && $(PYTHON) -m venv $(VENV); }
 	@echo "installing Postroom into $(VENV) ..."
 	@$(PIP) -r requirements/build.txt -r requirements/run.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -17,6 +17,8 @@ from service.errors import FieldProblem, ValidationFailed
 
 VERSION = "1"
 _REF = "#/components/schemas/{model}"
+# RFC 9110 15.5.14 and 15.5.21; before 3.13 Python has the names of older RFCs
+_RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}
 _TAGS = {
     "Sending": "Hand in mail.",
     "Messages": "What became of it.",
@@ -165,7 +167,7 @@ def _errors(each: Operation, status: int, errors: list[ErrorType]) -> dict[str, 
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer."
     return {
-        "description": f"{HTTPStatus(status).phrase}: {', '.join(error.code for error in errors)}.",
+        "description": f"{_RENAMED.get(status) or HTTPStatus(status).phrase}: {', '.join(error.code for error in errors)}.",
         "headers": {name: {"description": words, "schema": {"type": "string"}} for name, words in headers.items()},
         "content": {
             "application/problem+json": {

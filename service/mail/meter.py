@@ -5,6 +5,7 @@ from typing import Any
 
 METER = "_meter"  # the name in the context under which the rendering's meter stands; authors can't write it
 MOST_VALUES = 50_000  # in a list or a table with all that it holds: more is no mail
+MOST_LEVELS = 500  # of lists in lists: beyond that it depends on Python's version what can be written out
 MOST_CHARACTERS = 1024 * 1024  # of the variables in all
 
 
@@ -45,22 +46,31 @@ class Meter:
     def weigh(self, value: Any) -> None:
         """Refuse lists and tables that hold too much. Raises TooMuch."""
         if too_heavy(value, self.max_bytes):
-            raise TooMuch(f"a list or a table holds more than {MOST_VALUES} values or {self.max_bytes} characters")
+            raise TooMuch(
+                f"a list or a table holds more than {MOST_VALUES} values, {MOST_LEVELS} levels or {self.max_bytes} characters"
+            )
 
 
 def too_heavy(value: Any, characters: int, values: int = MOST_VALUES) -> bool:
-    """Whether plain data holds more than that. What stands in it twice is counted twice: that is how it is written."""
-    pending = [value]
-    while pending:
-        each = pending.pop()
-        values -= 1
-        if isinstance(each, str):
-            characters -= len(each)
-        elif isinstance(each, dict):
-            pending += each
-            pending += each.values()
-        elif isinstance(each, list | tuple):
-            pending += each
-        if values < len(pending) or characters < 0:
-            return True
-    return False
+    """Whether plain data holds more than that, or lists in lists deeper than MOST_LEVELS.
+
+    What stands in it twice is counted twice: that is how it is written.
+    """
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        values -= len(level)
+        below: list[Any] = []
+        for each in level:
+            if isinstance(each, str):
+                characters -= len(each)
+            elif isinstance(each, dict):
+                below += each
+                below += each.values()
+            elif isinstance(each, list | tuple):
+                below += each
+            if values < len(below) or characters < 0:
+                return True
+        if not below:
+            return False
+        level = below
+    return True

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema_rs
 
 from service.errors import FieldProblem, pointer_step
-from service.mail.meter import MOST_CHARACTERS, MOST_VALUES, too_heavy
+from service.mail.meter import MOST_CHARACTERS, MOST_LEVELS, MOST_VALUES, too_heavy
 from service.mail.schema_load import cost_of, loads_of
 
 _DECIMAL = r"^-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,9})?$"
@@ -106,7 +106,7 @@ class Variables:
         Of very many variables that fit in very many ways not, only the first fault, or none by its place.
         """
         if too_heavy(variables, self._characters):
-            detail = f"hold more than {MOST_VALUES} values or {self._characters} characters"
+            detail = f"hold more than {MOST_VALUES} values, {MOST_LEVELS} levels or {self._characters} characters"
             return [FieldProblem(f"#{pointer}", "variables_too_large", detail)]
         if self._validator.is_valid(variables):
             return []

@@ -1,6 +1,7 @@
 """`make image-test`: build the image, start the service in it, send one message to its capture relay and read it back.
 
-Needs root, buildah and, unless IMAGE_TEST_BASE names a base image, debootstrap. IMAGE_TEST_FOLDER keeps what was built
+Needs root, buildah and, unless IMAGE_TEST_BASE names a base image, debootstrap, which makes it of the Debian that
+IMAGE_TEST_SUITE names (trixie, whose Python is 3.13 as that of the Dockerfile). IMAGE_TEST_FOLDER keeps what was built
 (~/.cache/postroom-image), IMAGE_TEST_ARGS are further arguments of `buildah bud`. The exit status is 1 when
 something is not as docs/container.md says.
 """
@@ -38,7 +39,7 @@ def main() -> int:
     folder = Path(os.environ.get("IMAGE_TEST_FOLDER") or Path.home() / ".cache" / "postroom-image").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     builder = Builder(folder)
-    base = os.environ.get("IMAGE_TEST_BASE") or builder.base()
+    base = os.environ.get("IMAGE_TEST_BASE") or builder.base(os.environ.get("IMAGE_TEST_SUITE") or "trixie")
     began = time.monotonic()
     flags = shlex.split(os.environ.get("IMAGE_TEST_ARGS", ""))
     builder.build(ROOT, IMAGE, {"PYTHON_IMAGE": base, "EXTRAS": "otel"}, flags)

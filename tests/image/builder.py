@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-DEBIAN = ("bookworm", "http://deb.debian.org/debian")
+DEBIAN = "http://deb.debian.org/debian"
 PACKAGES = "python3,python3-venv,ca-certificates"
 _BUILD_DEADLINE, _DEADLINE = 1800, 300  # seconds
 
@@ -30,23 +30,23 @@ class Builder:
         ran = subprocess.run([*self._command, *words], check=True, stdout=subprocess.PIPE, text=True, timeout=deadline)
         return ran.stdout.strip()
 
-    def base(self) -> str:
-        """The name of an image of Debian with Python, made by debootstrap where there is none yet."""
-        name = "localhost/postroom-base"
+    def base(self, suite: str) -> str:
+        """The name of an image of Debian with its Python, made by debootstrap where there is none yet. `suite`: `trixie`."""
+        name = f"localhost/postroom-base:{suite}"
         if not self.ask("images", "--quiet", "--filter", f"reference={name}"):
-            root = self._folder / "base"
+            root = self._folder / f"base-{suite}"
             if not root.exists():
-                self._bootstrap(root)
+                self._bootstrap(suite, root)
             with self.container("scratch") as container:
                 self.ask("add", container, str(root), "/")
                 self.ask("commit", container, name)
         return name
 
-    def _bootstrap(self, root: Path) -> None:
+    def _bootstrap(self, suite: str, root: Path) -> None:
         """A folder that is there is whole."""
         part = root.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", DEBIAN[0], str(part), DEBIAN[1]]
+        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(part), DEBIAN]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=_BUILD_DEADLINE)
         part.rename(root)
 

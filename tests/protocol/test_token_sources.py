@@ -359,6 +359,17 @@ async def test_nobody_at_the_port_is_told() -> None:
     assert (failure.cause, failure.detail) == (Cause.TOKEN_UNREACHABLE, "token_url: [Errno 111] Connection refused")
 
 
+async def test_a_certificate_of_an_own_authority_without_key_identifiers_is_good_under_every_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.support.tls import TestAuthority
+
+    authority = TestAuthority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca_file))
+    async with token_server(lambda _: said(200, '{"access_token":"abc"}'), authority.server_context()) as (url, _):
+        assert await client(url.replace("http:", "https:")).fetch(LONG) == Fetched("abc", None)
+
+
 async def test_a_token_server_must_show_a_good_certificate(tmp_path: Path) -> None:
     from tests.support.tls import TestAuthority
 

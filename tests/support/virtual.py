@@ -64,6 +64,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
         return self.counted(super().run_in_executor(executor, func, *args))
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Its threads end in real time: a timer would be due before they have."""
+        await super().shutdown_default_executor()
+
     def counted(self, future: Any) -> Any:
         """A thread works on it."""
         self.threads += 1

@@ -4,12 +4,13 @@ import itertools
 import resource
 import time
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from service.errors import TemplateRenderError
-from service.mail.meter import MOST_VALUES, too_heavy
+from service.mail.meter import MOST_LEVELS, MOST_VALUES, too_heavy
 from service.mail.render import load_template
 from service.mail.sandbox import environment
 from service.mail.template import TemplateFault
@@ -68,7 +69,7 @@ def refusal(html: str, variables: dict[str, Any], seconds: float = 0.3) -> str:
         ("{{ x|round(100000000, 'ceil') }}", {"x": 1.5}, "0 to 9 decimals"),
         ("{{ x|round(n) }}", {"x": 5, "n": -100_000_000}, "0 to 9 decimals"),
         ("{{ x|round(precision=n) }}", {"x": 5, "n": "2"}, "0 to 9 decimals"),
-        ("{% set x = [x] %}" * 1200 + "{{ x }}", {"x": 1}, ""),
+        ("{% set x = [x] %}" * 1200 + "{{ x }}", {"x": 1}, WEIGHT),
     ],
 )  # fmt: skip
 def test_what_would_run_long_or_grow_large_is_stopped(html: str, variables: dict[str, Any], why: str) -> None:
@@ -206,6 +207,16 @@ def test_what_stands_twice_in_a_list_is_counted_twice() -> None:
     assert too_heavy({"a": "x" * 1001}, 1000)
     assert too_heavy({"x" * 1001: 1}, 1000)
     assert too_heavy(list(range(MOST_VALUES + 1)), 1)
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}, lambda inner: (inner,)])
+def test_lists_in_lists_are_too_heavy_beyond_a_level_that_every_python_can_write(wrap: Callable[[Any], Any]) -> None:
+    value: Any = "x"
+    for _ in range(MOST_LEVELS - 1):
+        value = wrap(value)
+    assert not too_heavy(value, 10**6)
+    assert str(value).count("x") == 1
+    assert too_heavy(wrap(value), 10**6)
 
 
 def test_larger_variables_than_any_mail_has_are_refused_before_they_are_looked_at() -> None:

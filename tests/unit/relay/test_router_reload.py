@@ -1,6 +1,7 @@
 """Another configuration while it runs: who keeps its pool, who gets a new one, and what survives."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -288,10 +289,12 @@ def test_a_secret_that_is_no_text_is_told_with_its_key(tmp_path: Path, content: 
         load_relays(load(relays_file=tmp_path / "relays.toml"))
 
 
-async def test_a_configuration_that_comes_while_it_is_closed_opens_nothing() -> None:
-    relays = router(config("a"))
+async def test_a_configuration_that_comes_while_it_is_closed_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    relays, closed = router(config("a")), threading.Event()
+    monkeypatch.setattr("service.relay.router.tls_context", lambda _: closed.wait(10) and None)
     coming = asyncio.ensure_future(relays.reload([config("a"), config("b")]))
     await asyncio.sleep(0)
     await relays.close(0)
+    closed.set()
     assert await coming == Reloaded()
     assert relays.names() == ("a",)
