@@ -82,6 +82,7 @@ class Pool:
         self._last_error = ""
         self._closing = False
         self.still_busy: Callable[[], int] = lambda: 0  # connections of the pool whose place it took, that finish
+        self.secret_refused: Callable[[], None] = lambda: None  # see condition.Owner; the router's
         ledger = ledger or ProcessLedger()
         self._condition = Condition(self, settings, clock, ledger)
         self.check_turns = CheckTurns(clock.monotonic)  # of this pool alone, until a router shares its own
