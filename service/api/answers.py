@@ -170,7 +170,13 @@ Recipient = TypedDict(
         "relay": Annotated[str | None, Field(description="The relay of the last attempt.")],
         "class": Annotated[str | None, Field(description="What the last reply was taken for.")],
         "last_reply": LastReply | None,
-        "provider_message_id": Annotated[str | None, Field(description="What the relay calls it, where it said so.")],
+        "provider_message_id": Annotated[
+            str | None,
+            Field(
+                description="The relay's own name for it, without < >, read from its reply to the content; null where that "
+                "tells none, or in a form that is not known. The whole reply is in `last_reply`."
+            ),
+        ],
     },
 )
 Recipient.__doc__ = "One address of a message, and what became of it."

@@ -216,6 +216,7 @@ def _dsn(asked: DsnIn) -> Dsn:
 def message_filter(asked: FilterIn) -> MessageFilter:
     """Conditions as the store takes them."""
     message_id = asked.message_id.strip("<>") if asked.message_id else None
+    provider_message_id = asked.provider_message_id.strip("<>") if asked.provider_message_id else None
     return MessageFilter(
         status=asked.status,
         recipient=asked.recipient,
@@ -225,7 +226,7 @@ def message_filter(asked: FilterIn) -> MessageFilter:
         template=asked.template,
         relay=asked.relay,
         message_id=message_id,
-        provider_message_id=asked.provider_message_id,
+        provider_message_id=provider_message_id,
         since=asked.since,
         until=asked.until,
     )

@@ -191,7 +191,7 @@ class FilterIn(Strict):
         None, description="RFC 5322 Message-ID."
     )
     provider_message_id: Annotated[Line, StringConstraints(max_length=500)] | None = Field(
-        None, description="What the relay answered to the content."
+        None, description="The relay's own name for it, with or without < >."
     )
     since: Moment | None = None
     until: Moment | None = None

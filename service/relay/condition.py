@@ -42,6 +42,9 @@ class Owner(Protocol):
     def health_changed(self) -> None:
         """Health, or who may log in, is another now."""
 
+    def secret_refused(self) -> None:
+        """What it logged in with was refused: perhaps there is another one by now."""
+
 
 class Condition:
     """See the module."""
@@ -301,6 +304,8 @@ class Condition:
         self._ledger.fail_login(trouble, right, self._event(kind, reason))
         if trouble is not known:
             self._alert_of(verdict, trouble, reason)
+        if failure.phase is Phase.AUTH and failure.reply is not None and failure.reply.code == 535:
+            self._owner.secret_refused()
 
     # --- time and news -------------------------------------------------------------------------------------------
 
@@ -377,9 +382,9 @@ class Condition:
 
 
 def longest_login(config: RelayConfig, settings: Settings) -> float:
-    """Seconds that a login may take: each step its whole time; a token may be fetched anew, and tried once more."""
+    """Seconds that a login may take: each step its whole time; a token may be looked for anew, and tried once more."""
     once = 3 * settings.connect_timeout + 8 * max(settings.connect_timeout, settings.greeting_timeout)
-    return once if config.tokens is None else 2 * (once + settings.token_timeout)
+    return once if config.tokens is None else 2 * once + 4 * settings.token_timeout
 
 
 async def _within(seconds: float, event: asyncio.Event) -> bool:

@@ -137,7 +137,12 @@ class Conversation(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Open, and nothing unasked-for has arrived."""
-        return self._ended is None and not self._replies and not self._lines and not self._transport.is_closing()
+        return not self._replies and not self._lines and self.lives
+
+    @property
+    def lives(self) -> bool:
+        """Neither side has ended it, as far as is known."""
+        return self._ended is None and not self._transport.is_closing()
 
     @property
     def ended(self) -> Lost | None:

@@ -6,6 +6,7 @@ session says which token was refused.
 """
 
 import asyncio
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -22,10 +23,11 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An access token. `kept`: it was not fetched for this login, so it may be stale."""
+    """An access token. `kept`: it was not fetched for this login, so it may be stale. `basis`: see Source."""
 
     value: str = field(repr=False)
     kept: bool
+    basis: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Fetched:
 
     value: str = field(repr=False)
     lifetime: float | None = None
+    basis: str = field(default="", repr=False, compare=False)  # see Source
 
 
 class Source(Protocol):
@@ -41,6 +44,9 @@ class Source(Protocol):
 
     async def fetch(self, timeout: float) -> Fetched:
         """A token within `timeout` seconds. Raises SessionFailure."""
+
+    async def basis(self, timeout: float) -> str:
+        """A hash of what a token would be made of now; another one when a file of it was renewed. Raises SessionFailure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class Tokens:
         self._source, self._limits, self._monotonic = source, limits, monotonic
         self._kept = ""
         self._good_until = 0.0
-        self._flight: asyncio.Task[str] | None = None
+        self._flight: asyncio.Task[Fetched] | None = None
 
     def __eq__(self, other: object) -> bool:
         """Tokens of one source are the same, however old they are."""
@@ -72,35 +78,48 @@ class Tokens:
         """A token that should be good. Raises SessionFailure."""
         if self._kept and self._monotonic() < self._good_until:
             return Token(self._kept, kept=True)
-        return Token(await self._fetched(), kept=False)
+        fetched = await self._fetched()
+        return Token(fetched.value, kept=False, basis=fetched.basis)
 
-    async def instead_of(self, refused: Token) -> Token:
-        """Another one than the relay refused, where there is one. Raises SessionFailure."""
+    async def other_than(self, refused: Token) -> bool:
+        """Whether there is another one than the relay refused, fetched now. Raises SessionFailure.
+
+        One that had been kept may be stale; one that was fetched for its login is as good as the next, unless what it was
+        made of was renewed meanwhile.
+        """
         self.forget(refused)
-        return await self.current()
+        if not refused.kept and not await self._renewed_since(refused):
+            return False
+        return (await self.current()).value != refused.value
+
+    async def _renewed_since(self, refused: Token) -> bool:
+        try:
+            return await self._source.basis(self._limits.timeout) != refused.basis
+        except SessionFailure:  # the refusal is told, and the next fetch tells of this
+            return False
 
     def forget(self, refused: Token) -> None:
         """Never give this one out again."""
         if self._kept == refused.value:
             self._kept = ""
 
-    async def _fetched(self) -> str:
+    async def _fetched(self) -> Fetched:
         """Of a fetch that all who wait share; one of them that is cancelled does not end it."""
         if self._flight is None or self._flight.done():
             self._flight = asyncio.create_task(self._fetch())
             self._flight.add_done_callback(_seen)
         return await asyncio.shield(self._flight)
 
-    async def _fetch(self) -> str:
+    async def _fetch(self) -> Fetched:
         began = self._monotonic()
         fetched = await self._source.fetch(self._limits.timeout)
         lifetime = self._limits.lifetime if fetched.lifetime is None else fetched.lifetime
         self._kept = fetched.value
         self._good_until = began + max(lifetime - self._limits.margin, lifetime / 2)
-        return fetched.value
+        return fetched
 
 
-def _seen(flight: "asyncio.Task[str]") -> None:
+def _seen(flight: "asyncio.Task[Fetched]") -> None:
     """Whoever waited may be gone; then nobody else looks at the exception."""
     if not flight.cancelled():
         flight.exception()
@@ -125,6 +144,12 @@ def parse_token(raw: bytes, where: str) -> Fetched:
     if lifetime is not None and not 0 < lifetime < float("inf"):
         lifetime = 0.0 if lifetime <= 0 else None  # one that is over already is not kept
     return Fetched(token, lifetime)
+
+
+def hash_of(*parts: str | bytes) -> str:
+    """What a token is made of, so that it can be compared and not be told."""
+    octets = [part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass") for part in parts]
+    return hashlib.sha256(b"\0".join(octets)).hexdigest()
 
 
 def members_of(raw: bytes) -> dict[str, Any]:

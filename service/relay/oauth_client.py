@@ -5,7 +5,7 @@ that the old one came from. How the form travels is token_request's; what a toke
 """
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote_plus
 
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from service.relay.failure import Cause, SessionFailure
 from service.relay.files import replace_secret
 from service.relay.hidden import Hidden
-from service.relay.oauth import Fetched, members_of, no_token, parse_token
+from service.relay.oauth import Fetched, hash_of, members_of, no_token, parse_token
 from service.relay.token_request import Unanswered, post_form
 from service.relay.token_sources import read_within
 from service.telemetry import Log, get_logger
@@ -57,10 +57,8 @@ class Client:
         """See Source."""
         now = asyncio.get_running_loop().time
         ends = now() + timeout
-        secret = await self.client_secret.read("client_secret_file", timeout)
-        given = await self.refresh_token.read("refresh_token_file", ends - now())
-        # RFC 6749 6: a server may give a new refresh token, which then takes the place of the old one
-        refresh = self._rotated[1] if self._rotated is not None and self._rotated[0] == given else given
+        secret, given = await self._read(timeout)
+        refresh = self._newest(given)
         form = {"client_id": self.client_id, "client_secret": secret, "scope": self.scope}
         if refresh:
             form |= {"grant_type": "refresh_token", "refresh_token": refresh}  # RFC 6749 6
@@ -79,7 +77,23 @@ class Client:
         if refresh and new and new != refresh:
             self._rotated = given, new
             await self._keep(given, new, timeout)
-        return fetched
+        return replace(fetched, basis=hash_of(secret, self._newest(given)))
+
+    async def basis(self, timeout: float) -> str:
+        """See Source. A refresh token that the server gave, and that was put into the file, is no other one."""
+        secret, given = await self._read(timeout)
+        return hash_of(secret, self._newest(given))
+
+    async def _read(self, timeout: float) -> tuple[str, str]:
+        """The client's secret, and the refresh token that was given. Raises SessionFailure."""
+        now = asyncio.get_running_loop().time
+        ends = now() + timeout
+        secret = await self.client_secret.read("client_secret_file", timeout)
+        return secret, await self.refresh_token.read("refresh_token_file", ends - now())
+
+    def _newest(self, given: str) -> str:
+        """RFC 6749 6: a server may give a new refresh token, which then takes the place of the old one."""
+        return self._rotated[1] if self._rotated is not None and self._rotated[0] == given else given
 
     async def _keep(self, given: str, new: str, timeout: float) -> None:
         """In its file, for the next start. Where that can't be done it holds as long as this process."""

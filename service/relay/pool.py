@@ -82,6 +82,7 @@ class Pool:
         self._last_error = ""
         self._closing = False
         self.still_busy: Callable[[], int] = lambda: 0  # connections of the pool whose place it took, that finish
+        self.secret_refused: Callable[[], None] = lambda: None  # see condition.Owner; the router's
         ledger = ledger or ProcessLedger()
         self._condition = Condition(self, settings, clock, ledger)
         self.check_turns = CheckTurns(clock.monotonic)  # of this pool alone, until a router shares its own
@@ -112,7 +113,7 @@ class Pool:
         room = max(self._width.now_at_most - self._busy - self.still_busy(), 0)
         if self._condition.proven():
             return room
-        opened = sum(slot.session is not None for slot in self._idle)
+        opened = sum(slot.ready for slot in self._idle)
         logs_in = any(slot.busy and slot.session is None for slot in self._slots)
         return min(room, opened + (not logs_in and self._condition.may_ask()))
 
@@ -160,7 +161,7 @@ class Pool:
 
     def _best_idle(self) -> int:
         """The place of the slot that was used last, of those that need no login if there are any."""
-        return next((n for n in reversed(range(len(self._idle))) if self._idle[n].session is not None), -1)
+        return next((n for n in reversed(range(len(self._idle))) if self._idle[n].ready), -1)
 
     def _wait_ahead(self, job: Job) -> None:
         at = next(
@@ -360,7 +361,7 @@ class Pool:
             health=condition.health,
             reason=condition.reason,
             until=condition.until,
-            connections=sum(slot.session is not None for slot in self._slots),
+            connections=sum(slot.connected for slot in self._slots),
             max_connections=config.max_connections,
             in_flight=len(self._slots) - len(self._idle),
             sent=self._sent,

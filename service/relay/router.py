@@ -59,6 +59,7 @@ class Router:
         self._settings, self._clock = settings, clock
         self._ledger = ledger or ProcessLedger()  # it remembers an account's troubles while its relays change
         self._capacity: list[Callable[[], None]] = []
+        self._refused: list[Callable[[], None]] = []
         self._retiring: dict[asyncio.Task[None], _Retiring] = {}  # closing, and not done yet
         self._pools: dict[str, Pool] = {}
         self._closing = False
@@ -70,7 +71,12 @@ class Router:
         pool = Pool(config, self._settings, self._clock, self._ledger, context)
         pool.still_busy = lambda: self._still_busy(config)
         pool.check_turns = self._check_turns
+        pool.secret_refused = self._secret_refused
         return pool
+
+    def _secret_refused(self) -> None:
+        for callback in self._refused:
+            callback()
 
     def _still_busy(self, config: RelayConfig) -> int:
         """Connections with mail in flight of what the relay was before, by whatever name: its provider counts both."""
@@ -156,6 +162,10 @@ class Router:
         self._capacity.append(callback)
         for pool in self._pools.values():
             pool.on_capacity(callback)
+
+    def on_refused_secret(self, callback: Callable[[], None]) -> None:
+        """`callback` is called when a login of a relay was refused for its secret: another one may be there by now."""
+        self._refused.append(callback)
 
     async def reload(self, configs: Sequence[RelayConfig]) -> Reloaded:
         """Take another configuration: all of it, or none of it when a relay can't be made of it.

@@ -2,7 +2,7 @@
 
 This is the only importer of aiosmtplib. One SMTP object for each connection, never touched again after the swap;
 one mechanism, so that one wrong secret is one failed login; STARTTLS is demanded or never used. It reports phase
-and reply and judges nothing. A stale access token is the one thing it tries again, once.
+and reply and judges nothing. An access token that is stale, or was renewed meanwhile, is the one thing it tries again, once.
 """
 
 import contextlib
@@ -129,10 +129,10 @@ async def open_session(
 
 
 async def _other_token(config: RelayConfig, token: Token | None, failure: SessionFailure) -> bool:
-    """Whether the login was refused for a token that had been kept, and there is another one now."""
-    if not _forget(config, token, failure) or config.tokens is None or token is None or not token.kept:
+    """Whether the login was refused for its token, and there is another one now."""
+    if not _forget(config, token, failure) or config.tokens is None or token is None:
         return False
-    return (await config.tokens.instead_of(token)).value != token.value
+    return await config.tokens.other_than(token)
 
 
 def _forget(config: RelayConfig, token: Token | None, failure: SessionFailure) -> bool:

@@ -99,6 +99,11 @@ class Slot:
         return self.session is not None and self.session.conversation.usable
 
     @property
+    def connected(self) -> bool:
+        """Whether it has a session that the relay has not closed meanwhile."""
+        return self.session is not None and self.session.conversation.lives
+
+    @property
     def _stopping(self) -> bool:
         """By `stop`, or with everything else that runs on a loop that is being closed."""
         return self.task.cancelling() > 0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from service.relay.failure import Cause
 from service.relay.files import MOST_OF_A_SECRET, read_regular
-from service.relay.oauth import Fetched, no_token, parse_token
+from service.relay.oauth import Fetched, hash_of, no_token, parse_token
 
 _REAP = 1.0  # seconds for a killed command to be gone
 
@@ -46,6 +46,10 @@ class Command:
         if status:
             raise no_token(Cause.TOKEN_COMMAND, f"token_command: {name}: exit status {status}")
         return parse_token(bytes(running.output), "token_command")
+
+    async def basis(self, timeout: float) -> str:
+        """See Source. What a program reads is not known: the token that it just printed is its newest."""
+        return ""
 
 
 class _Running(asyncio.SubprocessProtocol):
@@ -92,7 +96,11 @@ class File:
     async def fetch(self, timeout: float) -> Fetched:
         """See Source."""
         content = await read_within(self.path, timeout, "token_file")
-        return Fetched(parse_token(content, "token_file").value, 0)
+        return Fetched(parse_token(content, "token_file").value, 0, hash_of(content))
+
+    async def basis(self, timeout: float) -> str:
+        """See Source."""
+        return hash_of(await read_within(self.path, timeout, "token_file"))
 
 
 async def read_within(path: Path, timeout: float, key: str) -> bytes:

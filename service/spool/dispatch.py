@@ -8,7 +8,7 @@ only make it quick; the poll keeps it right.
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from service import failpoints
 from service.clock import Clock
@@ -41,6 +41,14 @@ _SOON = 0.25  # seconds after which a heartbeat that failed is tried again
 log = get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What a delivery was claimed with: it may go by no other relay of that name, whose account or sender may be another."""
+
+    at: float  # monotonic seconds
+    relay: Relay | None
+
+
 class Dispatcher:
     """One for each sending process. `run` until cancelled; `drain` before the relays close."""
 
@@ -65,6 +73,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._leases = Leases(settings.lease)
         self._asked: Sequence[Want] = ()  # in the claim under way
+        self._asked_for: Mapping[str, Relay] = {}  # by name, with their quotas and sender rules as they were then
         self._taken: dict[str, dict[int, int]] = {}  # and the lanes of their routes
         self._elsewhere = Elsewhere(relays, store)
         self._recorder = Recorder(settings, clock, store, signals, metrics, tracing, self._elsewhere, self._queued)
@@ -126,7 +135,8 @@ class Dispatcher:
         self._return_lanes(claimed)
         for delivery in claimed.deliveries:
             self._news.pop(delivery.id, None)
-            self._start(delivery, asked)  # the lease counts from within the claim: not from when we hear of it
+            # the lease counts from within the claim: not from when we hear of it
+            self._start(delivery, _Claim(asked, self._asked_for.get(delivery.relay)))
 
     def _learn_news(self) -> None:
         for route, priority, due_at in self._news.values():
@@ -178,7 +188,7 @@ class Dispatcher:
         wants = [
             self._want(want, relays[want.relay], slots[want.relay], candidates[want.route], now) for want in shared
         ]
-        self._asked, self._taken = wants, {}
+        self._asked, self._asked_for, self._taken = wants, relays, {}
         self._lanes.next_turn()
         for want in wants:
             lanes = self._lanes.take(want.route, now, want.least)
@@ -241,25 +251,31 @@ class Dispatcher:
 
     # --- one delivery --------------------------------------------------------------------------------------------
 
-    def _start(self, delivery: Delivery, claimed: float) -> None:
+    def _start(self, delivery: Delivery, claim: _Claim) -> None:
         try:
             if (route := self._elsewhere.turned(delivery)) is not None:
                 self._recorder.record(delivery, self._given_back(delivery, route))
+            elif self._is_another(delivery, claim):
+                self._recorder.record(delivery, self._given_back(delivery))
             elif delivery.content is None or delivery.size > _THREAD_FROM:
-                self._recorder.spawn(self._start_large(delivery, claimed))
+                self._recorder.spawn(self._start_large(delivery, claim))
             else:
-                self._hand_over(delivery, self._seal(delivery, delivery.content), claimed)
+                self._hand_over(delivery, self._seal(delivery, delivery.content), claim)
         except Exception as error:  # a fault of ours with one delivery must not end the loop, nor hold its lease
             self._recorder.failed(delivery, error)
 
-    async def _start_large(self, delivery: Delivery, claimed: float) -> None:
+    def _is_another(self, delivery: Delivery, claim: _Claim) -> bool:
+        """Whether its relay is another one since the claim: that took from the quotas of the former one's account."""
+        return delivery.relay not in self._relays.names() or self._relays.get(delivery.relay) is not claim.relay
+
+    async def _start_large(self, delivery: Delivery, claim: _Claim) -> None:
         """Content that may have to be read first, and is sealed in a thread: hashing it here would hold up the loop."""
         try:
             content = delivery.content or await self._store.delivery_content(delivery.id)
             if content is None:
                 self._recorder.end(delivery, Event.FAULT, "no-content", "the content is gone")
             else:
-                self._hand_over(delivery, await asyncio.to_thread(self._seal, delivery, content), claimed)
+                self._hand_over(delivery, await asyncio.to_thread(self._seal, delivery, content), claim)
         except PostroomError as error:
             self._recorder.end(
                 delivery, Event.NOT_STARTED, "no-content", f"its content could not be read: {error.detail}"
@@ -288,13 +304,13 @@ class Dispatcher:
             return self._recorder.all_alike(delivery, Event.PARK, "sealed-differently", text)
         return sealed
 
-    def _hand_over(self, delivery: Delivery, made: Sealed | Settlement, claimed: float) -> None:
+    def _hand_over(self, delivery: Delivery, made: Sealed | Settlement, claim: _Claim) -> None:
+        if self._is_another(delivery, claim):  # the configuration was changed while a thread sealed it
+            made = self._given_back(delivery)
         if isinstance(made, Settlement):
             self._recorder.record(delivery, made)
-        elif delivery.relay in self._relays.names() and self._relays.get(delivery.relay).rule.id == made.rule_id:
-            self._send(delivery, made, claimed)
-        else:  # the configuration was changed while a thread sealed it
-            self._recorder.record(delivery, self._given_back(delivery))
+        else:
+            self._send(delivery, made, claim.at)
 
     def _given_back(self, delivery: Delivery, route: str | None = None) -> Settlement:
         """Its relay is another one by now, or none; nothing is charged. route: see Recorder.all_alike."""

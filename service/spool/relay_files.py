@@ -6,6 +6,7 @@ relays it may go, whatever they are now.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import asdict
 
@@ -29,14 +30,22 @@ class RelayFiles:
         self._settings, self._router, self._metrics, self._extra_url = settings, router, metrics, extra_url
         self._watch = Watch(settings, clock)
         self._one_at_a_time = asyncio.Lock()
+        self._refused = asyncio.Event()
+        router.on_refused_secret(self._refused.set)
         metrics.relays_current.set(1)
         self._count_from_zero(router.names())
 
     async def run(self) -> None:
-        """Look for changes, for ever; never when POSTROOM_RELAYS_REFRESH is 0. It begins when the ledger is known."""
+        """Look for changes, for ever; never when POSTROOM_RELAYS_REFRESH is 0. It begins when the ledger is known.
+
+        A secret that was refused may have been renewed during its login, so then it looks at once.
+        """
         self._try_renewed()
         while self._settings.relays_refresh > 0:
-            await asyncio.sleep(self._settings.relays_refresh)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.relays_refresh):
+                    await self._refused.wait()
+            self._refused.clear()
             if await asyncio.to_thread(self._watch.look):
                 await self.reload(asked=False)
             else:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from service.mail.lifecycle import Event
 from service.mail.outcome import Failure, Phase, Policy, Verdict, judge_failure, judge_reply
+from service.mail.reply_id import id_in
 from service.mail.retry import base_delay
 from service.mail.seal import Sealed
 from service.relay.port import RecipientResult, Report
@@ -72,7 +73,7 @@ def _recipient(
         code=reply.code if reply else None,
         enhanced=reply.enhanced if reply else "",
         text=reply.text if reply else result.detail,
-        provider_message_id=reply.text[:200] if reply and event is Event.ACCEPTED else None,
+        provider_message_id=id_in(reply.text) if reply and event is Event.ACCEPTED else None,
         scope=verdict.scope.value,
         action=verdict.action.value,
         left_out=result.failure is Failure.LEFT_OUT,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from service.clock import Clock
 from service.mail.lifecycle import Event
 from service.mail.outcome import Action, Failure, Phase, Policy, Scope, Verdict, judge
+from service.mail.reply_id import id_in
 from service.mail.retry import FREE_AGAIN, follow, next_due
 from service.mail.seal import Sealed
 from service.relay.port import RecipientResult, Report
@@ -128,7 +129,7 @@ class Settler:
             code=reply.code if reply else None,
             enhanced=reply.enhanced if reply else "",
             text=reply.text if reply else result.detail,
-            provider_message_id=reply.text[:200] if reply and verdict.event is Event.ACCEPTED else None,
+            provider_message_id=id_in(reply.text) if reply and verdict.event is Event.ACCEPTED else None,
             suppress="bad_address" if verdict.suppress else None,
             scope=verdict.scope.value,
             action=verdict.action.value,

@@ -303,6 +303,43 @@ async def test_a_source_that_has_no_other_token_costs_one_login(tmp_path: Path) 
     assert started(tmp_path) == 2
 
 
+def renewing(file: Path, old: str, new: str) -> Script:
+    """The file is renewed while the login with what stood in it is on its way, which is refused."""
+    renew = file.write_text
+
+    @offering(b"AUTH XOAUTH2")
+    async def script(peer: Peer) -> None:
+        await peer.expect(with_token(old))
+        renew(new)
+        await peer.say(b"334 " + REFUSAL)
+        await peer.expect(b"\r\n")
+        await peer.say(b"535 5.7.8 no")
+
+    return script
+
+
+async def test_a_token_file_that_was_renewed_during_a_refused_login_is_tried_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("one")
+    async with ScriptedServer(renewing(file, "one", "two"), taking(with_token("two"))) as server:
+        (await open_to(relay(server.port, token_file=str(file)))).abort()
+        assert len(server.peers) == 2
+
+
+async def test_a_token_file_that_is_renewed_during_each_login_costs_two_and_one_that_is_not_costs_one(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("one")
+    scripts = renewing(file, "one", "two"), renewing(file, "two", "three"), refusing(with_token("three"))
+    async with ScriptedServer(*scripts) as server:
+        config = relay(server.port, token_file=str(file))
+        assert (await refused(config)).reply is not None
+        assert len(server.peers) == 2
+        assert (await refused(config)).reply is not None
+        assert len(server.peers) == 3, "nobody renewed it: the next login is the breaker's to allow"
+
+
 async def test_a_login_that_can_not_be_checked_now_spends_no_token(tmp_path: Path) -> None:
     async with ScriptedServer(taking(with_token("one")), refusing(with_token("one"), b"454 4.7.0 later")) as server:
         config = relay(server.port, token_command=printing(tmp_path, "one"))

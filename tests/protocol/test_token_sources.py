@@ -91,7 +91,8 @@ async def test_a_file_is_read_at_each_fetch(tmp_path: Path) -> None:
     source = File(file)
     assert await source.fetch(LONG) == Fetched("one", 0)
     file.write_text('{"access_token":"two","expires_in":3600}')
-    assert await source.fetch(LONG) == Fetched("two", 0)
+    assert await source.fetch(LONG) == (two := Fetched("two", 0))
+    assert (await source.fetch(LONG)).basis == await source.basis(LONG) != two.basis
     os.remove(file)
     failure = await failed(source)
     assert (failure.cause, failure.detail) == (Cause.TOKEN_FILE, f"token_file: {file}: No such file or directory")
@@ -248,6 +249,37 @@ async def test_a_file_that_holds_another_refresh_token_by_now_is_left_as_it_is(t
     async with token_server(answer) as (url, _):
         await Client(url, "id", Given(), Given(file=file)).fetch(LONG)
     assert file.read_text() == "by hand"
+
+
+async def test_what_a_server_put_into_the_file_is_no_renewal_and_what_somebody_else_did_is(tmp_path: Path) -> None:
+    """A token that was refused is fetched anew for a renewal, so a server that rotates must not look like one."""
+    file, secret = tmp_path / "refresh", tmp_path / "secret"
+    file.write_text("first")
+    secret.write_text("HIDDEN=s")
+    async with token_server(rotating("second", "third", "third")) as (url, _):
+        source = Client(url, "id", Given(file=secret), Given(file=file))
+        for _ in range(2):
+            fetched = await source.fetch(LONG)
+            assert await source.basis(LONG) == fetched.basis
+        assert file.read_text() == "third\n"
+        file.write_text("by hand")
+        assert await source.basis(LONG) != fetched.basis
+        file.write_text("third")
+        assert await source.basis(LONG) == fetched.basis
+        secret.write_text("another")
+        assert await source.basis(LONG) != fetched.basis
+        assert fetched.basis not in repr(fetched)
+
+
+async def test_a_refresh_token_that_cannot_be_kept_is_no_renewal_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "refresh"
+    file.write_text("first")
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)
+    async with token_server(rotating("second")) as (url, _):
+        source = Client(url, "id", Given(), Given(file=file))
+        assert (await source.fetch(LONG)).basis == await source.basis(LONG)
 
 
 async def test_a_refresh_token_that_cannot_be_kept_is_told_and_used_all_the_same(

@@ -3,7 +3,9 @@
 import pytest
 
 from service.mail.outcome import Failure
+from service.mail.reply_id import id_in
 from service.relay.conversation import Conversation, Lost
+from service.relay.hidden import Hidden
 
 
 class Transport:
@@ -42,3 +44,11 @@ async def test_a_relay_that_talks_on_though_nobody_asks_is_left_and_what_it_said
     while conversation.arrived() is not None:
         kept += 1
     assert 1002 < kept < 10_000, "as many as a message with a thousand recipients has, and no more by the minute"
+
+
+async def test_no_name_of_a_message_is_read_out_of_the_secret_that_a_relay_says_back() -> None:
+    hidden = Hidden()
+    hidden.add("SG.0123456789abcdefghij")
+    conversation = Conversation(Transport(reset=False), hidden)
+    conversation.data_received(b"250 Ok: queued as SG.0123456789abcdefghij\r\n250 Ok: queued as 4WxyZ0abcd\r\n")
+    assert [id_in((await conversation.reply(1)).text) for _ in range(2)] == [None, "4WxyZ0abcd"]

@@ -17,6 +17,7 @@ class Scripted:
     def __init__(self, *given: Fetched | SessionFailure) -> None:
         self.given = list(given)
         self.asked = 0
+        self.stands_on: str | SessionFailure = ""
         self.go = asyncio.Event()
         self.go.set()
 
@@ -27,6 +28,11 @@ class Scripted:
         if isinstance(token, SessionFailure):
             raise token
         return token
+
+    async def basis(self, timeout: float) -> str:
+        if isinstance(self.stands_on, SessionFailure):
+            raise self.stands_on
+        return self.stands_on
 
 
 def tokens(source: Scripted, clock: SteppedClock) -> Tokens:
@@ -79,9 +85,42 @@ async def test_two_that_were_refused_with_the_same_token_fetch_one_new_one(clock
     source = Scripted(Fetched("one"), Fetched("two"))
     kept = tokens(source, clock)
     stale = await kept.current()
-    first = await kept.instead_of(stale)
-    second = await kept.instead_of(stale)
-    assert (first.value, second.value, source.asked) == ("two", "two", 2)
+    assert not stale.kept
+    source.stands_on = "renewed"
+    assert [await kept.other_than(stale) for _ in range(2)] == [True, True]
+    assert ((await kept.current()).value, source.asked) == ("two", 2)
+
+
+async def test_one_that_had_been_kept_is_fetched_anew_whatever_it_was_made_of(clock: SteppedClock) -> None:
+    source = Scripted(Fetched("one"), Fetched("two"))
+    kept = tokens(source, clock)
+    await kept.current()
+    assert await kept.other_than(await kept.current())
+    assert source.asked == 2
+
+
+@pytest.mark.parametrize(
+    ("now", "other"),
+    [("old", False), ("new", True), (SessionFailure(Phase.AUTH, failure=Failure.TOKEN, detail="gone"), False)],
+)
+async def test_one_that_had_just_been_fetched_is_fetched_anew_only_when_what_it_was_made_of_is_another(
+    now: str | SessionFailure, other: bool, clock: SteppedClock
+) -> None:
+    source = Scripted(Fetched("one", basis="old"), Fetched("two", basis="new"))
+    kept = tokens(source, clock)
+    refused = await kept.current()
+    source.stands_on = now
+    assert await kept.other_than(refused) is other
+    assert source.asked == 1 + other
+    assert "old" not in repr(refused)
+
+
+async def test_a_renewed_file_with_the_same_token_in_it_has_no_other_one(clock: SteppedClock) -> None:
+    source = Scripted(Fetched("one", 0, "old"), Fetched("one", 0, "new"))
+    kept = tokens(source, clock)
+    refused = await kept.current()
+    source.stands_on = "new"
+    assert not await kept.other_than(refused)
 
 
 @pytest.mark.parametrize(

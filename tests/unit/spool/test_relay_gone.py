@@ -9,6 +9,7 @@ import pytest
 
 from service.errors import RelayNotFound
 from service.mail.seal import SenderRule
+from service.relay.port import Outgoing, Report
 from service.spool import dispatch
 from service.spool.waiting import quotas_of
 from service.store.shown import MessageView
@@ -94,26 +95,75 @@ def test_what_was_sealed_for_a_relay_that_is_another_by_now_is_sealed_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main(clock: VirtualClock) -> None:
-        relay = ModelRelay("a", clock)
+        before, after = ModelRelay("a", clock), ModelRelay("a", clock)
+        after.rule = SenderRule("a", "me@example.com", must_equal_login=True, rewrite_from=True)
+        relays = Changing(before)
         rules: list[str] = []
 
         def changed_meanwhile(content: Any, *given: Any) -> Any:
             sealed = real(content, *given)
             rules.append(sealed.rule_id)
-            relay.rule = SenderRule("a", "me@example.com", must_equal_login=True, rewrite_from=True)
+            relays.put(after)
             return sealed
 
         real = dispatch.seal
         monkeypatch.setattr(dispatch, "seal", changed_meanwhile)
-        async with sending(tmp_path, clock, Changing(relay)) as made:
+        async with sending(tmp_path, clock, relays) as made:
             await made.accept(message(600_000))
-            await until(clock, lambda: bool(relay.started), at_most=10)
-            await until(clock, lambda: relay.free(0) == 5, at_most=10)
+            await until(clock, lambda: bool(after.started), at_most=10)
+            await until(clock, lambda: after.free(0) == 5, at_most=10)
             await made.dispatcher.settle_all()
             view, _ = await sent_by(made)
-        assert len(relay.started) == 1, "only what the new rule made"
+        assert (len(before.started), len(after.started)) == (0, 1), "only what the new rule made"
         assert len(rules) == len(set(rules)) == 2
         assert [each.attempts for each in view.recipients] == [1]
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("rewrites", [False, True])
+@pytest.mark.parametrize(
+    ("size", "while_sealed"), [(100, False), (600_000, False), (600_000, True), (1_200_000, False)]
+)
+def test_a_relay_with_another_account_since_the_claim_sends_by_what_that_account_allows_and_as_its_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, while_sealed: bool, rewrites: bool
+) -> None:
+    """Same name, another login: the claim took from the quotas of the former account, which sends nothing."""
+
+    def as_login(clock: VirtualClock, login: str) -> ModelRelay:
+        relay = ModelRelay("a", clock, [quota("60/m", account=f"{login}@r")])
+        relay.rule = SenderRule("a", login, must_equal_login=rewrites, rewrite_from=rewrites)
+        return relay
+
+    async def main(clock: VirtualClock) -> None:
+        before, after = as_login(clock, "one@example.com"), as_login(clock, "other@example.com")
+        relays, paths = Changing(before), []
+
+        def start(outgoing: Outgoing, done: Callable[[Report], None]) -> None:
+            paths.append(outgoing.envelope.reverse_path)
+            real_start(outgoing, done)
+
+        def changed_meanwhile(content: Any, *given: Any) -> Any:
+            sealed = real_seal(content, *given)
+            relays.put(after)
+            return sealed
+
+        real_start, real_seal = after.start, dispatch.seal
+        monkeypatch.setattr(after, "start", start)
+        if while_sealed:
+            monkeypatch.setattr(dispatch, "seal", changed_meanwhile)
+        async with sending(tmp_path, clock, relays) as made:
+            if not while_sealed:
+                after_first_claim(made, lambda: relays.put(after))
+            await made.accept(message(size))
+            await until(clock, lambda: bool(after.started), at_most=10)
+            await until(clock, lambda: after.free(0) == 5, at_most=10)
+            await made.dispatcher.settle_all()
+            view, _ = await sent_by(made)
+            used = await made.store.quota_use([*before.quotas, *after.quotas], clock.now())
+        assert [each.attempts for each in view.recipients] == [1]
+        assert (len(before.started), [each.used for each in used]) == (0, [0, 1])
+        assert paths == ["other@example.com" if rewrites else view.envelope_from]
 
     virtually(main)
 

@@ -50,15 +50,19 @@ def said(phase: Phase, code: int, text: str) -> RecipientResult:
     return RecipientResult(phase, make_reply(code, [text]))
 
 
-def test_a_positive_reply_after_the_dot_is_sent_with_the_providers_words() -> None:
+def test_a_positive_reply_after_the_dot_is_sent_with_the_providers_words_and_its_name_for_the_message() -> None:
     settlement = settle(said(Phase.DOT, 250, "Mail OK queued as smtp3,DcmowAA"))
     (each,) = settlement.recipients
-    assert (each.event, each.charged, each.provider_message_id) == (
-        Event.ACCEPTED,
-        True,
-        "Mail OK queued as smtp3,DcmowAA",
-    )
+    assert (each.event, each.charged, each.text) == (Event.ACCEPTED, True, "Mail OK queued as smtp3,DcmowAA")
+    assert each.provider_message_id == "smtp3,DcmowAA"
     assert (settlement.result, each.action, each.scope) == ("sent", "SENT", "none")
+
+
+def test_a_reply_that_names_nothing_leaves_the_providers_name_empty() -> None:
+    (sent,) = settle(said(Phase.DOT, 250, "OK: queued as.")).recipients
+    assert (sent.event, sent.text, sent.provider_message_id) == (Event.ACCEPTED, "OK: queued as.", None)
+    (put_off,) = settle(said(Phase.DOT, 450, "later, queued as 4WxyZ0abcd")).recipients
+    assert put_off.provider_message_id is None, "what was not accepted has none"
 
 
 def test_a_deferral_follows_the_schedule_with_jitter() -> None:
