@@ -4,10 +4,11 @@ A route is the key by which the queue is read: the dispatcher asks only for rout
 million messages behind a paused relay cost the others nothing. What the message needs of a relay (mail/limits) and the
 relays that refused it for another reason stand in it too, so that none of them is given it later, whatever becomes of
 the configuration while it waits. A relay that refuses it only when it is to be sent (SIZE in its EHLO, 552 to MAIL) is
-added then: every process that reads the queue knows it.
+added then: every process that reads the queue knows it. So is its envelope's sender, once a relay has come to mind that.
 """
 
 import re
+import urllib.parse
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,8 +16,9 @@ from functools import lru_cache
 _SEPARATOR = "|"
 _REFUSED = "!"
 _UNFIT = "~"
-_MARKS = _REFUSED + _UNFIT
-_NEED = re.compile(r"([+!~])([^+!~]+)")
+_ENVELOPE = "@"
+_MARKS = _REFUSED + _UNFIT + _ENVELOPE
+_NEED = re.compile(r"([+!~@])([^+!~@]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class Route:
     account: str
     relay: str = ""
     sender: str = ""
-    # words of mail/limits, `!name` of each relay that refused it when it was accepted, `~name` of each that did so since
+    # words of mail/limits, `!name` of each relay that refused it when it was accepted, `@address` of its envelope, quoted,
+    # `~name` of each relay that refused it since
     needs: tuple[str, ...] = ()
 
     @property
@@ -49,6 +52,14 @@ class Route:
         """The route of the message once that relay, which was to send it, can't."""
         unfit = sorted({*self.unfit, name})
         return replace(self, needs=(*self.as_accepted().needs, *(_UNFIT + each for each in unfit)))
+
+    def with_envelope(self, address: str) -> "Route":
+        """The route of a message that tells its envelope's sender as well: some relay takes mail from its login only."""
+        word = _ENVELOPE + urllib.parse.quote(address, safe="").replace(
+            _UNFIT, "%7E"
+        )  # RFC 3986 2.3: `~` is never quoted
+        kept = [each for each in self.as_accepted().needs if not each.startswith(_ENVELOPE)]
+        return replace(self, needs=(*kept, word, *(_UNFIT + each for each in self.unfit)))
 
     def as_accepted(self) -> "Route":
         """The route that it had before any relay was to send it."""
@@ -77,3 +88,8 @@ def refused_by(needs: Iterable[str], name: str) -> bool:
 def unfit_for(needs: Iterable[str], name: str) -> bool:
     """Whether that relay was to send the message and can't."""
     return f"{_UNFIT}{name}" in needs
+
+
+def envelope_in(needs: Iterable[str]) -> str:
+    """The sender of the envelope that has to be taken; empty where no relay has refused it."""
+    return next((urllib.parse.unquote(word[1:]) for word in needs if word.startswith(_ENVELOPE)), "")

@@ -68,9 +68,8 @@ class Condition:
         self._closed = False
         self.health, self.reason = Health.OPEN, ""
         self.until: int | None = None  # ms
-        self._troubles: Sequence[
-            Trouble
-        ] = ()  # what the ledger says; it tells of each change, and is asked with each message
+        # what the ledger says; it tells of each change, and is asked with each message
+        self._troubles: Sequence[Trouble] = ()
         self._proven_until = 0  # ms
         self._see(clock.now())
         ledger.on_news(self._account, self._heard)

@@ -13,7 +13,6 @@ from service.clock import Clock
 from service.mail.envelope import Offer
 from service.mail.lifecycle import Event
 from service.mail.outcome import Action, Lesson, Phase, Policy, Scope, Verdict
-from service.mail.quota import HIGH
 from service.mail.reply import Reply
 from service.mail.seal import SenderRule
 from service.relay.backoff import Width
@@ -26,6 +25,7 @@ from service.relay.in_a_row import InARow
 from service.relay.job import Job
 from service.relay.learnt import Learnt
 from service.relay.ledger import ProcessLedger
+from service.relay.line import Line
 from service.relay.port import CheckStep, Health, Ledger, Outgoing, RecipientResult, RelayStatus, Report
 from service.relay.session import Session, SessionFailure, Timeouts, open_session
 from service.relay.share import RefusedShare
@@ -58,7 +58,6 @@ class Pool:
         self.idle_timeout = settings.idle_timeout
         self.lifetime = settings.session_lifetime
         self.chunk_within = settings.chunk_within
-        self._start_wait = settings.start_wait
         self.learnt = Learnt(config, settings.learnt_for)
         self._hidden = Hidden()
         self.endpoint = f"{config.host}:{config.port}"
@@ -69,9 +68,7 @@ class Pool:
         self._context = context or tls_context(config)
         self._slots: list[Slot] = []
         self._idle: list[Slot] = []
-        self._ahead: list[tuple[float, Job]] = []  # one for each busy slot at most, most urgent first; since when
-        self._ahead_timer: asyncio.TimerHandle | None = None
-        self._stuck = False  # none of the busy slots has finished since one waited too long
+        self._line = Line(settings.start_wait, clock.monotonic)  # one for each busy slot at most
         self._capacity: list[Callable[[], None]] = []
         self.policy: Policy = config.policy
         self.limits = config.limits
@@ -119,15 +116,15 @@ class Pool:
 
     def ahead(self, now: int) -> int:
         """See port."""
-        if not self._takes_mail or self._stuck:
+        if not self._takes_mail or self._line.stuck:
             return 0
-        return max(min(self._followed(), self._width.now_at_most) - len(self._ahead), 0)
+        return max(min(self._followed(), self._width.now_at_most) - len(self._line), 0)
 
     def spare(self, now: int) -> bool:
         """See port: it is the next to go, so it waits for one connection and not for a place in the line as well."""
-        if not self._takes_mail or self._stuck:
+        if not self._takes_mail or self._line.stuck:
             return False
-        return self._followed() > 0 and not any(job.outgoing.priority == HIGH for _, job in self._ahead)
+        return self._followed() > 0 and not self._line.any_urgent()
 
     def _followed(self) -> int:
         """How many slots are busy with what something may wait for: a login that is refused gives it back."""
@@ -152,7 +149,7 @@ class Pool:
         """See port."""
         job = Job(outgoing, lambda report: self._note(report, done))
         if self._busy >= self._width.now_at_most:
-            self._wait_ahead(job)
+            self._line.add(job)
         elif self._idle:
             self._idle.pop(self._best_idle()).start(job)
         else:
@@ -162,31 +159,6 @@ class Pool:
     def _best_idle(self) -> int:
         """The place of the slot that was used last, of those that need no login if there are any."""
         return next((n for n in reversed(range(len(self._idle))) if self._idle[n].ready), -1)
-
-    def _wait_ahead(self, job: Job) -> None:
-        at = next(
-            (n for n, (_, each) in enumerate(self._ahead) if each.outgoing.priority > job.outgoing.priority),
-            len(self._ahead),
-        )
-        self._ahead.insert(at, (self.monotonic(), job))
-        if self._ahead_timer is None:
-            self._ahead_timer = asyncio.get_running_loop().call_later(self._start_wait, self._waited)
-
-    def _waited(self) -> None:
-        """Give back what waited too long: another relay may take it, and its lease must not run out here."""
-        self._ahead_timer = None
-        oldest = self.monotonic() - self._start_wait
-        for entry in [entry for entry in self._ahead if entry[0] <= oldest]:
-            self._stuck = True
-            self._ahead.remove(entry)
-            entry[1].give_back("no connection became free")
-        if self._ahead:
-            self._ahead_timer = asyncio.get_running_loop().call_later(1.0, self._waited)
-
-    def _give_back_ahead(self, why: str) -> None:
-        waiting, self._ahead = self._ahead, []
-        for _, job in waiting:
-            job.give_back(why)
 
     def _note(self, report: Report, done: Callable[[Report], None]) -> None:
         """What a report says of the relay; then it is handed on, whatever is wrong with that."""
@@ -241,9 +213,9 @@ class Pool:
 
     def next_ahead(self, may_go: Callable[[Outgoing], bool]) -> Job | None:
         """See slot.Owner."""
-        if self._condition.health is not Health.OPEN or not self._ahead or not may_go(self._ahead[0][1].outgoing):
+        if self._condition.health is not Health.OPEN or not self._line or not may_go(self._line.first().outgoing):
             return None
-        _, job = self._ahead.pop(0)
+        job = self._line.take()
         self._tell()
         return job
 
@@ -275,9 +247,9 @@ class Pool:
 
     def finished(self, slot: Slot) -> None:
         """A slot is free."""
-        self._stuck = False
-        if self._ahead and self._busy <= self._width.now_at_most and self._takes_mail:
-            slot.start(self._ahead.pop(0)[1])
+        self._line.stuck = False
+        if self._line and self._busy <= self._width.now_at_most and self._takes_mail:
+            slot.start(self._line.take())
         else:
             self._idle.append(slot)
         self._tell()
@@ -339,7 +311,7 @@ class Pool:
         if self._condition.health is Health.OPEN:
             self._tell()
         else:
-            self._give_back_ahead(f"the relay is paused: {self._condition.reason}")
+            self._line.give_back(f"the relay is paused: {self._condition.reason}")
 
     def hold(self, reason: str) -> Awaitable[None]:
         """See port."""
@@ -389,9 +361,7 @@ class Pool:
     async def close(self, grace: float) -> None:
         """See port."""
         self._closing = True
-        self._give_back_ahead("its connections are being closed")
-        if self._ahead_timer is not None:
-            self._ahead_timer.cancel()
+        self._line.close("its connections are being closed")
         await self._condition.close()
         await asyncio.gather(*(slot.stop() for slot in self._idle))
         idle = asyncio.Event()

@@ -16,7 +16,7 @@ from service.clock import Clock
 from service.errors import RelayNotFound
 from service.mail.address import email_key
 from service.mail.limits import offers
-from service.mail.route import refused_by, unfit_for
+from service.mail.route import envelope_in, refused_by, unfit_for
 from service.relay.check_turns import CheckTurns
 from service.relay.config import RelayConfig
 from service.relay.ledger import ProcessLedger
@@ -293,14 +293,18 @@ def _accepts(pool: Pool, sender: str) -> bool:
 
 
 def _able(pools: Iterable[Pool], needs: Sequence[str]) -> list[Pool]:
-    """Those whose limits allow it, and of them those that weren't found unable to send it and that offer what it needs.
+    """Those whose limits and sender rule allow it, and of them those that weren't found unable to send it and that offer
+    what it needs.
 
     Where none is left, the next session says so to whoever waits: better than to wait in silence.
     """
+    envelope_from = envelope_in(needs)
     able = [
         pool
         for pool in pools
-        if not refused_by(needs, pool.name) and all(pool.config.limits.take(word) for word in needs)
+        if not refused_by(needs, pool.name)
+        and _accepts(pool, envelope_from)
+        and all(pool.config.limits.take(word) for word in needs)
     ]
     left = [pool for pool in able if not unfit_for(needs, pool.name)] or able
     return [pool for pool in left if all(offers(pool.offer, word) for word in needs)] or left

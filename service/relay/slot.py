@@ -11,21 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.mail.outcome import Failure, Phase
 from service.mail.quota import HIGH
-from service.relay.commands import UNKNOWN_COMMAND
 from service.relay.fitting import goes_whole
 from service.relay.job import Job
 from service.relay.learnt import Learnt
 from service.relay.port import Outgoing, Pipelining, RecipientResult, Report
 from service.relay.session import Session, SessionFailure, Timeouts
+from service.relay.signs import no_more_chunks, not_by_chunk, out_of_step, stale, taken
 from service.relay.transaction import Chunking, Transaction
 from service.telemetry import Log, get_logger
 
 log = get_logger()
 
 _LAST_QUIT = 0.5  # seconds for the reply to QUIT when the process stops; no setting: nothing depends on that reply
-_BROKEN_DIALOGUE = (500, 502, 503)  # RFC 5321 4.2.4, 4.3.2: the commands came in an order that the relay did not follow
 
 
 class Owner(Protocol):
@@ -307,7 +305,7 @@ class Slot:
         session, job = opened.session, opened.job
         report = opened.transaction.report()
         self._note_trial(opened)
-        if session.served and _stale(report):
+        if session.served and stale(report):
             # the relay had ended the idle connection: that says nothing about the message, so nothing is charged; the
             # next one is fresh, and what that says is told
             if not opened.transaction.marked:
@@ -318,15 +316,15 @@ class Slot:
         session.served += 1
         self._heard = self._owner.monotonic()
         report.session = f"{session.words}, message {session.served}"
-        session.fruitless = session.fruitless and not any(map(_taken, report.results))
+        session.fruitless = session.fruitless and not any(map(taken, report.results))
         report.served, report.renew, report.fruitless = session.served, session.renew, session.fruitless
         if session.served == 1:
             report.timings = {**session.timings, **report.timings}
         if opened.transaction.by_chunk and any(
-            map(_no_more_chunks if opened.transaction.whole else _not_by_chunk, report.results)
+            map(no_more_chunks if opened.transaction.whole else not_by_chunk, report.results)
         ):
             self._owner.unchunked()
-        elif any(map(_out_of_step, report.results)):
+        elif any(map(out_of_step, report.results)):
             self._owner.desynced()
         self._tell(job, report)
         return None
@@ -377,30 +375,3 @@ class Slot:
             self._job = None
             job.give_back("the sender is stopping")
         await self._quit(_LAST_QUIT)
-
-
-def _stale(report: Report) -> bool:
-    """Whether a reused connection turned out to be closed before anything of the message was said about."""
-    first = report.results[0]
-    closing = first.reply is not None and first.reply.code == 421
-    return first.phase is Phase.MAIL and (closing or first.failure is Failure.LOST)
-
-
-def _taken(result: RecipientResult) -> bool:
-    return result.phase is Phase.DOT and result.reply is not None and result.reply.positive
-
-
-def _out_of_step(result: RecipientResult) -> bool:
-    if result.reply is not None:
-        # 3yz answers nothing that a report tells of
-        return result.reply.intermediate or (result.reply.code in _BROKEN_DIALOGUE and result.phase is not Phase.DOT)
-    return result.failure is Failure.PROTOCOL
-
-
-def _no_more_chunks(result: RecipientResult) -> bool:
-    """Or the relay ends sessions that carried something without a word: what went whole by such a one is in doubt."""
-    return _not_by_chunk(result) or (result.phase is Phase.DOT and result.failure is Failure.LOST)
-
-
-def _not_by_chunk(result: RecipientResult) -> bool:
-    return result.phase is Phase.DOT and result.reply is not None and result.reply.code in UNKNOWN_COMMAND

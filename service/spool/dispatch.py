@@ -17,7 +17,7 @@ from service.mail.envelope import Envelope
 from service.mail.lifecycle import Event
 from service.mail.quota import HIGH
 from service.mail.route import Route
-from service.mail.seal import Sealed, seal, takes_sender
+from service.mail.seal import Sealed, seal
 from service.relay.port import MayNotStart, Outgoing, Relay, Relays
 from service.settings import Settings
 from service.spool.due import DueLanes, share
@@ -31,14 +31,12 @@ from service.spool.signals import Signals
 from service.spool.signing import Signing
 from service.store.port import Store
 from service.store.values import Claimed, Delivery, Settlement, Want
-from service.telemetry import Log, Metrics, get_logger
+from service.telemetry import Metrics
 from service.tracing import OFF, Tracing
 
 _THREAD_FROM = 512 * 1024  # octets of a message; sealing more than that would hold up the loop for milliseconds
 _REST = 0.5  # seconds, at least, before a store that has failed is asked again
 _SOON = 0.25  # seconds after which a heartbeat that failed is tried again
-
-log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,12 +290,9 @@ class Dispatcher:
         sender, ring, at = (delivery.envelope_from, delivery.from_email), self._signing.ring, delivery.dated_at
         try:
             sealed = seal(content, *sender, relay.rule, ring, at)
-        except SenderNotAccepted as error:
-            if not takes_sender(delivery.from_email, delivery.from_email, relay.rule):
-                # its rule is another one since the claim, and the next claim won't ask it again
-                return self._given_back(delivery)
-            log.error(Log.ALERT_SENDER_MISMATCH, id=delivery.id, relay=relay.name, detail=error.detail)
-            return self._recorder.all_alike(delivery, Event.FAULT, "sender-mismatch", error.detail)
+        except SenderNotAccepted:
+            # a rule that was set since it was accepted; the next claim asks for it only relays that take it, or none
+            return self._given_back(delivery, self._elsewhere.refused_envelope(delivery, relay.rule))
         if delivery.sealed_as is not None and delivery.sealed_as != sealed.rule_id:
             # the same Message-ID under another From must not follow a copy that may be out
             text = "an attempt in doubt was sealed by another sender rule"

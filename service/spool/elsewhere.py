@@ -15,7 +15,7 @@ from service.mail.limits import offers
 from service.mail.outcome import Action, Verdict, no_relay_left
 from service.mail.reply import MAX_TEXT
 from service.mail.route import Route, refused_by
-from service.mail.seal import takes_sender
+from service.mail.seal import SenderRule, takes_sender
 from service.relay.port import Relays
 from service.store.port import Store
 from service.store.values import Delivery, RecipientSettlement, Settlement
@@ -69,6 +69,15 @@ class Elsewhere:
             return None
         return replace(route, sender=delivery.from_email).key
 
+    def refused_envelope(self, delivery: Delivery, rule: SenderRule) -> str | None:
+        """The route of a message whose envelope's sender the rule refuses, so that it is asked for no relay with such a rule.
+
+        None: From is refused, which the router knows by itself.
+        """
+        if not takes_sender(delivery.from_email, delivery.from_email, rule):
+            return None
+        return Route.parse(delivery.route).with_envelope(delivery.envelope_from).key
+
     async def told(self, delivery: Delivery, settlement: Settlement) -> Settlement:
         """The settlement of a message that ends here, with each relay's reason in its words."""
         route = Route.parse(delivery.route)
@@ -101,6 +110,10 @@ class Elsewhere:
         relay = self._relays.get(name)
         if refused_by(route.needs, name):
             return "could not take it when it was accepted"
+        if not takes_sender(delivery.from_email, delivery.from_email, relay.rule):
+            return f"may not carry mail from {delivery.from_email}"
+        if not takes_sender(delivery.envelope_from, delivery.from_email, relay.rule):
+            return f"may not carry mail with the envelope_from {delivery.envelope_from}"
         if lacking := [word for word in route.needs if not (relay.limits.take(word) and offers(relay.offer, word))]:
             return f"does not take what it needs ({', '.join(lacking)})"
         return f"may not carry mail from {delivery.from_email}"

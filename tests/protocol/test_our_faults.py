@@ -119,7 +119,7 @@ async def test_what_waits_ahead_may_fail_without_the_message_before_it(monkeypat
 
 async def test_a_fault_after_the_dot_leaves_it_as_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """The slot fails over what the reply teaches; what the relay said is told."""
-    monkeypatch.setattr("service.relay.slot._out_of_step", broken)
+    monkeypatch.setattr("service.relay.slot.out_of_step", broken)
     done = await both(A, B)
     assert codes(done[0]) == SENT, "it was taken, and is not sent again"
     assert codes(done[1]) == [(Phase.MAIL, None, Failure.INTERNAL)]

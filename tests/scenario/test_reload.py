@@ -243,6 +243,43 @@ async def test_mail_that_was_accepted_before_any_relay_minded_its_sender_goes_by
     await second.stop()
 
 
+@pytest.mark.parametrize("then", ["another relay", "another rule"])
+@pytest.mark.parametrize("names", [False, True])
+async def test_mail_whose_envelope_no_relay_takes_any_more_waits_like_that_whose_from_none_does(
+    tmp_path: Path, names: bool, then: str
+) -> None:
+    """From is the login and the envelope's sender is not; the rule was set when the mail had been accepted. names: the routes
+    tell the sender, since another relay minded it.
+    """
+    sink, second = await Sink().start(), await Sink(user="me@example.com").start()
+    other = {"c": plain(second, OTHER, sender_must_equal_login=True)} if names else {}
+    any_sender, login_only = plain(sink, ONE), plain(sink, ONE, sender_must_equal_login=True)
+    file = relays(tmp_path, a=any_sender, **other)
+    async with running(tmp_path, capture=False, relays_file=file, **LOOKING) as (client, service):
+        await client.post("/relays/a/pause")
+        bounces = {**ARTICLE, "envelope_from": "bounces+1~2@example.com"}
+        ids = [(await client.post("/send", json=bounces)).json()["id"] for _ in range(3)]
+        relays(tmp_path, a=login_only, **other)
+        await until(lambda: service.relays.get("a").rule.must_equal_login)
+        await client.post("/relays/a/resume")
+        for id in ids:
+            await until_held(client, id, "no_relay")
+        meanwhile = (await client.post("/send", json=ARTICLE)).json()["id"]
+        await until_sent(client, meanwhile)
+        if then == "another rule":
+            relays(tmp_path, a=any_sender, **other)
+        else:
+            relays(tmp_path, a=login_only, b=plain(second, OTHER), **other)
+        for id in ids:
+            await until_sent(client, id)
+            (recipient,) = (await client.get(f"/messages/{id}")).json()["recipients"]
+            assert (recipient["attempts"], recipient["relay"]) == (1, "a" if then == "another rule" else "b")
+    paths = [each.mail_from for each in (*sink.received, *second.received)]
+    assert sorted(paths) == sorted(["bounces+1~2@example.com"] * 3 + ["zouchengzhuo@163.com"])
+    await sink.stop()
+    await second.stop()
+
+
 async def test_a_bad_file_changes_nothing_and_is_told_until_it_is_mended(tmp_path: Path) -> None:
     sink = await Sink().start()
     good = plain(sink, f"{FROM}:AUTHCODE@")

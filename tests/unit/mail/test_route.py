@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.mail.route import Route, ordered, refused_by, unfit_for
+from service.mail.route import Route, envelope_in, ordered, refused_by, unfit_for
 
 NEEDS = ("+cc+.exe+25M!tencent!other-1~small", ("cc", ".exe", "25M", "!tencent", "!other-1", "~small"))
 
@@ -45,6 +45,16 @@ def test_relays_that_were_found_unable_are_added_and_taken_out_again() -> None:
     assert accepted.without("old").without("small") == route, "in whatever order"
     assert route.as_accepted() == accepted
     assert accepted.unfit == ()
+
+
+@pytest.mark.parametrize("address", ["a+b!c~d@e.example", '"x|y z"@e.example', "bounces@e.example", "用户@例子.公司", "a%40@e.example"])  # fmt: skip
+def test_an_envelope_that_a_relay_refused_stands_in_the_route_once(address: str) -> None:
+    accepted = Route("acme", "", "me|x@x.example", ("cc", "!ses"))
+    route = accepted.without("small").with_envelope(address).with_envelope("other@x.example").with_envelope(address)
+    assert Route.parse(route.key) == route == accepted.with_envelope(address).without("small")
+    assert envelope_in(route.needs) == address
+    assert (route.unfit, refused_by(route.needs, "ses"), unfit_for(route.needs, "small")) == (("small",), True, True)
+    assert envelope_in(accepted.needs) == ""
 
 
 def test_a_relay_that_was_found_unable_did_not_refuse_at_the_door() -> None:

@@ -163,6 +163,30 @@ async def test_each_relays_reason_is_told_in_its_words() -> None:
     assert told.recipients[1].text == "waits"
 
 
+async def test_the_sender_that_a_rule_refuses_is_named_that_of_from_or_that_of_the_envelope() -> None:
+    made = elsewhere(a={}, strict={"sender_must_equal_login": True, "from": ["login@example.com"]})
+    for from_email, words in (
+        ("login@example.com", "strict: may not carry mail with the envelope_from me@example.com"),
+        ("other@example.com", "strict: may not carry mail from other@example.com"),
+    ):
+        told = await made.told(replace(DELIVERY, from_email=from_email), ended(TOO_BIG))
+        assert told.recipients[0].text == f"no relay can carry this message: a: 552 5.3.4 too big; {words}"
+
+
+def test_mail_whose_envelope_a_rule_refuses_is_asked_for_no_relay_with_such_a_rule() -> None:
+    made = elsewhere(a={}, strict={"sender_must_equal_login": True})
+    rules = {name: router(a={}, strict={"sender_must_equal_login": True}).get(name).rule for name in ("a", "strict")}
+    delivery = replace(DELIVERY, from_email="login@example.com", route="acme|+cc~b|login@example.com")
+    route = made.refused_envelope(delivery, rules["strict"])
+    assert route == "acme|+cc@me%40example.com~b|login@example.com"
+    assert made.refused_envelope(replace(delivery, from_email="x@example.com"), rules["strict"]) is None, (
+        "From is refused"
+    )
+    relays, parsed = router(a={}, strict={"sender_must_equal_login": True}), Route.parse(route)
+    assert [each.name for each in relays.candidates(parsed.sender, None, parsed.needs)] == ["a"]
+    assert len(relays.candidates(parsed.sender, None, Route.parse(delivery.route).needs)) == 2
+
+
 async def test_of_a_pinned_message_only_its_relay_is_told() -> None:
     delivery = replace(DELIVERY, route="acme|a|")
     told = await elsewhere(*LINES, a={}, b={}).told(delivery, ended(TOO_BIG))
