@@ -10,6 +10,7 @@ relay; the trouble that comes of it is the account's.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from service.mail.lifecycle import Event
 from service.mail.outcome import DOUBTFUL, Action, Phase, Scope, Verdict, doubling
@@ -43,6 +44,9 @@ _UNEXPLAINED = frozenset({"permanent", "sender-refused", "sender-mismatch", "una
 
 _ENDS = (Event.REFUSED, Event.FAULT)
 _COMPARED = 120  # characters of a refusal
+_DOMAINS = 3  # of recipients that are refused alike: fewer may be what is wrong with them
+_OF_RECIPIENT = re.compile(r"5\.(?:1\.[0-69]|2\.\d)\d*")
+"""RFC 3463 3.2 and 3.3: the recipient's address or mailbox; 5.1.7 and 5.1.8 are the sender's."""
 _LATER = "later"  # what all refusals for now at MAIL are compared by: they may differ in their words
 _OF_MESSAGE = re.compile(r"4\.(?:[126]\.\d+|3\.4)")
 """RFC 3463 3.2, 3.3, 3.4 and 3.7: the sender's address or mailbox, the size, the content. No other code that comes at MAIL
@@ -72,18 +76,24 @@ class InARow:
         self._last = ""  # which message the last fruitless session was given
         self._words = ""  # of the last refusal that may be the relay's or the account's
         self._refused: set[str] = set()  # the messages that were refused with these words
+        self._domains: set[str] = set()  # of the recipients that were, at RCPT
 
-    def judged(self, message: str, verdicts: Sequence[Verdict], report: Report) -> list[Trend]:
+    def judged(
+        self, message: str, verdicts: Sequence[Verdict], report: Report, recipients: Sequence[str] = ()
+    ) -> list[Trend]:
         """How a transaction's recipients were judged, and what that says of the relay together with those before it.
 
-        message: its id, "": not known. verdicts: in the order of the report's results.
+        message: its id, "": not known. verdicts, recipients: in the order of the report's results.
         """
         found = [self._doubted(verdicts)]
         if any(verdict.event is Event.ACCEPTED for verdict in verdicts):
             self._fruitless, self._lost, self._last = 0, 0, ""
-            self._refused.clear()
+            self._begin_anew("")
         else:
-            found += self._ended(message, verdicts, report), self._refuses(message, verdicts, report.results)
+            found += (
+                self._ended(message, verdicts, report),
+                self._refuses(message, verdicts, report.results, recipients),
+            )
         return [trend for trend in found if trend is not None]
 
     def _doubted(self, verdicts: Sequence[Verdict]) -> Trend | None:
@@ -116,42 +126,60 @@ class InARow:
             FRUITLESS, f"{FRUITLESS.kind}: {self._fruitless} sessions in a row ended before a message: {words}"
         )
 
-    def _refuses(self, message: str, verdicts: Sequence[Verdict], results: Sequence[RecipientResult]) -> Trend | None:
+    def _refuses(
+        self,
+        message: str,
+        verdicts: Sequence[Verdict],
+        results: Sequence[RecipientResult],
+        recipients: Sequence[str],
+    ) -> Trend | None:
         """Once the row is long enough each further refusal is told, so that the relay rests longer after each pause."""
         refusals = (
-            (verdict, result.reply)
-            for verdict, result in zip(verdicts, results, strict=False)
+            (verdict, result, recipient)
+            for verdict, result, recipient in zip(verdicts, results, recipients or repeat(""), strict=False)
             if result.reply is not None and _is_unexplained(verdict, result.phase, result.reply)
         )
         if (refusal := next(refusals, None)) is None:
             return None
-        verdict, reply = refusal
-        words = _LATER if verdict.event is Event.DEFER else _gist(reply)
-        if words != self._words:
-            self._words = words
-            self._refused.clear()
+        verdict, result, recipient = refusal
+        self._begin_anew(_LATER if verdict.event is Event.DEFER else _gist(result))
         if len(self._refused) < self._most_refusals:
             self._refused.add(message)
+        if result.phase is Phase.RCPT and len(self._domains) < _DOMAINS:
+            self._domains.add(recipient.rpartition("@")[2].lower())
         if not 0 < self._most_refusals <= len(self._refused):
             return None
         often = f"{len(self._refused)} messages in a row"
-        if words is _LATER:
-            return Trend(FRUITLESS, f"{FRUITLESS.kind}: {often} refused for now: {reply}", spared=verdict)
-        return Trend(REFUSES_ALL, f"{REFUSES_ALL.kind}: {often}: {words}")
+        if self._words is _LATER:
+            return Trend(FRUITLESS, f"{FRUITLESS.kind}: {often} refused for now: {result.reply}", spared=verdict)
+        if result.phase is Phase.RCPT and len(self._domains) < _DOMAINS:
+            return None
+        return Trend(REFUSES_ALL, f"{REFUSES_ALL.kind}: {often}: {self._words}")
+
+    def _begin_anew(self, words: str) -> None:
+        """With other words than before, or none."""
+        if words != self._words or not words:
+            self._words = words
+            self._refused.clear()
+            self._domains.clear()
 
 
 def _is_unexplained(verdict: Verdict, phase: Phase, reply: Reply) -> bool:
-    """At RCPT a reply is about one address, and many addresses may be refused or greylisted in a row. One for now counts
-    at MAIL only: after it a content, or a recipient whom the relay asked about, may be what it is about.
+    """At RCPT a refusal for good may be the account's when it says nothing of an address. One for now counts at MAIL only:
+    after it a content, or a recipient whom the relay asked about or greylists, may be what it is about.
     """
-    if verdict.scope is not Scope.MESSAGE:
+    if verdict.scope not in (Scope.MESSAGE, Scope.RECIPIENT):
         return False
     if verdict.event is Event.DEFER:
         return phase is Phase.MAIL and verdict.kind == "temporary" and _OF_MESSAGE.fullmatch(reply.enhanced) is None
-    return verdict.event in _ENDS and phase is not Phase.RCPT and verdict.kind in _UNEXPLAINED
+    if phase is Phase.RCPT and _OF_RECIPIENT.fullmatch(reply.enhanced):
+        return False
+    return verdict.event in _ENDS and verdict.kind in _UNEXPLAINED
 
 
-def _gist(reply: Reply) -> str:
+def _gist(result: RecipientResult) -> str:
     """A refusal without what differs from message to message: addresses, numbers, queue ids."""
-    words = (word for word in words_of(reply.text).every.split() if not any(map(str.isdigit, word)))
-    return " ".join(filter(None, (str(reply.code), reply.enhanced, *words)))[:_COMPARED]
+    assert result.reply is not None
+    words = (word for word in words_of(result.reply.text).every.split() if not any(map(str.isdigit, word)))
+    at = "RCPT:" if result.phase is Phase.RCPT else ""
+    return " ".join(filter(None, (at, str(result.reply.code), result.reply.enhanced, *words)))[:_COMPARED]

@@ -273,12 +273,14 @@ class Pool:
             return None
         return self._condition.blame(verdict, reason)
 
-    def judged(self, message: str, verdicts: Sequence[Verdict], report: Report) -> Sequence[Verdict]:
+    def judged(
+        self, message: str, verdicts: Sequence[Verdict], report: Report, recipients: Sequence[str] = ()
+    ) -> Sequence[Verdict]:
         """See port."""
         for verdict in verdicts:
             if verdict.event in _FINISHED:
                 self._finished(refused=verdict.kind == "content")
-        for trend in self._row.judged(message, verdicts, report):
+        for trend in self._row.judged(message, verdicts, report, recipients):
             self._condition.blame(trend.verdict, trend.reason)
             verdicts = [trend.verdict if each == trend.spared else each for each in verdicts]
         return verdicts

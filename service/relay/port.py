@@ -186,11 +186,13 @@ class Relay(Protocol):
     def blame(self, verdict: Verdict, report: Report, reason: str) -> int | None:
         """Do to the relay or connection what a verdict on it says; answers until when (ms) it takes no mail."""
 
-    def judged(self, message: str, verdicts: Sequence[Verdict], report: Report) -> Sequence[Verdict]:
+    def judged(
+        self, message: str, verdicts: Sequence[Verdict], report: Report, recipients: Sequence[str] = ()
+    ) -> Sequence[Verdict]:
         """Told how each transaction was judged: a share of refused contents that rises, and what repeats itself. Answers
         how it is judged in the light of those before.
 
-        message: its id. verdicts: in the order of the report's results.
+        message: its id. verdicts, recipients (addresses): in the order of the report's results.
         """
 
     def alert(self, kind: str, detail: str) -> None:

@@ -102,7 +102,8 @@ class Recorder:
         faultless = all(verdict.event is Event.ACCEPTED for verdict in resolved.verdicts)
         if not faultless:
             resolved = self._elsewhere.resolve(delivery, resolved.verdicts)
-        verdicts = relay.judged(delivery.id, resolved.verdicts, report)
+        recipients = () if faultless else [recipient.email for recipient in delivery.recipients]
+        verdicts = relay.judged(delivery.id, resolved.verdicts, report, recipients)
         until = None if faultless else self._blame(relay, delivery, verdicts, report)
         self.avoided.learn(relay.name, report, verdicts, now)
         if len(results) > len(report.results):

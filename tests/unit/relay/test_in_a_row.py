@@ -154,6 +154,63 @@ def test_it_may_be_left_off(said: str) -> None:
     assert not any(refused(row, str(each), said.format(each), Phase.MAIL) for each in range(99))
 
 
+# --- recipients that are refused with the same words -----------------------------------------------------------------
+
+STOPPED = "550 This account is asleep, message {0} for <u{0}@{1}> goes nowhere"
+
+
+def at_rcpt(row: InARow, said: str, *domains: str) -> list[int]:
+    """How many reasons there are to rest after each of some messages, one to each domain."""
+    found = []
+    for number, domain in enumerate(domains):
+        words = said.format(number, domain)
+        result = RecipientResult(Phase.RCPT, make_reply(int(words[:3]), [words[4:]]))
+        verdict = judge(POLICY, result.phase, result.reply, None)
+        report = Report([result], mail_started=True, content_started=False, served=9)
+        found.append(len(row.judged(f"m{number}", [verdict], report, [f"u{number}@{domain}"])))
+    return found
+
+
+def test_recipients_of_many_domains_who_are_refused_alike_rest_the_relay() -> None:
+    assert at_rcpt(InARow(4), STOPPED, "a.example", "b.example", "a.example", "c.example", "A.example") == [
+        0,
+        0,
+        0,
+        1,
+        1,
+    ]
+
+
+def test_recipients_of_few_domains_may_be_what_is_wrong() -> None:
+    assert not any(at_rcpt(InARow(4), STOPPED, *["a.example", "B.example", "b.example"] * 5))
+    assert at_rcpt(InARow(4), STOPPED, *["a.example", "b.example"] * 5, "c.example") == [0] * 10 + [1]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "550 5.1.1 no such user",
+        "550 5.1.2 {1} leads nowhere",
+        "550 5.2.1 closed",
+        "450 4.2.0 Greylisted",
+        "550 5.7.1 {1} takes nothing from us",
+    ],
+)
+def test_words_about_an_address_or_a_domain_do_not_count(said: str) -> None:
+    assert not any(at_rcpt(InARow(2), said, *[f"{letter}.example" for letter in "abcdefgh"]))
+
+
+def test_the_senders_address_is_no_recipients_fault() -> None:
+    assert at_rcpt(InARow(3), "550 5.1.8 bad sender", "a.example", "b.example", "c.example") == [0, 0, 1]
+
+
+def test_a_message_that_was_taken_begins_the_domains_anew() -> None:
+    row = InARow(3)
+    at_rcpt(row, STOPPED, "a.example", "b.example")
+    trends(row, "good", TAKEN)
+    assert at_rcpt(row, STOPPED, "c.example", "d.example", "c.example") == [0, 0, 0]
+
+
 # --- messages that are put off ---------------------------------------------------------------------------------------
 
 LATER = ("451 4.3.0 Queue down", "450 not now", "452 4.3.1 No space", "451 4.7.1 Service unavailable", "451 4.4.3 DNS")
