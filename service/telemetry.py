@@ -207,11 +207,30 @@ def _redactor(addresses: bool) -> structlog.typing.Processor:
     return redacted
 
 
+class _Stderr:
+    """What was there when it was made. A line that it does not take, since its reader is gone or a disk is full, is lost:
+    what it tells of must go on, and who would be told of the loss reads these lines.
+    """
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            return self._stream.write(text)
+        return 0
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def configure_logging(level: str = "info", form: str = "json", *, addresses: bool = False) -> None:
     """Log lines on stderr from here on, also those of the standard library's loggers (warnings and up).
 
     addresses: whether whole addresses are written; otherwise their local parts are taken out.
     """
+    stderr: Any = _Stderr()
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if form == "json"
@@ -230,10 +249,10 @@ def configure_logging(level: str = "info", form: str = "json", *, addresses: boo
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line in one piece: role `apart` has two writers
+        logger_factory=structlog.WriteLoggerFactory(stderr),  # a line in one piece: role `apart` has two writers
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=[*shared]))
     root = logging.getLogger()
     root.handlers[:] = [handler]

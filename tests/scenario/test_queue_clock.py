@@ -58,6 +58,7 @@ def test_what_is_due_and_for_how_long_it_waits_is_shown_by_the_servers_clock(
     clock = WrongClock(wrong)
     for module in (cli, queue_commands, moments, stores_module):
         monkeypatch.setattr(module, "SYSTEM", clock)
+    monkeypatch.setattr(cli, "configure_logging", lambda *_: None)  # it would last for all tests after this
     assert cli.main(["queue"]) == 0
     shown = capsys.readouterr().out
     (lane,) = [line for line in shown.splitlines() if line.startswith("acme")]

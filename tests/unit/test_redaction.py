@@ -1,7 +1,9 @@
 """What log lines never show, by shape and by name; and that what is useful stays."""
 
+import contextlib
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -117,3 +119,18 @@ def test_lines_of_a_request_name_the_message_once_it_is_known(stderr: Callable[[
     before, after = (json.loads(line) for line in stderr().splitlines())
     assert "id" not in before
     assert (after["request_id"], after["id"]) == ("req_1", "msg_1")
+
+
+def test_a_line_that_cannot_be_written_is_lost_and_what_it_tells_of_goes_on(
+    stderr: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open("/dev/full", "w", buffering=1, encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        configure_logging("info")
+        monkeypatch.undo()
+        get_logger().info("while the disk is full")
+        logging.getLogger("some.library").error("and of a library")
+        with contextlib.suppress(OSError):
+            full.close()
+    get_logger().info("after it was closed")
+    assert stderr() == ""
