@@ -143,7 +143,9 @@ class ModelRelay:
     def blame(self, verdict: Verdict, report: Report, reason: str) -> int | None:
         return None
 
-    def judged(self, message: str, verdicts: Sequence[Verdict], report: Report) -> Sequence[Verdict]:
+    def judged(
+        self, message: str, verdicts: Sequence[Verdict], report: Report, recipients: Sequence[str] = ()
+    ) -> Sequence[Verdict]:
         return verdicts  # it learns nothing
 
     def alert(self, kind: str, detail: str) -> None:
