@@ -1,7 +1,8 @@
 """Rivals from PyPI and npm, in a cache folder of the user: locked by hash, in a folder named by the lock, nothing global.
 
 `$XDG_CACHE_HOME/postroom-bench` or `~/.cache/postroom-bench`. What is there is used again; a lock that changes makes a
-new folder beside the old one. Postfix comes from the system, since it needs its own user: `apt-get install postfix`.
+new folder beside the old one, and so does another Python: all that are compared run on the one that runs this. Postfix comes
+from the system, since it needs its own user: `apt-get install postfix`.
 """
 
 import hashlib
@@ -31,8 +32,8 @@ def cache() -> Path:
 def python() -> Path:
     """The interpreter of the rivals from PyPI. Raises NotInstalled."""
     lock = HERE / "requirements.txt"
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    folder = cache() / f"python-{version}-{_digest(lock)}"
+    build = hashlib.sha256(f"{sys.base_prefix} {sys.version}".encode()).hexdigest()[:8]
+    folder = cache() / f"python-{sys.version_info.major}.{sys.version_info.minor}-{build}-{_digest(lock)}"
     program = folder / "bin" / "python"
     if not _complete(folder):
         print(f"installing rivals from PyPI into {folder} ...", flush=True)
