@@ -253,6 +253,8 @@ class Dispatcher:
         try:
             if (route := self._elsewhere.turned(delivery)) is not None:
                 self._recorder.record(delivery, self._given_back(delivery, route))
+            elif self._is_another(delivery, claim):
+                self._recorder.record(delivery, self._given_back(delivery))
             elif delivery.content is None or delivery.size > _THREAD_FROM:
                 self._recorder.spawn(self._start_large(delivery, claim))
             else:
@@ -298,7 +300,7 @@ class Dispatcher:
         return sealed
 
     def _hand_over(self, delivery: Delivery, made: Sealed | Settlement, claim: _Claim) -> None:
-        if self._is_another(delivery, claim):  # however it was sealed: it was claimed for another relay
+        if self._is_another(delivery, claim):  # the configuration was changed while a thread sealed it
             made = self._given_back(delivery)
         if isinstance(made, Settlement):
             self._recorder.record(delivery, made)
