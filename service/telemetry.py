@@ -81,6 +81,7 @@ def labelled(metric: _M, *values: str) -> _M:
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 _GROUP = (1, 2, 4, 8, 16, 32, 64, 128)  # operations; a group has 128 at most
+_lines_lost = Counter("postroom_log_lines_lost_total", "Log lines that stderr did not take.", registry=None)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -99,6 +100,8 @@ class Metrics:
         self._of_the_queue()
         self._of_relays()
         self._of_storage()
+        self.log_lines_lost = _lines_lost  # one stderr for all that this process runs
+        self.registry.register(_lines_lost)
 
     def _counter(self, name: str, help: str, *labels: str) -> Counter:
         return Counter(f"postroom_{name}", help, labels, registry=self.registry)
@@ -208,17 +211,19 @@ def _redactor(addresses: bool) -> structlog.typing.Processor:
 
 
 class _Stderr:
-    """What was there when it was made. A line that it does not take, since its reader is gone or a disk is full, is lost:
-    what it tells of must go on, and who would be told of the loss reads these lines.
+    """What was there when it was made. A line that it does not take, since its reader is gone or a disk is full, is lost
+    and counted: what it tells of must go on.
     """
 
     def __init__(self) -> None:
         self._stream = sys.stderr
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError):
+        try:
             return self._stream.write(text)
-        return 0
+        except (OSError, ValueError):
+            _lines_lost.inc()
+            return 0
 
     def flush(self) -> None:
         with contextlib.suppress(OSError, ValueError):

@@ -1,6 +1,8 @@
 """Every metric that is declared is set by something that happens; and none grows with what clients make up."""
 
 import asyncio
+import contextlib
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from service.errors import InternalError, StorageUnavailable
 from service.mail.lifecycle import Event
 from service.store import open_store
 from service.store.values import Delivery, Want
-from service.telemetry import Metrics
+from service.telemetry import Metrics, configure_logging, get_logger
 from tests.support.process import ROOT
 from tests.support.running import running
 from tests.support.sink import Sink
@@ -62,6 +64,14 @@ async def claimed_by_a_process_that_died(url: str) -> Delivery:
     return delivery
 
 
+def lose_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, contextlib.suppress(OSError), open("/dev/full", "w", buffering=1) as full:
+        patch.setattr(sys, "stderr", full)
+        configure_logging()
+        get_logger().info("a line")
+    configure_logging()
+
+
 async def test_after_all_that_may_happen_every_declared_metric_has_been_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +95,7 @@ async def test_after_all_that_may_happen_every_declared_metric_has_been_set(
         assert (await client.post("/send", json=mail("good"))).status_code == 202, "one more, after the one in doubt"
         assert (await client.post("/send", json={"to": 1})).status_code == 422
         await service._relay_files.reload()
+        lose_a_line(monkeypatch)
         try:
             await until(lambda: not unset(metrics.registry.collect()) - {"postroom_storage_failures"})
         except TimeoutError:

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from service.redaction import redact, redact_text
-from service.telemetry import Log, bind_message, configure_logging, get_logger
+from service.telemetry import Log, Metrics, bind_message, configure_logging, get_logger
 
 KEY = "pr_" + "a1B2" * 8
 
@@ -124,6 +124,10 @@ def test_lines_of_a_request_name_the_message_once_it_is_known(stderr: Callable[[
 def test_a_line_that_cannot_be_written_is_lost_and_what_it_tells_of_goes_on(
     stderr: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def lost() -> float:
+        return Metrics().registry.get_sample_value("postroom_log_lines_lost_total") or 0
+
+    before = lost()
     with open("/dev/full", "w", buffering=1, encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stderr", full)
         configure_logging("info")
@@ -134,3 +138,4 @@ def test_a_line_that_cannot_be_written_is_lost_and_what_it_tells_of_goes_on(
             full.close()
     get_logger().info("after it was closed")
     assert stderr() == ""
+    assert lost() - before == 3
