@@ -8,6 +8,7 @@ one slot at most is offered beside those that have a session.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 
 from service.clock import Clock
 from service.mail.envelope import Offer
@@ -63,6 +64,8 @@ class Pool:
         self.endpoint = f"{config.host}:{config.port}"
         self.offer: Offer | None = None
         self._offered_to_us = False
+        self._kind: object = None
+        self._kind_offer: Offer | None = None  # of which it was made
         self._clock, self._ehlo_name = clock, settings.ehlo_name
         self.monotonic = clock.monotonic  # seconds
         self._context = context or tls_context(config)
@@ -84,6 +87,17 @@ class Pool:
         self._condition = Condition(self, settings, clock, ledger)
         self.check_turns = CheckTurns(clock.monotonic)  # of this pool alone, until a router shares its own
         self._checking = Checking(config, settings, clock, ledger, self._condition)
+
+    # --- what a plan asks ----------------------------------------------------------------------------------------
+
+    @property
+    def kind(self) -> object:
+        """See port."""
+        if self._kind is None or self._kind_offer is not self.offer:
+            rule = self.rule
+            sender = (rule.login, rule.must_equal_login, rule.rewrite_from, rule.dkim)
+            self._kind, self._kind_offer = _kind((sender, self.limits, self.offer, self.max_size)), self.offer
+        return self._kind
 
     # --- what the dispatcher asks --------------------------------------------------------------------------------
 
@@ -373,3 +387,9 @@ class Pool:
                 async with asyncio.timeout(grace):
                     await idle.wait()
         await asyncio.gather(*(slot.stop() for slot in self._slots))
+
+
+@lru_cache(maxsize=4096)
+def _kind(traits: object) -> object:
+    """One object for equal traits: to compare those with every message takes longer than to ask."""
+    return object()

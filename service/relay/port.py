@@ -137,6 +137,10 @@ class Relay(Protocol):
         """As configured."""
 
     @property
+    def kind(self) -> object:
+        """Equal for relays that answer alike for now, whatever message they are asked about."""
+
+    @property
     def rule(self) -> SenderRule:
         """What it demands of the sender."""
 
@@ -236,6 +240,9 @@ class Relays(Protocol):
 
     def get(self, name: str) -> Relay:
         """Raises errors.RelayNotFound with a "did you mean"."""
+
+    def carriers(self, sender: str, pinned: str | None) -> Sequence[Relay]:
+        """Relays that may carry mail from `sender`, in order of priority; only the pinned one when `pinned`."""
 
     def candidates(self, sender: str, pinned: str | None, needs: Sequence[str] = ()) -> Sequence[Relay]:
         """Relays that may carry mail from `sender` with these needs (mail/route), best first; only the pinned one when

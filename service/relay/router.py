@@ -110,9 +110,13 @@ class Router:
 
     # --- which may carry it ------------------------------------------------------------------------------------------
 
-    def candidates(self, sender: str, pinned: str | None, needs: Sequence[str] = ()) -> tuple[Pool, ...]:
+    def carriers(self, sender: str, pinned: str | None) -> list[Pool]:
         """See port. One whose sender rule refuses the sender is none of them, so its mail waits for one that is."""
-        found = [pool for pool in _listed(self._asked(pinned), sender) if _accepts(pool, sender)]
+        return [pool for pool in _listed(self._asked(pinned), sender) if _accepts(pool, sender)]
+
+    def candidates(self, sender: str, pinned: str | None, needs: Sequence[str] = ()) -> tuple[Pool, ...]:
+        """See port."""
+        found = self.carriers(sender, pinned)
         if needs:
             found = _able(found, needs)
         if pinned is not None or len(found) < 2:

@@ -5,8 +5,8 @@ request learns of every relay why not, at the field that would have to change. W
 which spool/dispatch picks relays later: nothing is judged twice, and nothing here sends.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from service.errors import FieldProblem, NoRelayForMessage, SenderNotAccepted
@@ -29,10 +29,15 @@ _SAID = 5  # reasons in a sentence
 class Plan:
     """What was found."""
 
-    able: tuple[RelayPlan, ...]  # best first
+    found: Sequence[tuple[str, RelayPlan]]  # the relays that may carry it, best priority first; equal ones share a plan
     refusals: tuple[RelayRefusal, ...]  # of the others that were asked
     words: tuple[str, ...]  # of the message's needs
     notices: tuple[Notice, ...] = ()
+
+    @property
+    def able(self) -> list[RelayPlan]:
+        """The relays that may carry it, best priority first."""
+        return [replace(answer, relay=name) for name, answer in self.found]
 
     def route(self, account: str, submission: Submission, *, sender_decides: bool) -> Route:
         """The route of the message: its needs, and the relays whose refusal those don't tell."""
@@ -68,18 +73,16 @@ def plan(
     risky = _risky(relays) if draft.attachments or draft.calendar else ()
     needs = needs_of(draft, composed.size, recipients, risky, smtputf8=composed.smtputf8)
     asking = _Asking(submission, composed, draft, needs, recipients, ring)
-    listed = relays.candidates(draft.from_.email, submission.relay)
-    names = relays.names() if submission.relay is None else (submission.relay,)
-    # of a name that no relay has `get` raises RelayNotFound with a "did you mean"
+    listed = relays.carriers(draft.from_.email, submission.relay)
+    found, refusals = _ask_all(listed, asking)
     asked = {relay.name for relay in listed}
-    others = [relays.get(name) for name in names if name not in asked]
-    answers = [*_ask_all(listed, asking), *[_ask_other(relay, asking) for relay in others]]
-    able = tuple([answer for answer in answers if isinstance(answer, RelayPlan)])
-    refusals = tuple([answer for answer in answers if isinstance(answer, RelayRefusal)])
-    if not able:
+    # of a name that no relay has `get` raises RelayNotFound with a "did you mean"
+    names = relays.names() if submission.relay is None else (submission.relay,)
+    refusals += [_ask_other(relays.get(name), asking) for name in names if name not in asked]
+    if not found:
         raise _refusal(refusals, draft.from_.email)
     words = tuple([each.word for each in needs])
-    return Plan(able, refusals, words, tuple([_unsigned(each.relay) for each in able if each.gap]))
+    return Plan(found, tuple(refusals), words, tuple([_unsigned(name) for name, answer in found if answer.gap]))
 
 
 def _risky(relays: Relays) -> frozenset[str]:
@@ -88,23 +91,19 @@ def _risky(relays: Relays) -> frozenset[str]:
     return risky_extensions().union(*own)
 
 
-def _ask_all(relays: Sequence[Relay], asking: _Asking) -> Iterator[RelayPlan | RelayRefusal]:
-    """One of equal relays that says yes speaks for all of them; a refusal names its relay, so each makes its own."""
-    if len(relays) == 1:  # whether others equal it takes as long as to ask it
-        yield _ask(relays[0], asking)
-        return
+def _ask_all(relays: Sequence[Relay], asking: _Asking) -> tuple[list[tuple[str, RelayPlan]], list[RelayRefusal]]:
+    """One relay of a kind that says yes speaks for all of them; a refusal names its relay, so each makes its own."""
     agreed: dict[object, RelayPlan] = {}
+    found: list[tuple[str, RelayPlan]] = []
+    refusals: list[RelayRefusal] = []
     for relay in relays:
-        rule = relay.rule
-        sender = (rule.login, rule.must_equal_login, rule.rewrite_from, rule.dkim)
-        alike = (sender, relay.limits, relay.offer, relay.max_size)
-        if (known := agreed.get(alike)) is not None:
-            yield RelayPlan(relay.name, known.envelope_from, known.rewritten, known.keys, known.gap)
-            continue
-        answer = _ask(relay, asking)
+        answer = agreed.get(kind := relay.kind) or _ask(relay, asking)
         if isinstance(answer, RelayPlan):
-            agreed[alike] = answer
-        yield answer
+            agreed[kind] = answer
+            found.append((relay.name, answer))
+        else:
+            refusals.append(answer)
+    return found, refusals
 
 
 def _ask(relay: Relay, asking: _Asking) -> RelayPlan | RelayRefusal:

@@ -221,3 +221,11 @@ async def test_equal_relays_are_asked_once_and_each_stands_in_the_plan(monkeypat
     assert sorted(able) == sorted([*equal, "unsigned"])
     assert sorted(refusing) == ["bare", "small"]
     assert len(sealed) == 4, "one of the equal ones speaks for all; who differs in anything speaks for itself"
+
+
+async def test_what_a_relay_was_told_since_makes_it_unequal() -> None:
+    relays = router(a={}, b={})
+    assert names(asked(relays)) == (["a", "b"], [])
+    assert relays.get("a").kind == relays.get("b").kind
+    relays.get("b").told(Offer(smtputf8=False, max_size=10))
+    assert names(asked(relays)) == (["a"], ["b"])
