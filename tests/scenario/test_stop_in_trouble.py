@@ -16,6 +16,7 @@ from tests.support.running import ARTICLE
 from tests.support.sink_process import SinkProcess
 
 GRACE = 3  # seconds
+PATIENCE = 30  # seconds that a statement may take: who waits for its answer is far beyond the grace
 LAST = 5.0  # seconds after it: a second for each of two last tries, the exit of a process, and a busy machine
 
 
@@ -31,7 +32,9 @@ def test_a_process_ends_by_its_grace_though_the_database_does_not_answer(tmp_pat
     with (
         PostgresServer() as server,
         SinkProcess(tmp_path) as sink,
-        ServiceProcess(tmp_path, sink.url, database_url=server.new_database(), drain_grace=GRACE) as service,
+        ServiceProcess(
+            tmp_path, sink.url, database_url=server.new_database(), database_timeout=PATIENCE, drain_grace=GRACE
+        ) as service,
         server.silent(),
     ):
         asking = [threading.Thread(target=ask, args=(service.url,)) for _ in range(4)]
