@@ -24,15 +24,19 @@ from service.telemetry import Log, Metrics, bind_message, get_logger
 log = get_logger()
 _LONGEST_ID = 40  # characters of what may be no id at all
 _BUSY = "Sending"
+_NO_PATH = "There is no such path: a message goes to POST /send; /docs names every operation."
 
 
 def build_app(context: Context) -> FastAPI:
     """The application of one process. A sender answers only what orchestrators and monitors ask."""
-    app = FastAPI(title="Postroom", openapi_url=None, docs_url=None, redoc_url=None)
+    # a redirect would name the host that the request claims, and most clients drop the body on their way there
+    app = FastAPI(title="Postroom", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     for operation in OPERATIONS:
         if context.settings.role != "sender" or operation.tag == "Operation":
             # a plain route: the handlers read their requests by themselves, so FastAPI has nothing to solve for them
-            app.add_route(operation.path, _endpoint(operation, context), methods=[operation.method], name=operation.id)
+            app.add_route(
+                _routed(operation.path), _endpoint(operation, context), methods=[operation.method], name=operation.id
+            )
     if context.settings.role != "sender":
         _count_from_zero(context.metrics)
     text = to_json(document())
@@ -46,6 +50,11 @@ def build_app(context: Context) -> FastAPI:
     app.add_exception_handler(Exception, _unexpected)
     app.add_middleware(Around, context=context, direct=_direct(context))
     return app
+
+
+def _routed(path: str) -> str:
+    """The path as the router reads it: the local part of an address may hold a slash (RFC 5322 3.2.3)."""
+    return path.replace("{email}", "{email:path}")
 
 
 def _count_from_zero(metrics: Metrics) -> None:
@@ -100,8 +109,9 @@ def _problem(request: Request, error: PostroomError, request_id: str, headers: A
 
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    kind = {404: NotFound, 405: MethodNotAllowed}.get(error.status_code, InternalError)
-    return _problem(request, kind(), getattr(request.state, "request_id", ""), error.headers)
+    kinds: dict[int, PostroomError] = {404: NotFound(_NO_PATH), 405: MethodNotAllowed()}
+    problem = kinds.get(error.status_code) or InternalError()
+    return _problem(request, problem, getattr(request.state, "request_id", ""), error.headers)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
