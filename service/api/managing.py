@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from urllib.parse import quote
 
 from starlette.responses import Response
 
@@ -56,7 +57,8 @@ async def add_suppression(call: Call) -> Response:
     kept = await context.store.get_suppressions(call.caller.account, entry.email)
     same = (each for each in kept if (each.reason, each.category) == (entry.reason, entry.category))
     shown = next(same, replace(entry))
-    return json_response(views.suppression(shown), 201 if new else 200, {"Location": f"/suppressions/{entry.email}"})
+    location = f"/suppressions/{quote(entry.email, safe='@')}"
+    return json_response(views.suppression(shown), 201 if new else 200, {"Location": location})
 
 
 async def get_suppression(call: Call) -> Response:
@@ -174,6 +176,8 @@ async def create_key(call: Call) -> Response:
             parse_rate(asked.rate)
         except ValueError as error:
             raise ValidationFailed(errors=[FieldProblem("#/rate", "invalid_rate", str(error))]) from None
+    if asked.expires_at is not None and asked.expires_at <= context.clock.now():
+        raise ValidationFailed(errors=[FieldProblem("#/expires_at", "in_the_past", "lies in the past")])
     key, token = await context.keys.create(
         call.caller.account, asked.name, asked.scopes, allowed, asked.rate, asked.expires_at
     )
