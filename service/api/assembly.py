@@ -8,6 +8,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.auth import ANYBODY, authorise
@@ -111,7 +112,15 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kinds: dict[int, PostroomError] = {404: NotFound(_NO_PATH), 405: MethodNotAllowed()}
     problem = kinds.get(error.status_code) or InternalError()
-    return _problem(request, problem, getattr(request.state, "request_id", ""), error.headers)
+    headers = _allow(request) if error.status_code == 405 else error.headers
+    return _problem(request, problem, getattr(request.state, "request_id", ""), headers)
+
+
+def _allow(request: Request) -> dict[str, str]:
+    """RFC 9110 section 15.5.6: all methods of the path, of which each has a route of its own."""
+    routes = [each for each in request.app.routes if isinstance(each, Route)]
+    fitting = [each for each in routes if each.matches(request.scope)[0] is not Match.NONE]
+    return {"Allow": ", ".join(sorted({method for each in fitting for method in each.methods or ()}))}
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -67,3 +67,32 @@ async def test_a_parameter_given_twice_is_refused_and_no_value_chosen(tmp_path: 
         assert answer.status_code == 422
         assert [(each["pointer"], each["code"]) for each in answer.json()["errors"]] == [(f"#/{name}", "repeated")]
         assert (await client.get("/messages")).json()["data"] == []
+
+
+async def test_an_item_of_a_batch_that_is_no_object_is_its_own_fault_and_hides_no_other(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, _):
+        body = {"base": ARTICLE, "messages": [{}, 5, {"to": "nobody"}]}
+        answer = await client.post("/send/batch", json=body)
+        pointers = {each["pointer"]: each["detail"] for each in answer.json()["errors"]}
+        assert answer.status_code == 422
+        assert set(pointers) == {"#/messages/1", "#/messages/2/to"}
+        assert pointers["#/messages/1"] == "must be an object"
+        answer = await client.post("/send/batch?on_error=partial", json=body)
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["accepted"] == 1
+        assert ["error" in each for each in answer.json()["results"]] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/messages/msg_x", {"GET", "HEAD", "PATCH", "DELETE"}),
+        ("/keys", {"GET", "HEAD", "POST"}),
+        ("/send", {"POST"}),
+    ],
+)
+async def test_allow_names_every_method_of_a_path(tmp_path: Path, path: str, allowed: set[str]) -> None:
+    async with running(tmp_path) as (client, _):
+        answer = await client.put(path)
+        assert answer.status_code == 405
+        assert set(answer.headers["allow"].split(", ")) == allowed
