@@ -25,6 +25,7 @@ from service.telemetry import Log, Metrics, bind_message, get_logger
 log = get_logger()
 _LONGEST_ID = 40  # characters of what may be no id at all
 _BUSY = "Sending"
+_NOT_HERE = "This process has the role `sender` and takes no mail: ask one of the role `api` or `all`."
 _NO_PATH = "There is no such path: a message goes to POST /send; /docs names every operation."
 
 
@@ -47,7 +48,9 @@ def build_app(context: Context) -> FastAPI:
 
     app.add_route("/openapi.json", openapi, include_in_schema=False)
     app.router.routes.extend(docs_routes())
-    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(
+        HTTPException, _http_exception(_NOT_HERE if context.settings.role == "sender" else _NO_PATH)
+    )
     app.add_exception_handler(Exception, _unexpected)
     app.add_middleware(Around, context=context, direct=_direct(context))
     return app
@@ -108,12 +111,15 @@ def _problem(request: Request, error: PostroomError, request_id: str, headers: A
     return problem_response(error, request.url.path, request_id, headers)
 
 
-async def _http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    kinds: dict[int, PostroomError] = {404: NotFound(_NO_PATH), 405: MethodNotAllowed()}
-    problem = kinds.get(error.status_code) or InternalError()
-    headers = _allow(request) if error.status_code == 405 else error.headers
-    return _problem(request, problem, getattr(request.state, "request_id", ""), headers)
+def _http_exception(no_path: str) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def answer(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        kinds: dict[int, PostroomError] = {404: NotFound(no_path), 405: MethodNotAllowed()}
+        problem = kinds.get(error.status_code) or InternalError()
+        headers = _allow(request) if error.status_code == 405 else error.headers
+        return _problem(request, problem, getattr(request.state, "request_id", ""), headers)
+
+    return answer
 
 
 def _allow(request: Request) -> dict[str, str]:

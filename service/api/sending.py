@@ -34,9 +34,9 @@ async def send(call: Call) -> Response:
     settings = context.settings
     allowed = partial(_MESSAGE_ALLOWED.format, settings.max_message_bytes)
     async with json_body(request, context, settings.raw_body_limit, allowed=allowed) as value:
+        key = idempotency_key(request, value)
         if asks_more and flag(request, "dry_run"):
             return json_response(views.preview(await context.submitter.preview(_made(call, value), call.caller)))
-        key = idempotency_key(request, value)
         answer = await context.submitter.submit(partial(_made, call, value), call.caller, key, views.accepted_bytes)
     seconds = prefer_wait(request, context.settings.max_wait)
     if seconds is None:

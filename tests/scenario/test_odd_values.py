@@ -96,3 +96,17 @@ async def test_allow_names_every_method_of_a_path(tmp_path: Path, path: str, all
         answer = await client.put(path)
         assert answer.status_code == 405
         assert set(answer.headers["allow"].split(", ")) == allowed
+
+
+async def test_a_dry_run_refuses_the_idempotency_key_that_the_real_one_would_refuse(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, _):
+        for path in ("/send", "/send?dry_run=true"):
+            answer = await client.post(path, json=ARTICLE, headers={"Idempotency-Key": "x" * 257})
+            assert (answer.status_code, answer.json()["code"]) == (400, "invalid_idempotency_key")
+
+
+async def test_a_sender_says_where_mail_is_taken(tmp_path: Path) -> None:
+    async with running(tmp_path, role="sender") as (client, _):
+        answer = await client.post("/send", json=ARTICLE)
+        assert answer.status_code == 404
+        assert "`api` or `all`" in answer.json()["detail"]
