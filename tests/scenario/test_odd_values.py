@@ -1,5 +1,7 @@
 """Values that are legal and odd, or wrong in an odd way: kept and found again, or refused by name; never a 500."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -110,3 +112,28 @@ async def test_a_sender_says_where_mail_is_taken(tmp_path: Path) -> None:
         answer = await client.post("/send", json=ARTICLE)
         assert answer.status_code == 404
         assert "`api` or `all`" in answer.json()["detail"]
+
+
+async def test_senders_of_a_key_are_kept_in_the_form_in_which_they_are_compared(tmp_path: Path) -> None:
+    async with running(tmp_path, auth="keys") as (client, service):
+        _, token = await service.keys.create("default", "shop", ("send",), ["@EXAMPLE.com", "bücher.example"])
+        headers = {"Authorization": f"Bearer {token}"}
+        for sender in ("a@example.com", "b@bücher.example"):
+            answer = await client.post("/send?dry_run=true", json={**ARTICLE, "from": sender}, headers=headers)
+            assert answer.status_code == 200, answer.text
+
+
+async def test_a_stored_key_whose_rate_is_none_is_a_401_that_says_so(tmp_path: Path) -> None:
+    async with running(tmp_path, auth="keys") as (client, service):
+        key, token = await service.keys.create("default", "shop", ("read",))
+        await service.store.add_key(
+            replace(key, id="key_old", prefix="pr_" + "x" * 12, rate="foo", digest=_digest("x" * 43))
+        )
+        assert (await client.get("/messages", headers={"Authorization": f"Bearer {token}"})).status_code == 200
+        answer = await client.get("/messages", headers={"Authorization": f"Bearer pr_{'x' * 43}"})
+        assert answer.status_code == 401
+        assert "rate" in answer.json()["detail"]
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(f"pr_{token}".encode()).digest()
