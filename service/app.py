@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Self
 
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 
 from service import api
 from service.api.context import Context
@@ -240,6 +242,7 @@ class Service:
         )
         if self.capture is not None:
             app.mount("/inbox", inbox_app(self.capture.mailbox))
+            app.add_route("/inbox", _to_inbox)
         return app
 
     def reload(self) -> None:
@@ -320,6 +323,10 @@ async def _close_tracing(tracing: Tracing) -> None:
         closing = threading.Thread(target=tracing.close, args=(_LAST_SPANS,), daemon=True)
         closing.start()
         await asyncio.to_thread(closing.join, _LAST_SPANS)
+
+
+async def _to_inbox(request: Request) -> Response:
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/inbox/")
 
 
 def _nothing() -> None:

@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result: int | None = chosen.run(chosen)
     except PostroomError as error:
-        print(f"postroom: {error.detail}", file=sys.stderr)
+        faults = [f"{each.pointer.removeprefix('#/')}: {each.detail}" for each in error.errors]
+        for told in faults or [error.detail]:
+            print(f"postroom: {told}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
+_LONGEST_WINDOW = 3660 * 86400.0  # seconds, ten years
+_MOST = 10**9  # in one window
 _NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 
 
@@ -33,7 +35,18 @@ class Rate:
 def parse_rate(text: str) -> Rate:
     """`100/s`, `30/15m`, `200/d`. Raises ValueError with a sentence."""
     count, slash, window = text.strip().partition("/")
-    if not slash or not count.isascii() or not count.isdigit() or int(count) < 1:
+    if not slash or not count.isascii() or not count.isdigit() or not count.strip("0"):
         raise ValueError("must be a rate, for example `100/s`, `30/15m` or `200/d`")
     window = window.strip()
-    return Rate(int(count), parse_duration("1" + window if window in _UNITS else window))
+    rate = Rate(
+        int(count.lstrip("0")[: len(str(_MOST)) + 1]), parse_duration("1" + window if window in _UNITS else window)
+    )
+    if rate.count > _MOST or not 0.001 <= rate.window <= _LONGEST_WINDOW:
+        raise ValueError(f"must be a rate of at most {_MOST} in a window of 1ms to 3660d")
+    return rate
+
+
+def shown(seconds: float) -> str:
+    """A duration as `parse_duration` reads it, in the largest unit that leaves no rest: `90d`, `10m`, `1.5s`."""
+    unit = next((name for name in ("d", "h", "m") if seconds >= _UNITS[name] and seconds % _UNITS[name] == 0), "s")
+    return f"{seconds / _UNITS[unit]:.12g}{unit}"

@@ -17,6 +17,7 @@ import uvicorn
 
 from service.app import Service
 from service.errors import ConfigurationError
+from service.heads import protocol_of
 from service.settings import Settings
 from service.telemetry import Log, get_logger
 
@@ -64,7 +65,7 @@ async def serve(
         port = listener.getsockname()[1]
         config = uvicorn.Config(
             service.http(),
-            http="httptools",
+            http=protocol_of(settings),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -238,6 +238,12 @@ class Settings(BaseSettings):
     max_json_depth: int = Field(32, ge=4, le=500, description="Nesting of a request's JSON, at most 500.")
     max_inflight_bytes: int = Field(256 * MEBIBYTE, gt=0, description="Bodies being read or composed; beyond it 503.")
     max_queued: int = Field(5_000_000, ge=1, description="Recipients that wait; beyond it 503 queue_full.")
+    max_head_bytes: int = Field(
+        65536, ge=8192, description="A request's head: its line and header fields. What one read brings is taken whole."
+    )
+    head_timeout: Seconds = Field(
+        30, gt=0, description="A request's whole head, and the wait for the first one of a connection."
+    )
     body_timeout: Seconds = Field(30, gt=0, description="A request's whole body.")
     max_wait: Seconds = Field(30, description="Longest `Prefer: wait`.")
     idempotency_wait: Seconds = Field(

@@ -8,6 +8,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.auth import ANYBODY, authorise
@@ -24,15 +25,20 @@ from service.telemetry import Log, Metrics, bind_message, get_logger
 log = get_logger()
 _LONGEST_ID = 40  # characters of what may be no id at all
 _BUSY = "Sending"
+_NOT_HERE = "This process has the role `sender` and takes no mail: ask one of the role `api` or `all`."
+_NO_PATH = "There is no such path: a message goes to POST /send; /docs names every operation."
 
 
 def build_app(context: Context) -> FastAPI:
     """The application of one process. A sender answers only what orchestrators and monitors ask."""
-    app = FastAPI(title="Postroom", openapi_url=None, docs_url=None, redoc_url=None)
+    # a redirect would name the host that the request claims, and most clients drop the body on their way there
+    app = FastAPI(title="Postroom", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     for operation in OPERATIONS:
         if context.settings.role != "sender" or operation.tag == "Operation":
             # a plain route: the handlers read their requests by themselves, so FastAPI has nothing to solve for them
-            app.add_route(operation.path, _endpoint(operation, context), methods=[operation.method], name=operation.id)
+            app.add_route(
+                _routed(operation.path), _endpoint(operation, context), methods=[operation.method], name=operation.id
+            )
     if context.settings.role != "sender":
         _count_from_zero(context.metrics)
     text = to_json(document())
@@ -42,10 +48,17 @@ def build_app(context: Context) -> FastAPI:
 
     app.add_route("/openapi.json", openapi, include_in_schema=False)
     app.router.routes.extend(docs_routes())
-    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(
+        HTTPException, _http_exception(_NOT_HERE if context.settings.role == "sender" else _NO_PATH)
+    )
     app.add_exception_handler(Exception, _unexpected)
     app.add_middleware(Around, context=context, direct=_direct(context))
     return app
+
+
+def _routed(path: str) -> str:
+    """The path as the router reads it: the local part of an address may hold a slash (RFC 5322 3.2.3)."""
+    return path.replace("{email}", "{email:path}")
 
 
 def _count_from_zero(metrics: Metrics) -> None:
@@ -98,10 +111,22 @@ def _problem(request: Request, error: PostroomError, request_id: str, headers: A
     return problem_response(error, request.url.path, request_id, headers)
 
 
-async def _http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    kind = {404: NotFound, 405: MethodNotAllowed}.get(error.status_code, InternalError)
-    return _problem(request, kind(), getattr(request.state, "request_id", ""), error.headers)
+def _http_exception(no_path: str) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def answer(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        kinds: dict[int, PostroomError] = {404: NotFound(no_path), 405: MethodNotAllowed()}
+        problem = kinds.get(error.status_code) or InternalError()
+        headers = _allow(request) if error.status_code == 405 else error.headers
+        return _problem(request, problem, getattr(request.state, "request_id", ""), headers)
+
+    return answer
+
+
+def _allow(request: Request) -> dict[str, str]:
+    """RFC 9110 section 15.5.6: all methods of the path, of which each has a route of its own."""
+    routes = [each for each in request.app.routes if isinstance(each, Route)]
+    fitting = [each for each in routes if each.matches(request.scope)[0] is not Match.NONE]
+    return {"Allow": ", ".join(sorted({method for each in fitting for method in each.methods or ()}))}
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

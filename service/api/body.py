@@ -20,13 +20,13 @@ from service.api.context import Context
 from service.errors import MalformedJson, PayloadTooLarge, QueueFull, RequestTimeout, UnsupportedMediaType
 
 _IN_THREAD = 256 * 1024  # octets; parsing more would hold up the loop
-_JSON_TYPES = {"application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"}
+_JSON_TYPE = re.compile(r"application/json[ \t]*(?:;[ \t]*(?:charset=utf-?8[ \t]*)?)?")
 
 
 def check_headers(request: Request) -> None:
     """Refuse what is not plain JSON in UTF-8. Raises UnsupportedMediaType."""
     content_type = request.headers.get("content-type", "").strip().lower().replace('"', "")
-    if content_type not in _JSON_TYPES:
+    if _JSON_TYPE.fullmatch(content_type) is None:
         raise UnsupportedMediaType
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
@@ -120,11 +120,14 @@ def parse(body: bytes, max_depth: int) -> Any:
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise MalformedJson(f"Malformed JSON: {error.msg} at line {error.lineno} column {error.colno}.") from None
+        what = error.msg.removesuffix(" at")
+        raise MalformedJson(f"Malformed JSON: {what} at line {error.lineno} column {error.colno}.") from None
     except RecursionError:
         raise MalformedJson(f"The JSON is nested deeper than {max_depth} levels.") from None
-    except ValueError as error:
+    except _NotStrict as error:
         raise MalformedJson(f"Malformed JSON: {error}.") from None
+    except ValueError:  # Python's own words on a whole number of thousands of digits
+        raise MalformedJson("Malformed JSON: a number has too many digits.") from None
     if b"\\u" in body:
         _refuse_surrogates(value)
     return value
@@ -149,23 +152,27 @@ def _too_deep(body: bytes, limit: int) -> bool:
     return False
 
 
+class _NotStrict(ValueError):
+    """RFC 8259 may let it pass; here it is refused, with this sentence."""
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         seen: set[str] = set()
         name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"the name {name[:60]!r} stands twice in one object")
+        raise _NotStrict(f"the name {name[:60]!r} stands twice in one object")
     return value
 
 
 def _constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+    raise _NotStrict(f"{name} is not JSON")
 
 
 def _float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise ValueError("a number is out of range")
+        raise _NotStrict("a number is out of range")
     return value
 
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from service.api.models import AttachmentIn, BatchIn, DsnIn, FilterIn, SendIn, Strict
 from service.api.problems import field_problems
+from service.durations import shown
 from service.errors import FieldProblem, InvalidAttachment, ValidationFailed
 from service.mail.bodies import check_attachment, guess_type, in_utf8
 from service.mail.draft import Alternative, Attachment, Calendar
@@ -145,7 +146,7 @@ def _time_problems(parsed: SendIn, settings: Settings, now: int) -> list[FieldPr
     if parsed.scheduled_at is not None:
         problems += schedule_problems(parsed.scheduled_at, settings, now)
     if parsed.ttl is not None and parsed.ttl > settings.max_ttl:
-        detail = f"is longer than {settings.max_ttl:g} seconds (POSTROOM_MAX_TTL)"
+        detail = f"is longer than {shown(settings.max_ttl)} (POSTROOM_MAX_TTL)"
         problems.append(FieldProblem("#/ttl", "too_long", detail))
     return problems
 
@@ -155,7 +156,7 @@ def schedule_problems(at: int, settings: Settings, now: int) -> list[FieldProble
     if at <= now:
         return [FieldProblem("#/scheduled_at", "in_the_past", "lies in the past")]
     if at > now + settings.max_schedule * 1000:
-        detail = f"lies more than {settings.max_schedule:g} seconds ahead (POSTROOM_MAX_SCHEDULE)"
+        detail = f"lies more than {shown(settings.max_schedule)} ahead (POSTROOM_MAX_SCHEDULE)"
         return [FieldProblem("#/scheduled_at", "too_far_ahead", detail)]
     return []
 

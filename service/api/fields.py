@@ -220,7 +220,8 @@ def _duration(value: Any) -> float:
     except (ValueError, OverflowError):
         raise refuse("invalid_duration", "must be seconds or text such as `10m`, `1h30m`, `4d`") from None
     if not 1 <= seconds < 10**9:
-        raise refuse("invalid_duration", "must be at least one second")
+        detail = "must be at least one second" if seconds < 1 else "is longer than 30 years"
+        raise refuse("invalid_duration", detail)
     return seconds
 
 

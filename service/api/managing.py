@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from urllib.parse import quote
 
 from starlette.responses import Response
 
@@ -12,9 +13,8 @@ from service.api.models import KeyIn, PauseIn, SuppressionIn
 from service.api.operations import Call
 from service.api.queries import CheckQuery, ReasonQuery, SuppressionQuery
 from service.api.requests import json_response, only_query, query
-from service.durations import parse_rate
 from service.errors import FieldProblem, NotFound, RelayNotFound, ValidationFailed
-from service.mail.address import make_mailbox, parse_domain
+from service.mail.address import make_mailbox
 from service.relay.port import Relay
 from service.spool.waiting import quotas_of
 from service.store.shown import Suppression
@@ -56,7 +56,8 @@ async def add_suppression(call: Call) -> Response:
     kept = await context.store.get_suppressions(call.caller.account, entry.email)
     same = (each for each in kept if (each.reason, each.category) == (entry.reason, entry.category))
     shown = next(same, replace(entry))
-    return json_response(views.suppression(shown), 201 if new else 200, {"Location": f"/suppressions/{entry.email}"})
+    location = f"/suppressions/{quote(entry.email, safe='@')}"
+    return json_response(views.suppression(shown), 201 if new else 200, {"Location": location})
 
 
 async def get_suppression(call: Call) -> Response:
@@ -168,24 +169,11 @@ async def create_key(call: Call) -> Response:
     context = call.context
     async with json_body(call.request, context, _SMALL) as value:
         asked = validate(KeyIn, value, context.settings, context.clock.now())
-    allowed = [_sender(text, index) for index, text in enumerate(asked.from_allowed)]
-    if asked.rate is not None:
-        try:
-            parse_rate(asked.rate)
-        except ValueError as error:
-            raise ValidationFailed(errors=[FieldProblem("#/rate", "invalid_rate", str(error))]) from None
     key, token = await context.keys.create(
-        call.caller.account, asked.name, asked.scopes, allowed, asked.rate, asked.expires_at
+        call.caller.account, asked.name, asked.scopes, asked.from_allowed, asked.rate, asked.expires_at
     )
     body: answers.NewKey = {**views.key(key), "key": token}
     return json_response(body, 201)
-
-
-def _sender(text: str, index: int) -> str:
-    pointer = f"#/from_allowed/{index}"
-    if "@" in text.lstrip("@"):
-        return make_mailbox(text, "", pointer).email
-    return parse_domain(text.lstrip("@"), pointer)
 
 
 async def revoke_key(call: Call) -> Response:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from service.api.fields import (
     Address,
@@ -156,11 +156,15 @@ class BatchItemIn(SendIn):
     idempotency_key: Key | None = None
 
 
+# what is no object is a fault of that item, not of the batch
+_Item = Annotated[Any, WithJsonSchema({"additionalProperties": True, "type": "object"})]
+
+
 class BatchIn(Strict):
     """Up to 500 messages; what `base` has is the default for each."""
 
     base: dict[str, Any] = Field(default_factory=dict, description="Fields of a message that all have in common.")
-    messages: list[dict[str, Any]] = Field(min_length=1)
+    messages: list[_Item] = Field(min_length=1)
 
 
 class RescheduleIn(Strict):

@@ -1,6 +1,7 @@
 """Pieces of a request that several handlers read: query, Idempotency-Key, Prefer."""
 
 import re
+from collections import Counter
 from typing import Any, TypeVar
 
 from pydantic_core import to_json
@@ -17,6 +18,7 @@ from service.store.values import IdempotencyKey
 M = TypeVar("M", bound=Strict)
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,256}")
+_TWICE = "stands twice in the query"
 _WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:[;,]|$)", re.I)
 
 
@@ -32,7 +34,7 @@ def query(call: Call, model: type[M]) -> M:
         if name.startswith("metadata."):
             value.setdefault("metadata", {})[name.removeprefix("metadata.")] = text
         elif name in value:
-            raise ValidationFailed(errors=[FieldProblem(f"#/{name}", "repeated", "stands twice in the query")])
+            raise ValidationFailed(errors=[FieldProblem(f"#/{name}", "repeated", _TWICE)])
         else:
             value[name] = int(text) if name == "limit" and text.isascii() and text.isdigit() and len(text) < 9 else text
     return validate(model, value, call.context.settings, call.context.clock.now())
@@ -47,7 +49,11 @@ def flag(request: Request, name: str) -> bool:
 
 
 def only_query(request: Request, *known: str) -> None:
-    """Refuse query parameters that are not known. Raises ValidationFailed."""
+    """Refuse query parameters that are not known, and one given twice, of which one would be read. Raises ValidationFailed."""
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    repeated = [name for name in known if given[name] > 1]
+    if repeated:
+        raise ValidationFailed(errors=[FieldProblem(f"#/{name}", "repeated", _TWICE) for name in repeated])
     unknown = [name for name in request.query_params if name not in known]
     if unknown:
         detail = f"is not known here; known are {', '.join(known) or 'none'}"

@@ -34,9 +34,9 @@ async def send(call: Call) -> Response:
     settings = context.settings
     allowed = partial(_MESSAGE_ALLOWED.format, settings.max_message_bytes)
     async with json_body(request, context, settings.raw_body_limit, allowed=allowed) as value:
+        key = idempotency_key(request, value)
         if asks_more and flag(request, "dry_run"):
             return json_response(views.preview(await context.submitter.preview(_made(call, value), call.caller)))
-        key = idempotency_key(request, value)
         answer = await context.submitter.submit(partial(_made, call, value), call.caller, key, views.accepted_bytes)
     seconds = prefer_wait(request, context.settings.max_wait)
     if seconds is None:
@@ -99,7 +99,8 @@ async def send_batch(call: Call) -> Response:
         decoded: dict[int, Any] = {}
         keys: set[str] = set()
         for number, message in enumerate(batch.messages, 1):
-            items.append(_item(call, {**batch.base, **message}, decoded, keys))
+            whole = {**batch.base, **message} if isinstance(message, dict) else None
+            items.append(_item(call, whole, decoded, keys))
             if number % _ITEMS_AT_ONCE == 0:
                 await context.store.make_way()  # a batch must not hold up the loop
         key = idempotency_key(request, value)
@@ -122,8 +123,12 @@ def _on_error(value: str) -> bool:
     return value == "partial"
 
 
-def _item(call: Call, value: dict[str, Any], decoded: dict[int, Any], keys: set[str]) -> Submission | PostroomError:
-    """One message. `decoded` and `keys` are those of the messages before it."""
+def _item(
+    call: Call, value: dict[str, Any] | None, decoded: dict[int, Any], keys: set[str]
+) -> Submission | PostroomError:
+    """One message, None when it is no object. `decoded` and `keys` are those of the messages before it."""
+    if value is None:
+        return ValidationFailed(errors=[FieldProblem("#", "dict_type", "must be an object")])
     settings = call.context.settings
     try:
         asked = validate(BatchItemIn, value, settings, call.context.clock.now(), decoded)

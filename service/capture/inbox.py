@@ -37,7 +37,7 @@ _MAIL_POLICY = (
     " 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 _CID = re.compile(r"""cid:([^"'\s)<>]+)""")
-_META_REFRESH = re.compile(r"<meta[^>]*http-equiv\s*=\s*['\"]?\s*refresh[^>]*>", re.I)
+_HTTP_EQUIV = re.compile("http-equiv", re.I)  # the attribute by which a page leads elsewhere
 # a policy refuses what a frame would load, yet browsers connect to its host before they ask the policy
 _FRAMES = re.compile(r"<(/?)(iframe|frame|frameset|object|embed)\b", re.I)
 _IMAGES = {"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp"}  # never SVG: it is a document
@@ -130,8 +130,9 @@ class _Pages:
         if mail is None or html is None:
             return self._missing()
         base = request.scope.get("root_path", "")
-        shown = _CID.sub(lambda found: _cid_path(mail, found[1], base), html)
-        shown = _FRAMES.sub(r"<\1removed-\2", _META_REFRESH.sub("", shown))
+        numbers = {part.content_id: part.number for part in reversed(mail.parts)}
+        shown = _CID.sub(lambda found: _cid_path(mail, numbers.get(found[1]), base), html)
+        shown = _FRAMES.sub(r"<\1removed-\2", _HTTP_EQUIV.sub("removed-http-equiv", shown))
         return HTMLResponse(shown, headers={**_HEADERS, "Content-Security-Policy": _MAIL_POLICY})
 
     async def source(self, request: Request) -> Response:
@@ -212,9 +213,8 @@ def _summary(mail: CapturedMail) -> dict[str, Any]:
     }
 
 
-def _cid_path(mail: CapturedMail, content_id: str, base: str) -> str:
-    part = next((part for part in mail.parts if part.content_id == content_id), None)
-    return f"{base}/{mail.id}/parts/{part.number}" if part else "about:blank"
+def _cid_path(mail: CapturedMail, number: int | None, base: str) -> str:
+    return "about:blank" if number is None else f"{base}/{mail.id}/parts/{number}"
 
 
 def _same_origin(request: Request) -> bool:

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 from service.clock import Clock
 from service.durations import parse_rate
-from service.errors import ConfigurationError, InvalidApiKey
+from service.errors import ConfigurationError, FieldProblem, InvalidApiKey, ValidationFailed
+from service.mail.address import make_mailbox, parse_domain
 from service.spool.values import SCOPES, Caller
 from service.store.port import Store
 from service.store.shown import ApiKey
@@ -28,6 +29,20 @@ def _caller_of(key: ApiKey) -> Caller:
     return Caller(key.account, key.id, frozenset(key.scopes), key.from_allowed, rate)
 
 
+def _sender(text: str, pointer: str) -> str:
+    """An address or a domain in the form in which senders are compared with it."""
+    if "@" in text.lstrip("@"):
+        return make_mailbox(text, "", pointer).email
+    return parse_domain(text.lstrip("@"), pointer)
+
+
+def _check_rate(rate: str) -> None:
+    try:
+        parse_rate(rate)
+    except ValueError as error:
+        raise ValidationFailed(errors=[FieldProblem("#/rate", "invalid_rate", str(error))]) from None
+
+
 class Keys:
     """Make, check and revoke API keys."""
 
@@ -42,7 +57,10 @@ class Keys:
         same = hmac.compare_digest(_digest(token), found.digest if found else _NOBODY)
         if found is None or not same or not self._valid(found):
             raise InvalidApiKey
-        return _caller_of(found)
+        try:
+            return _caller_of(found)
+        except ValueError:  # of a key that was made when any rate was taken
+            raise InvalidApiKey("The rate of this key is none; ask an operator for a new key.") from None
 
     def _valid(self, key: ApiKey) -> bool:
         return key.revoked_at is None and (key.expires_at is None or key.expires_at > self._clock.told())
@@ -56,9 +74,14 @@ class Keys:
         rate: str | None = None,
         expires_at: int | None = None,
     ) -> tuple[ApiKey, str]:
-        """A new key and its token, which is shown this once and never stored."""
+        """A new key and its token, which is shown this once and never stored. Raises ValidationFailed."""
         token = self.generate()
-        key = self._key(token, account, name, scopes, from_allowed, rate, expires_at)
+        allowed = [_sender(text, f"#/from_allowed/{index}") for index, text in enumerate(from_allowed)]
+        if rate is not None:
+            _check_rate(rate)
+        if expires_at is not None and expires_at <= self._clock.now():
+            raise ValidationFailed(errors=[FieldProblem("#/expires_at", "in_the_past", "lies in the past")])
+        key = self._key(token, account, name, scopes, allowed, rate, expires_at)
         await self._store.add_key(key)
         return key, token
 

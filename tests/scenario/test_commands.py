@@ -88,6 +88,22 @@ def test_a_key_may_send_and_read_unless_more_is_asked_for(tmp_path: Path) -> Non
     assert "admin" in postroom(tmp_path, "keys", "create", "boss", "--scope", "admin").stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--rate", "foo", "rate: must be a rate"),
+        ("--rate", "1/0s", "rate: must be a rate"),
+        ("--from", "nobody@", "from_allowed/0: "),
+        ("--from", "exa mple.com", "from_allowed/0: "),
+    ],
+)
+def test_a_key_that_no_request_could_use_is_not_made(tmp_path: Path, option: str, value: str, told: str) -> None:
+    refused = postroom(tmp_path, "keys", "create", "shop", option, value)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith(f"postroom: {told}")
+    assert postroom(tmp_path, "keys", "list").stdout == ""
+
+
 @pytest.mark.parametrize(("name", "meant"), [("max_recipents", "POSTROOM_MAX_RECIPIENTS"), ("colour", None)])
 def test_serve_says_what_is_no_setting_and_that_nobody_has_a_key(tmp_path: Path, name: str, meant: str | None) -> None:
     with SinkProcess(tmp_path) as sink, ServiceProcess(tmp_path, sink.url, auth="keys", **{name: "3"}) as service:

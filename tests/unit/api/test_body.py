@@ -1,14 +1,16 @@
 """Strict JSON: the depth is counted outside of strings, whatever is escaped in them."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 
 from service.api import body as body_module
 from service.api.body import fingerprint, parse
-from service.errors import MalformedJson
+from service.errors import MalformedJson, UnsupportedMediaType
 
 JSON = st.recursive(
     st.none()
@@ -59,3 +61,37 @@ def test_equal_requests_have_equal_fingerprints() -> None:
     assert fingerprint("POST", "/send", "", one) == fingerprint("POST", "/send", "", two)
     assert fingerprint("POST", "/send", "", one) != fingerprint("POST", "/send", "dry_run=true", one)
     assert fingerprint("POST", "/send", "", {"b": [2, 1], "a": 1}) != fingerprint("POST", "/send", "", one)
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b'{"ttl": %s}' % (b"9" * 5000), "Malformed JSON: a number has too many digits."),
+        (b'{"subject": "a\nb"}', "Malformed JSON: Invalid control character at line 1 column 15."),
+        (b'{"ttl": NaN}', "Malformed JSON: NaN is not JSON."),
+    ],
+)
+def test_what_is_said_of_bad_json_is_for_the_caller_and_not_for_pythons_programmers(body: bytes, detail: str) -> None:
+    with pytest.raises(MalformedJson) as caught:
+        parse(body, 32)
+    assert caught.value.detail == detail
+
+
+@pytest.mark.parametrize(
+    ("content_type", "accepted"),
+    [
+        ("application/json", True),
+        ('Application/JSON ;  charset="UTF-8"', True),
+        ("application/json;charset=utf8", True),
+        ("application/json;", True),
+        ("application/json; charset=latin-1", False),
+        ("application/json; charset=utf-8; charset=utf-16", False),
+        ("application/jsonp", False),
+        ("text/json", False),
+        ("", False),
+    ],
+)
+def test_json_in_utf_8_is_taken_however_its_type_is_written(content_type: str, accepted: bool) -> None:
+    request = Request({"type": "http", "headers": [(b"content-type", content_type.encode())]})
+    with nullcontext() if accepted else pytest.raises(UnsupportedMediaType):
+        body_module.check_headers(request)
