@@ -17,6 +17,7 @@ postroom demo       start a service, send every template over real SMTP, print e
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -35,7 +36,7 @@ from service.telemetry import configure_logging
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; the exit status: 0 done, 1 refused with a sentence on stderr, 2 wrong usage."""
+    """Run one subcommand; the exit status: 0 done, 1 refused with a sentence on stderr, 2 wrong usage, 141 nobody reads on."""
     # As process 1 of a container a signal without a handler is not delivered: a start that waits could not be stopped.
     signal.signal(signal.SIGTERM, _terminated)
     parser = _parser()
@@ -45,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         result: int | None = chosen.run(chosen)
+        print(end="", flush=True)
+    except BrokenPipeError:
+        return _unread()
     except PostroomError as error:
         faults = [f"{each.pointer.removeprefix('#/')}: {each.detail}" for each in error.errors]
         for told in faults or [error.detail]:
@@ -124,6 +128,13 @@ def _run(work: Coroutine[Any, Any, int | None]) -> int | None:
         return asyncio.run(work)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+def _unread() -> int:
+    """Standard output was closed by its reader, as `| head` does: the end that a shell expects of SIGPIPE, and no traceback."""
+    # What is still in the buffer goes nowhere: Python flushes it once more when it ends, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
 
 
 def _terminated(number: int, _frame: FrameType | None) -> None:

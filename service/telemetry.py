@@ -81,7 +81,7 @@ def labelled(metric: _M, *values: str) -> _M:
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 _GROUP = (1, 2, 4, 8, 16, 32, 64, 128)  # operations; a group has 128 at most
-_lines_lost = Counter("postroom_log_lines_lost_total", "Log lines that stderr did not take.", registry=None)
+_log_lines_lost = Counter("postroom_log_lines_lost_total", "Log lines that stderr did not take.", registry=None)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -100,8 +100,8 @@ class Metrics:
         self._of_the_queue()
         self._of_relays()
         self._of_storage()
-        self.log_lines_lost = _lines_lost  # one stderr for all that this process runs
-        self.registry.register(_lines_lost)
+        self.log_lines_lost = _log_lines_lost  # one stderr for all that this process runs
+        self.registry.register(_log_lines_lost)
 
     def _counter(self, name: str, help: str, *labels: str) -> Counter:
         return Counter(f"postroom_{name}", help, labels, registry=self.registry)
@@ -222,7 +222,7 @@ class _Stderr:
         try:
             return self._stream.write(text)
         except (OSError, ValueError):
-            _lines_lost.inc()
+            _log_lines_lost.inc()
             return 0
 
     def flush(self) -> None:

@@ -1,6 +1,7 @@
 """A relay's URL: `smtps://`, `smtp+starttls://` or, on loopback only, `smtp://`. The scheme decides TLS, never the port."""
 
 import ipaddress
+import re
 import unicodedata
 from collections.abc import Set
 from dataclasses import dataclass, field
@@ -62,7 +63,11 @@ class RelayUrl:
                 f"{where}: url: smtp:// sends in clear: only to loopback, and with ?plaintext=allow;"
                 " use smtps:// or smtp+starttls://"
             )
-        user, secret = unquote(parts.username or ""), unquote(parts.password or "")
+        if not _names_a_host(parts.hostname):
+            raise ConfigurationError(f"{where}: url: the host is neither a name nor an address")
+        user, secret = _decoded(parts.username, where), _decoded(parts.password, where)
+        if secret and not user:
+            raise ConfigurationError(f"{where}: url: has a secret and no user")
         if any(unicodedata.category(each) in ("Cc", "Cs") for each in user + secret):
             # NUL and ^A end what is said in a login (RFC 4616 2, RFC 7628 3.1)
             raise ConfigurationError(f"{where}: url: user or secret holds a control character")
@@ -84,6 +89,27 @@ def _check_login(parts: SplitResult, where: str) -> None:
     """An @ behind the host is one behind a login that was cut short: no part of that may stand in a sentence."""
     if "@" in parts.path + parts.query + parts.fragment:
         raise ConfigurationError(f"{where}: url: a /, ? or # in user or secret is written %2F, %3F or %23")
+
+
+def _names_a_host(host: str) -> bool:
+    """Whether a resolver can be asked for `host`; underscores are let through, which private names have. An IPv6 address has colons,
+    and stood in brackets.
+    """
+    try:
+        host.encode("idna")  # labels that are empty or too long
+    except UnicodeError:
+        return False
+    return ":" in host or re.fullmatch(r"[\w.-]+", host) is not None
+
+
+def _decoded(text: str | None, where: str) -> str:
+    """A part of the login. What is not UTF-8 would become another secret, with which a login is refused."""
+    try:
+        return unquote(text or "", errors="strict")
+    except UnicodeDecodeError:
+        raise ConfigurationError(
+            f"{where}: url: user or secret holds octets that are not UTF-8; a % in it is written %25"
+        ) from None
 
 
 def is_loopback(host: str) -> bool:

@@ -73,9 +73,12 @@ def test_every_metric_that_is_asked_for_is_set_somewhere(expression: str) -> Non
     code = "".join(
         each.read_text(encoding="utf-8") for each in (ROOT / "service").rglob("*.py") if each.name != "telemetry.py"
     )
+    # the log's own counter is counted where the log is written
+    own = (ROOT / "service/telemetry.py").read_text(encoding="utf-8")
     for asked in selectors(expression):
         attribute = metrics[asked.name][0]
-        assert re.search(rf"metrics\.{attribute}\b", code), f"{asked.name} is declared, and nothing counts it"
+        counted = re.search(rf"metrics\.{attribute}\b", code) or re.search(rf"\b_{attribute}\.inc\(", own)
+        assert counted, f"{asked.name} is declared, and nothing counts it"
 
 
 def test_senders_are_added_for_late_mail_that_a_relay_may_take_now() -> None:

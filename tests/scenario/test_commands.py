@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,6 +63,22 @@ def postroom(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "service", *arguments], cwd=folder, env=environment(), capture_output=True, text=True
     )
+
+
+def test_a_reader_that_has_read_enough_sees_no_traceback(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody_reads:
+        ended = subprocess.run(
+            [sys.executable, "-m", "service", "relay", "presets"],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=nobody_reads,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert (ended.returncode, ended.stderr) == (141, "")
 
 
 def test_a_bootstrap_key_goes_into_a_file_that_only_its_owner_reads(tmp_path: Path) -> None:

@@ -78,11 +78,22 @@ def check_url(setting: str, url: str) -> None:
     """Raises ConfigurationError, without the words of the driver, which quote the part that is wrong: it may be a secret."""
     try:
         conninfo_to_dict(url)
+        well_formed = not _login_is_cut_short(url)
     except psycopg.Error:
-        detail = (
-            "is not a valid URL: write `%`, `@`, `:`, `/` and blanks of user and password as %25, %40, %3A, %2F and %20"
+        well_formed = False
+    if not well_formed:
+        raise ConfigurationError(
+            f"POSTROOM_{setting}: is not a valid URL:"
+            " write `%`, `@`, `:`, `/` and blanks of user and password as %25, %40, %3A, %2F and %20"
         )
-        raise ConfigurationError(f"POSTROOM_{setting}: {detail}") from None
+
+
+def _login_is_cut_short(url: str) -> bool:
+    """Whether a bare `@` or `/` in user or password ends them early, and libpq takes the rest for a host, a port or a database.
+    It would name that in its errors.
+    """
+    authority, _, path = url.partition("://")[2].partition("/")
+    return authority.partition("?")[0].count("@") > 1 or "@" in path.partition("?")[0]
 
 
 class Session:

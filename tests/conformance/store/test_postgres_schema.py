@@ -149,7 +149,9 @@ async def test_a_role_that_may_not_make_tables_uses_a_schema_that_is_there(url: 
         connection.execute("DROP ROLE clerk")
 
 
-@pytest.mark.parametrize("password", ["s3cr%etword", "s3cret word", "s3cret%zz"])
+@pytest.mark.parametrize(
+    "password", ["s3cr%etword", "s3cret word", "s3cret%zz", "pass@s3cret", "s3cret/word", "5432/s3cret", "p/@s3cret"]
+)
 def test_a_url_that_is_none_is_refused_and_its_password_is_not_shown(password: str) -> None:
     url = f"postgresql://postroom:{password}@127.0.0.1/postroom"
     for attempt in (
