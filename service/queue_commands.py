@@ -68,11 +68,22 @@ async def _show(chosen: argparse.Namespace, open_store: Opener) -> int:
         copied_at = await store.copied_at()
         waiting = await store.waiting(now, chosen.first)
     if chosen.json:
-        moments = {"now": rfc3339(now), "copied_at": copied_at and rfc3339(copied_at)}
-        print(json.dumps({**moments, **asdict(waiting)}, ensure_ascii=False))
+        print(json.dumps(_for_machines({"now": now, "copied_at": copied_at, **asdict(waiting)}), ensure_ascii=False))
     else:
         _print(waiting, copied_at, now)
     return 0
+
+
+_MOMENTS = frozenset({"now", "copied_at", "oldest", "due_at", "created_at"})
+
+
+def _for_machines(value: Any, name: str = "") -> Any:
+    """The same, its moments in RFC 3339."""
+    if isinstance(value, dict):
+        return {key: _for_machines(each, key) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_for_machines(each) for each in value]
+    return rfc3339(value) if name in _MOMENTS and value is not None else value
 
 
 def _print(waiting: Waiting, copied_at: int | None, now: int) -> None:

@@ -46,7 +46,12 @@ class RelayUrl:
             _check_login(parts, where)
             port = parts.port
         except ValueError:
-            raise ConfigurationError(f"{where}: url: the port must be a number") from None
+            host = text.rpartition("@")[2]
+            if host.count("[") != host.count("]"):
+                raise ConfigurationError(f"{where}: url: an IPv6 address stands in [ and ]") from None
+            raise ConfigurationError(f"{where}: url: the port must be a number from 1 to 65535") from None
+        if port == 0:
+            raise ConfigurationError(f"{where}: url: the port must be a number from 1 to 65535")
         if parts.scheme not in _SCHEMES or not parts.hostname:
             raise ConfigurationError(
                 f"{where}: url: must begin with smtps://, smtp+starttls:// or smtp:// and name a host"

@@ -168,7 +168,7 @@ def test_the_settings_and_the_commands_of_compose_are_real(name: str) -> None:
 def test_the_service_starts_when_all_that_it_needs_is_there() -> None:
     assert SERVICES["postroom"]["depends_on"] == {
         "migrate": {"condition": "service_completed_successfully"},
-        "mailpit": {"condition": "service_healthy"},
+        "mailpit": {"condition": "service_healthy", "restart": True},  # its network is gone with it
     }
     assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
     assert SERVICES["postgres"]["depends_on"] == {"secrets": {"condition": "service_completed_successfully"}}

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,3 +129,10 @@ def test_serve_says_what_is_no_setting_and_that_nobody_has_a_key(tmp_path: Path,
     unknown = events["settings.unknown"]
     assert (unknown["name"], unknown["did_you_mean"]) == (f"POSTROOM_{name.upper()}", meant)
     assert "postroom keys create" in json.dumps(events["keys.none"])
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    command = [sys.executable, "-m", "service", "--version"]
+    ran = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60, check=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert ran.stdout == f"postroom {project['version']}\n"

@@ -69,3 +69,6 @@ def test_what_is_due_and_for_how_long_it_waits_is_shown_by_the_servers_clock(
     found = json.loads(capsys.readouterr().out)
     assert abs(queue_commands._moment(found["now"]) - SYSTEM.now()) < HOUR
     assert [lane["due"] for lane in found["lanes"]] == [1]
+    (oldest,) = [queue_commands._moment(lane["oldest"]) for lane in found["lanes"]]
+    assert min(queue_commands._moment(each["created_at"]) for each in found["first"]) == oldest
+    assert all(queue_commands._moment(each["due_at"]) for each in found["first"])

@@ -79,6 +79,8 @@ def test_scheme_and_port_agree(url: str, port: int, tls: Tls) -> None:
         ("smtps://u:SECRET@", "must begin with"),
         ("smtps://u:SECRET@h.example/path", "path"),
         ("smtps://u:SECRET@h.example:port", "port must be a number"),
+        ("smtps://u:SECRET@h.example:0", "port must be a number from 1 to 65535"),
+        ("smtps://u:SECRET@[::1", "an IPv6 address stands in"),
         ("smtps://u%00:SECRET@h.example", "control character"),
         ("smtps://u:SECRET%01@h.example", "control character"),
         ("smtps://u:SECRET%FF@h.example", "UTF-8"),
