@@ -202,11 +202,20 @@ def _adapt(connection: "psycopg.AsyncConnection[Any]") -> None:
 
 
 def check_server(
-    version: int, fsync: str, full_page_writes: str, synchronous: str, isolation: str, standby: bool, encoding: str
+    version: int,
+    fsync: str,
+    full_page_writes: str,
+    synchronous: str,
+    isolation: str,
+    standby: bool,
+    encoding: str,
+    read_only: str,
 ) -> None:
     """Refuse a server that may lose what it has committed, or that would answer otherwise than is thought here."""
     if standby:
         raise unavailable("the server is a standby, which takes no writes")
+    if read_only == "on":  # what those who run servers do when a disk fills up; reads alone would look well
+        raise unavailable("the server says default_transaction_read_only=on, and takes no writes")
     if version < _OLDEST:
         raise ConfigurationError(f"POSTROOM_DATABASE_URL: PostgreSQL 14 or newer is needed, this is {version // 10000}")
     if synchronous in _UNSYNCED:

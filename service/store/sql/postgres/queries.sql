@@ -21,7 +21,7 @@ SELECT set_config('synchronous_commit', CASE WHEN current_setting('synchronous_c
 -- What a server must promise before it is trusted with mail.
 SELECT current_setting('server_version_num')::integer, current_setting('fsync'), current_setting('full_page_writes'),
     current_setting('synchronous_commit'), current_setting('default_transaction_isolation'), pg_is_in_recovery(),
-    current_setting('server_encoding');
+    current_setting('server_encoding'), current_setting('transaction_read_only');
 
 -- open: schema lock --
 -- One process at a time changes the schema.
