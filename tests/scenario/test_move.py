@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from service.clock import SYSTEM
 from service.durations import Rate
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, StorageUnavailable
 from service.mail.lifecycle import Event, State
 from service.mail.quota import Per, parse_quota
 from service.spool.keys import Keys
@@ -28,7 +29,8 @@ from tests.support.postgres import shared_server
 from tests.support.process import ServiceProcess
 from tests.support.running import ARTICLE, running
 from tests.support.sink_process import SinkProcess
-from tests.support.store_data import accept_of, new_message, settlement_of
+from tests.support.store_data import ROUTE, accept_of, new_message, settlement_of
+from tests.support.waiting import until
 
 BATCHES, EACH = 4, 500
 SETTLED = {
@@ -226,6 +228,30 @@ async def test_a_move_to_postgresql_and_back_leaves_the_same_rows(database_url: 
     await store.accept(replace(accept_of(new_message(9)), key=key))
     assert sum((await store.stats(0)).counts.values()) == EACH + 4
     await store.close()
+
+
+async def test_a_process_that_stood_still_during_a_move_takes_and_sends_nothing_afterwards(
+    database_url: str, tmp_path: Path
+) -> None:
+    asleep = open_store(database_url, SYSTEM, holder="asleep")
+    await asleep.open()
+    now = SYSTEM.now()
+    await asleep.accept(accept_of(replace(new_message(1), created_at=now, due_at=now, expires_at=now + LATER)))
+    with psycopg.connect(database_url, autocommit=True) as connection:  # what is left to be seen of it a minute later
+        connection.execute("UPDATE holders SET seen_at = seen_at - 61000")
+    move_store(database_url, sqlite_url(tmp_path), SYSTEM, _silent)
+    with pytest.raises(StorageUnavailable, match="moved elsewhere"):
+        await asleep.claim(lambda: [Want(ROUTE, "r", 1)], "asleep", SYSTEM.now, 60)
+    await until(lambda: not asleep.healthy())
+    with pytest.raises(StorageUnavailable):
+        await asleep.accept(accept_of(new_message(2)))
+    await asleep.close()
+    there = open_store(sqlite_url(tmp_path), SYSTEM, holder="new")
+    await there.open()
+    claimed = await there.claim(lambda: [Want(ROUTE, "r", 1)], "new", SYSTEM.now, 60)
+    assert len(claimed.deliveries) == 1
+    await there.close()
+    assert unmark_store(database_url)
 
 
 async def test_a_store_that_somebody_has_open_is_not_moved(database_url: str, tmp_path: Path) -> None:

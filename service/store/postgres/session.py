@@ -29,6 +29,9 @@ _DRAIN_TRIES = 3
 _UNSYNCED = ("off", "local")  # of synchronous_commit: a commit that may be lost, or that a failover may lose
 
 
+_MOVED = "2201F"  # a root of a negative number, which nothing else takes: see `commit: still here`
+
+
 class Judgement(Enum):
     """What a database error means."""
 
@@ -44,6 +47,7 @@ _BY_STATE = {
     "55P03": Judgement.SLOW,  # lock_not_available
     "57014": Judgement.SLOW,  # query_canceled: statement_timeout
     "25006": Judgement.LOST,  # read_only_sql_transaction: it has become a standby
+    _MOVED: Judgement.LOST,
 }
 # connection exceptions, resources, operator intervention, system errors, internal errors, transaction state
 _LOST_CLASSES = ("08", "53", "57", "58", "XX", "25")
@@ -64,13 +68,15 @@ def judge(error: psycopg.Error) -> Judgement:
 
 def at_its_end(error: psycopg.Error) -> bool:
     """Whether the server says that it lacks disk, memory or connections, or that its disk fails: it would say so to all,
-    over any connection, though it answers whoever asks for nothing new.
+    over any connection, though it answers whoever asks for nothing new. So does one whose mail was moved elsewhere.
     """
-    return (error.sqlstate or "")[:2] in _AT_ITS_END
+    return error.sqlstate == _MOVED or (error.sqlstate or "")[:2] in _AT_ITS_END
 
 
 def sentence(error: BaseException) -> str:
     """The first line of an error: PostgreSQL adds details below it that may hold a row's values."""
+    if isinstance(error, psycopg.Error) and error.sqlstate == _MOVED:
+        return "the mail of this database was moved elsewhere; start the service with the new URL"
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
@@ -213,11 +219,20 @@ def _adapt(connection: "psycopg.AsyncConnection[Any]") -> None:
 
 
 def check_server(
-    version: int, fsync: str, full_page_writes: str, synchronous: str, isolation: str, standby: bool, encoding: str
+    version: int,
+    fsync: str,
+    full_page_writes: str,
+    synchronous: str,
+    isolation: str,
+    standby: bool,
+    encoding: str,
+    read_only: str,
 ) -> None:
     """Refuse a server that may lose what it has committed, or that would answer otherwise than is thought here."""
     if standby:
         raise unavailable("the server is a standby, which takes no writes")
+    if read_only == "on":  # what those who run servers do when a disk fills up; reads alone would look well
+        raise unavailable("the server says default_transaction_read_only=on, and takes no writes")
     if version < _OLDEST:
         raise ConfigurationError(f"POSTROOM_DATABASE_URL: PostgreSQL 14 or newer is needed, this is {version // 10000}")
     if synchronous in _UNSYNCED:

@@ -32,8 +32,6 @@ class _Template(NamedTuple):
 
 BEGIN = Statement("begin", "BEGIN", ())
 BEGIN_READING = Statement("begin", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ())  # one snapshot for all
-# a commit that waits for a standby must not be reported as done because a statement's time is over
-UNHURRIED = Statement("commit", "SET LOCAL statement_timeout = 0", ())
 COMMIT = Statement("commit", "COMMIT", ())
 ROLLBACK = Statement("rollback", "ROLLBACK", ())
 

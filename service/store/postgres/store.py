@@ -48,7 +48,9 @@ from service.store.values import (
     Settlement,
     Want,
 )
-from service.telemetry import Metrics
+from service.telemetry import Log, Metrics, get_logger
+
+log = get_logger()
 
 _SHARDS = 64  # processes beyond so many may wait for each other's counters for the length of a commit
 _LANES = 3  # that write counters: accepting, sending, and the rest
@@ -122,8 +124,12 @@ class PostgresStore(Keeping, TellingStore, Restoring):
         """Say for ever that this process lives, whatever it does: one that only accepts has no leases to renew."""
         while not await self._left_within(SILENT_AFTER / 4):
             written = self._database.write(lambda transaction: transaction.run(self._living(self._holder)))
-            with contextlib.suppress(PostroomError):
+            try:
                 await self._database.while_well(written)
+            except PostroomError:
+                continue
+            except Exception as error:  # whatever it was: who ends here is taken for dead while it serves
+                log.critical(Log.LOOP_FAILED, during="alive", exc_info=error)
 
     async def _left_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):

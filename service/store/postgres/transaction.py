@@ -12,7 +12,7 @@ from typing import Any
 from service.mail.lifecycle import State
 from service.store.bounds import Bounds
 from service.store.postgres.session import Rows, Session
-from service.store.postgres.statements import BEGIN, COMMIT, ROLLBACK, UNHURRIED, Statement, statement
+from service.store.postgres.statements import BEGIN, COMMIT, ROLLBACK, Statement, statement
 
 
 def opening(bounds: Bounds, patience: float | None = None) -> Statement:
@@ -58,7 +58,7 @@ class Transaction:
         if not self._begun and not statements and not counts:
             return []
         self.committing = True
-        return (await self.run(*statements, *counts, UNHURRIED, COMMIT))[: len(statements)]
+        return (await self.run(*statements, *counts, statement("commit: still here"), COMMIT))[: len(statements)]
 
     async def rollback(self) -> None:
         """Undo it. Raises psycopg.Error when the connection is gone."""

@@ -13,6 +13,7 @@ from service.store.marks import COPIED, MOVED, Mark
 from service.store.move import NUMBERED, Row
 from service.store.queries import load_migrations
 from service.store.sqlite.files import check_library, connect_writer, living, migrate_file, take_lock
+from service.store.sqlite.place import identity
 from service.store.sqlite.placing import free_name, place
 
 _LOCK_WAIT = 10.0  # seconds: a service holds the lock for one commit at a time
@@ -138,6 +139,7 @@ class SQLiteTarget(_File):
         super().__init__(path, connection)
         self._draft = draft
         self._placed = False
+        self._written: tuple[int, int] | None = None  # device and inode of the finished draft
 
     @classmethod
     def open(cls, path: str) -> Self:
@@ -175,14 +177,22 @@ class SQLiteTarget(_File):
         self._ask("COMMIT")
         self._connection.close()
         try:
+            self._written = identity(str(self._draft))
             place(self._draft, Path(self._path), "--to")
         except OSError as error:
             raise unavailable(self._path, error) from error
         self._placed = True
 
     def holds_mail(self) -> bool | None:
-        """See move.Target."""
-        return self._placed
+        """See move.Target. A file that has its name, though perhaps not durably, may be found by a service: that is no no."""
+        if self._placed:
+            return True
+        try:
+            return None if self._written == identity(self._path) else False
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return None
 
     def close(self) -> None:
         """See move.Side."""

@@ -22,16 +22,16 @@ class Place:
     def learn(self, connection: apsw.Connection) -> None:
         """This connection was just opened. Raises OSError: its file is not there."""
         self._path = connection.filename
-        self._database = _identity(self._path) if self._path else None
+        self._database = identity(self._path) if self._path else None
         self._log = None  # it may not be there before the first commit
 
     def check(self) -> None:
         """Raises OSError when what was just committed is not in the files of these names."""
         if not self._path:
             return
-        log = _identity(f"{self._path}-wal")
+        log = identity(f"{self._path}-wal")
         self._log = self._log or log
-        if _identity(self._path) != self._database or log != self._log:
+        if identity(self._path) != self._database or log != self._log:
             raise FileNotFoundError(errno.ENOENT, "the database was deleted or replaced while it was open", self._path)
 
     def wait_for(self, room: int) -> None:
@@ -42,7 +42,7 @@ class Place:
         """
         if not self._path:
             return
-        if _identity(self._path) != self._database or (self._log and _identity(f"{self._path}-wal") != self._log):
+        if identity(self._path) != self._database or (self._log and identity(f"{self._path}-wal") != self._log):
             raise FileNotFoundError(errno.ENOENT, "another file is in its place: restart", self._path)
         if room:
             disk = os.statvfs(self._path)
@@ -50,6 +50,7 @@ class Place:
                 raise OSError(errno.ENOSPC, "the disk is still full", self._path)
 
 
-def _identity(path: str) -> tuple[int, int]:
+def identity(path: str) -> tuple[int, int]:
+    """Device and inode of a file. Raises OSError."""
     found = os.stat(path)
     return found.st_dev, found.st_ino

@@ -24,6 +24,7 @@ from tests.support.clock import EPOCH, SteppedClock
 from tests.support.postgres import shared_server
 from tests.support.sending import quota
 from tests.support.store_data import HOUR, ROUTE, accept_of, claim_all, new_message, settlement_of, states, take_of
+from tests.support.waiting import until
 
 POLICY = RescuePolicy(in_doubt_delay=900, max_in_doubt=2, max_kills=10)
 Opener = Callable[..., Awaitable[PostgresStore]]
@@ -333,7 +334,7 @@ async def test_of_two_replicas_that_start_on_an_empty_store_one_makes_the_first_
 
 # --- the server and the schema ----------------------------------------------------------------------------------------
 
-GOOD = (180000, "on", "on", "on", "read committed", False, "UTF8")
+GOOD = (180000, "on", "on", "on", "read committed", False, "UTF8", "off")
 
 
 @pytest.mark.parametrize(
@@ -354,6 +355,29 @@ def test_a_server_that_may_lose_what_it_committed_is_refused(place: int, value: 
     said[place] = value
     with pytest.raises(ConfigurationError, match=word):
         sessions.check_server(*said)
+
+
+async def test_a_server_that_was_made_read_only_is_not_relied_on_until_it_takes_writes_again(
+    store: PostgresStore, url: str
+) -> None:
+    name = url.rpartition("/")[2]
+
+    def say(setting: str) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {setting}".encode())
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    say("on")
+    with pytest.raises(StorageUnavailable):
+        await store.accept(accept_of(new_message(1)))
+    assert not store.healthy()
+    say("off")
+    await until(store.healthy)
+    assert isinstance(await store.accept(accept_of(new_message(1))), Accepted)
 
 
 async def test_a_database_without_synchronous_commits_is_refused_as_it_is(url: str) -> None:

@@ -10,8 +10,10 @@ import structlog
 from service.errors import StorageUnavailable
 from service.store.bounds import Bounds
 from service.store.postgres import database, hints
+from service.store.postgres import store as stores
 from service.store.postgres.hints import Hints
 from service.store.postgres.lane import Lane
+from service.store.postgres.statements import Statement, statement
 from service.store.postgres.store import PostgresStore
 from tests.support.clock import SteppedClock
 from tests.support.postgres import shared_server
@@ -90,6 +92,30 @@ async def test_the_watch_that_fails_by_a_fault_of_ours_takes_the_store_for_lost_
         await until(lambda: "store.recovered" in [line["event"] for line in lines])
     assert told(lines) == ["watch"]
     await store.accept(accept_of(new_message(1)))
+
+
+async def test_a_process_goes_on_to_say_that_it_lives_after_a_fault_of_ours(
+    store: PostgresStore, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "SILENT_AFTER", 0.1)
+    told_of: list[bool] = []
+    real = PostgresStore._living
+
+    def living(self: PostgresStore, holder: str) -> Statement:
+        told_of.append(True)
+        return (
+            real(self, holder)
+            if len(told_of) != 2
+            else statement("close: holder", {"holder": holder})._replace(text="no statement", values=())
+        )
+
+    monkeypatch.setattr(PostgresStore, "_living", living)
+    with structlog.testing.capture_logs() as lines:
+        other = PostgresStore(url, SteppedClock(), "another", Bounds())
+        await other.open()
+        await until(lambda: len(told_of) >= 4)
+        await other.close()
+    assert told(lines) == ["alive"]
 
 
 @pytest.mark.parametrize(("step", "during"), [("_tell", "tell"), ("_hear", "hear")])

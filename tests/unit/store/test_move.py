@@ -1,6 +1,8 @@
 """The order of a move: what is refused, and where the mail is when something fails between the mark and the commit."""
 
+import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +10,9 @@ from service.errors import ConfigurationError, StorageUnavailable
 from service.store.marks import Mark
 from service.store.move import LEFT, NUMBERED, Row, move
 from service.store.queries import load_migrations
+from service.store.sqlite import placing
 from service.store.sqlite.files import connect_writer, migrate_file
+from service.store.sqlite.moving import SQLiteTarget
 from tests.support.clock import EPOCH, SteppedClock
 from tests.support.postgres import shared_server
 
@@ -112,6 +116,25 @@ def test_a_commit_that_nobody_knows_of_leaves_the_mark_and_says_so() -> None:
     with pytest.raises(ConfigurationError, match="Run the same command again"):
         run()
     assert target.steps[-1] == "commit"
+
+
+@pytest.mark.parametrize(("fails", "holds"), [("draft", False), ("folder", None)])
+def test_a_file_that_has_its_name_but_maybe_not_for_good_is_not_said_to_hold_no_mail(
+    fails: str, holds: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sync(path: Path) -> None:
+        if path.is_dir() == (fails == "folder"):
+            raise OSError(errno.EIO, "the disk failed")
+
+    monkeypatch.setattr(placing, "sync", sync)
+    target = SQLiteTarget.open(str(tmp_path / "post.db"))
+    try:
+        with pytest.raises(StorageUnavailable, match="the disk failed"):
+            target.commit()
+        assert target.holds_mail() is holds
+    finally:
+        target.close()
+    assert (tmp_path / "post.db").exists() == (holds is None)
 
 
 def test_a_table_that_only_one_of_them_has_is_refused() -> None:

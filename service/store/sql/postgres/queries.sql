@@ -17,11 +17,18 @@ SELECT set_config('synchronous_commit', CASE WHEN current_setting('synchronous_c
     set_config('enable_bitmapscan', 'off', true), set_config('enable_material', 'off', true),
     set_config('jit', 'off', true);
 
+-- commit: still here --
+-- Last before a commit: the root of -1 if the mail was moved elsewhere. Who moves it holds all tables against writers
+-- until the mark stands, so whoever has written sees it, however long he stood still. A commit that waits for a standby
+-- must not be reported as done because a statement's time is over, so that time has no end. schema_steps primary key.
+SELECT set_config('statement_timeout', '0', true),
+    sqrt(CASE WHEN EXISTS (SELECT 1 FROM schema_steps WHERE number = 1000001) THEN -1 ELSE 0 END);
+
 -- open: server --
 -- What a server must promise before it is trusted with mail.
 SELECT current_setting('server_version_num')::integer, current_setting('fsync'), current_setting('full_page_writes'),
     current_setting('synchronous_commit'), current_setting('default_transaction_isolation'), pg_is_in_recovery(),
-    current_setting('server_encoding');
+    current_setting('server_encoding'), current_setting('transaction_read_only');
 
 -- open: schema lock --
 -- One process at a time changes the schema.
