@@ -77,8 +77,6 @@ def parse_quota(text: str, per: Per, zone: str, guard: float, headroom: float, a
     if calendar and not zone:
         raise ValueError("counts calendar days, so `timezone` must say whose; or write `/d` for any 24 hours")
     rate = parse_rate(f"{count}/d" if calendar else rate_text)
-    if rate.window <= 0:
-        raise ValueError("must have a window longer than nothing")
     shown = rate_text if unit is Unit.MESSAGES else f"{rate_text} {unit}"
     longest = _DAY if calendar else rate.window
     return Quota(shown, rate, per, unit, zone if calendar else "", min(guard, longest / 50), headroom, account)

@@ -317,7 +317,7 @@ class Database:
         """Only a durable write, with new room for more, shows that the server takes mail again."""
         room = [statement("ping: small memory"), statement("ping: room")]
         write = statement("ping: write", {"at": int(asyncio.get_running_loop().time())})
-        await session.run([BEGIN, opening(self.bounds), *room, write, statement("commit: still here"), COMMIT])
+        await session.run([BEGIN, opening(self.bounds), *room, write, statement("ping: still here"), COMMIT])
         self.answered()
         self._on_recovered()
         self._ill.clear()

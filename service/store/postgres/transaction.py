@@ -58,7 +58,7 @@ class Transaction:
         if not self._begun and not statements and not counts:
             return []
         self.committing = True
-        return (await self.run(*statements, *counts, statement("commit: still here"), COMMIT))[: len(statements)]
+        return (await self.run(*statements, *counts, statement("ping: still here"), COMMIT))[: len(statements)]
 
     async def rollback(self) -> None:
         """Undo it. Raises psycopg.Error when the connection is gone."""

@@ -17,7 +17,7 @@ SELECT set_config('synchronous_commit', CASE WHEN current_setting('synchronous_c
     set_config('enable_bitmapscan', 'off', true), set_config('enable_material', 'off', true),
     set_config('jit', 'off', true);
 
--- commit: still here --
+-- ping: still here --
 -- Last before a commit: the root of -1 if the mail was moved elsewhere. Who moves it holds all tables against writers
 -- until the mark stands, so whoever has written sees it, however long he stood still. A commit that waits for a standby
 -- must not be reported as done because a statement's time is over, so that time has no end. schema_steps primary key.
