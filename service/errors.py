@@ -10,6 +10,7 @@
     │   ├── NotCancelable 409            NotRetryable 409            NotReschedulable 409
     │   ├── CheckRunning 409             TemplateManagedByFiles 409
     │   ├── ContentPurged 410            PayloadTooLarge 413         UnsupportedMediaType 415
+    │   ├── MisdirectedRequest 421
     │   ├── ValidationFailed 422         (errors: one FieldProblem for each fault, all at once)
     │   │   ├── TemplateNotFound         TemplateVariablesInvalid    TemplateRenderError
     │   │   ├── InvalidAttachment        AllRecipientsSuppressed     InvalidIdempotentRequest
@@ -202,6 +203,13 @@ class UnsupportedMediaType(RequestError):
     code = "unsupported_media_type"
     title = "Unsupported media type"
     remedy = "Send `Content-Type: application/json` in UTF-8 without Content-Encoding."
+
+
+class MisdirectedRequest(RequestError):
+    status = 421
+    code = "misdirected_request"
+    title = "Misdirected request"
+    remedy = "Ask under one of the names that POSTROOM_ALLOWED_HOSTS allows."
 
 
 class ValidationFailed(RequestError):
