@@ -1,8 +1,20 @@
-"""The request bodies. Strict: an unknown field is a fault, a number is no text; all faults are told at once."""
+"""The request bodies. Strict: an unknown field is a fault, a number is no text; all faults are told at once.
 
-from typing import Annotated, Any, Literal
+null is read as absent wherever a field may be absent: serializers of many languages write it for what has no value.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from service.api.fields import (
     Address,
@@ -29,6 +41,42 @@ class Strict(BaseModel):
     """No coercion, no unknown fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
+    _may_be_absent: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **named: Any) -> None:
+        super().__pydantic_init_subclass__(**named)
+        optional = [(name, field.alias) for name, field in cls.model_fields.items() if not field.is_required()]
+        cls._may_be_absent = frozenset(name for names in optional for name in names if name is not None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or None not in value.values():
+            return value
+        return {name: each for name, each in value.items() if each is not None or name not in cls._may_be_absent}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        made = handler(schema)
+        whole = handler.resolve_ref_schema(made)
+        for name, each in whole.get("properties", {}).items():
+            if name not in whole.get("required", ()):
+                whole["properties"][name] = _nullable(each)
+        return made
+
+
+_NULL = {"type": "null"}
+_OF_THE_FIELD = frozenset({"title", "description", "default", "examples"})  # not of one of the forms of its value
+
+
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    """JSON Schema: what is taken by `schema`, or null."""
+    forms = schema.get("anyOf")
+    if forms is None:
+        forms = [{name: each for name, each in schema.items() if name not in _OF_THE_FIELD}]
+    about = {name: each for name, each in schema.items() if name in _OF_THE_FIELD}
+    return {**about, "anyOf": forms if _NULL in forms else [*forms, _NULL]}
 
 
 class TemplateUse(Strict):
