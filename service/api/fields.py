@@ -207,7 +207,7 @@ def _moment(value: Any) -> int:
 Moment = Annotated[
     int,
     PlainValidator(_moment),
-    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-24T18:00:00+08:00"]}),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2099-01-01T09:00:00+08:00"]}),
 ]
 
 

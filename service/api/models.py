@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
+from service.api.examples import TEMPLATE_FILES
 from service.api.fields import (
     Address,
     Addresses,
@@ -168,7 +169,9 @@ class SendIn(Strict):
     )
     tags: Tags = Field(default_factory=list)
     metadata: Metadata = Field(default_factory=dict)
-    scheduled_at: Moment | None = Field(None, description="Send at this time, not before.")
+    scheduled_at: Moment | None = Field(
+        None, description="Send at this time, not before; at most POSTROOM_MAX_SCHEDULE ahead (90 days by default)."
+    )
     ttl: Duration | None = Field(
         None,
         description="Give up after this; counts from the scheduled time. Default: the template's, else the service's.",
@@ -256,9 +259,6 @@ class RenderIn(Strict):
     locale: Locale | None = None
 
 
-_FILES = {"template.toml": "subject = ...", "html.j2": "<!doctype html>..."}
-
-
 class FilesIn(Strict):
     """The files of a template."""
 
@@ -267,7 +267,7 @@ class FilesIn(Strict):
         max_length=200,
         description="Path inside the template's folder and its text: `template.toml`, `html.j2` or `html.mjml`, `text.j2`, "
         "`locales/zh-CN/...`, and layouts of its own as `_layouts/NAME.j2`.",
-        examples=[_FILES],
+        examples=[TEMPLATE_FILES],
     )
 
 
@@ -309,10 +309,16 @@ class KeyIn(Strict):
 
     name: Annotated[Line, StringConstraints(min_length=1, max_length=100)]
     scopes: list[Literal["send", "read", "content", "admin"]] = Field(
-        ["send", "read"], min_length=1, max_length=4, description="content: read bytes; admin: keys, relays."
+        ["send", "read"],
+        min_length=1,
+        max_length=4,
+        description="content: read bytes; admin: the operator's right, over the keys of the account, and over relays and"
+        " templates of the whole service, whatever the account.",
     )
     from_allowed: list[Annotated[Line, StringConstraints(min_length=1, max_length=254)]] = Field(
-        default_factory=list, max_length=100, description="Addresses or domains; empty: any."
+        default_factory=list,
+        max_length=100,
+        description="Addresses or domains that `from`, `sender` and `envelope_from` must be of, not `reply_to`; empty: any.",
     )
     rate: Annotated[str, StringConstraints(max_length=30)] | None = Field(
         None, description="Messages, for example `100/s` or `1000/h`.", examples=["100/s"]
