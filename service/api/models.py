@@ -73,10 +73,9 @@ _OF_THE_FIELD = frozenset({"title", "description", "default", "examples"})  # no
 
 def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
     """JSON Schema: what is taken by `schema`, or null."""
-    forms = schema.get("anyOf")
-    if forms is None:
-        forms = [{name: each for name, each in schema.items() if name not in _OF_THE_FIELD}]
     about = {name: each for name, each in schema.items() if name in _OF_THE_FIELD}
+    form = {name: each for name, each in schema.items() if name not in _OF_THE_FIELD}
+    forms = form["anyOf"] if set(form) == {"anyOf"} else [form]
     return {**about, "anyOf": forms if _NULL in forms else [*forms, _NULL]}
 
 

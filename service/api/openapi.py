@@ -37,7 +37,8 @@ Other services hand in mail by `POST /send`; Postroom stores it durably, answers
 
 * **Addresses** are `"a@b"`, `"Name <a@b>"` or `{"email", "name"}`, one or a list everywhere.
 * **Errors** are `application/problem+json` (RFC 9457) with a stable `code`; `errors` names every faulty field by its
-  RFC 6901 pointer, all at once. Unknown fields are faults.
+  RFC 6901 pointer, all at once. Unknown fields are faults; null is read as absent where a field may be absent. What is refused
+  before its path is known has no `instance`: 400 `malformed_request`, 408 `request_timeout`, 431 `head_too_large`.
 * **Idempotency-Key** makes a repeat of `POST /send` and `POST /send/batch` safe: the same request gets the same answer with
   `Idempotent-Replayed: true`; another request under the same key is a 422. Kept at least 24 hours.
 * **Keys** are sent as `Authorization: Bearer pr_...`; each has scopes, and may be bound to sender addresses (`from`, `sender`
