@@ -172,8 +172,7 @@ def _captured(settings: Settings) -> Settings:
 
 
 def _open_on_loopback(settings: Settings) -> Settings:
-    loopback = settings.host in {"127.0.0.1", "::1", "localhost"}
-    return settings.model_copy(update={"auth": "none"}) if loopback else settings
+    return settings.model_copy(update={"auth": "none"}) if settings.host in configuration.LOOPBACK else settings
 
 
 async def _dev_main(settings: Settings) -> int | None:

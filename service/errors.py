@@ -2,19 +2,20 @@
 
     PostroomError
     ├── RequestError                 the caller can mend it
-    │   ├── MalformedJson 400            InvalidIdempotencyKey 400
+    │   ├── MalformedJson 400            InvalidIdempotencyKey 400   MalformedRequest 400
     │   ├── MissingApiKey 401            InvalidApiKey 401
     │   ├── FromNotAllowed 403           InsufficientScope 403
-    │   ├── NotFound 404                 MethodNotAllowed 405        RequestTimeout 408
+    │   ├── NotFound 404                 MethodNotAllowed 405        RequestTimeout 408 (HeadTimeout)
     │   ├── ConcurrentIdempotentRequests 409
     │   ├── NotCancelable 409            NotRetryable 409            NotReschedulable 409
     │   ├── CheckRunning 409             TemplateManagedByFiles 409
     │   ├── ContentPurged 410            PayloadTooLarge 413         UnsupportedMediaType 415
+    │   ├── MisdirectedRequest 421
     │   ├── ValidationFailed 422         (errors: one FieldProblem for each fault, all at once)
     │   │   ├── TemplateNotFound         TemplateVariablesInvalid    TemplateRenderError
     │   │   ├── InvalidAttachment        AllRecipientsSuppressed     InvalidIdempotentRequest
     │   │   └── SenderNotAccepted        RelayNotFound               NoRelayForMessage
-    │   └── RateLimitExceeded 429
+    │   └── RateLimitExceeded 429        HeadTooLarge 431
     ├── ServiceError                 ours, or not now
     │   ├── QueueFull 503                ShuttingDown 503            StorageUnavailable 503
     │   └── InternalError 500            (ComposeViolation: composed bytes failed the gate)
@@ -86,6 +87,12 @@ class MalformedJson(RequestError):
     remedy = "Send one JSON object (RFC 8259) in UTF-8: no NaN, duplicate names, lone surrogates or excessive depth."
 
 
+class MalformedRequest(RequestError):
+    code = "malformed_request"
+    title = "Malformed request"
+    remedy = "Send HTTP/1.1 (RFC 9112); what came is none, or TLS on a port without it."
+
+
 class InvalidIdempotencyKey(RequestError):
     code = "invalid_idempotency_key"
     title = "Invalid Idempotency-Key"
@@ -139,6 +146,10 @@ class RequestTimeout(RequestError):
     code = "request_timeout"
     title = "Request timeout"
     remedy = "Send the whole body in time."
+
+
+class HeadTimeout(RequestTimeout):
+    remedy = "Send the whole head in time."
 
 
 class ConcurrentIdempotentRequests(RequestError):
@@ -202,6 +213,13 @@ class UnsupportedMediaType(RequestError):
     code = "unsupported_media_type"
     title = "Unsupported media type"
     remedy = "Send `Content-Type: application/json` in UTF-8 without Content-Encoding."
+
+
+class MisdirectedRequest(RequestError):
+    status = 421
+    code = "misdirected_request"
+    title = "Misdirected request"
+    remedy = "Ask under one of the names that POSTROOM_ALLOWED_HOSTS allows."
 
 
 class ValidationFailed(RequestError):
@@ -276,6 +294,13 @@ class RateLimitExceeded(RequestError):
     code = "rate_limit_exceeded"
     title = "Rate limit exceeded"
     remedy = "Repeat after Retry-After."
+
+
+class HeadTooLarge(RequestError):
+    status = 431
+    code = "head_too_large"
+    title = "Request header fields too large"
+    remedy = "Send fewer or shorter header fields."
 
 
 class ServiceError(PostroomError):

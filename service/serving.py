@@ -65,7 +65,7 @@ async def serve(
         port = listener.getsockname()[1]
         config = uvicorn.Config(
             service.http(),
-            http=protocol_of(settings),
+            http=protocol_of(settings, service.clock, service.metrics),
             ws="none",
             lifespan="off",
             log_config=None,

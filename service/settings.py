@@ -35,6 +35,8 @@ Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Schedule = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_durations)]
 MEBIBYTE = 1024 * 1024
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_HOST_NAME = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]", re.ASCII)
 _IN_FILES = (
     "database_url",
     "database_listen_url",
@@ -191,10 +193,20 @@ class Settings(BaseSettings):
     max_rendered_bytes: int = Field(2 * MEBIBYTE, gt=0, description="Rendered html or text of one message.")
 
     auth: Literal["keys", "none"] = Field("keys", description="`none`: anybody who reaches the port may send.")
+    allowed_hosts: Words = Field(
+        (),
+        description="Names under which the service answers, without port; `*.example.com` takes all below it, `*` any."
+        " Default: any; where no key is asked for and the service listens on loopback, `localhost`, `*.localhost`,"
+        " `127.0.0.1` and `[::1]`. /healthz, /readyz and /metrics answer to any.",
+    )
     bootstrap_key_file: Path | None = Field(None, description="File with the first admin key of an empty store.")
     redirect_all_to: str | None = Field(None, description="Staging guard: every recipient becomes this address.")
     recipients_allowed: Words = Field((), description="Staging guard: only these addresses or domains get mail.")
-    recipient_limit: str = Field("30/h", description="Accepted messages per recipient and account; `off` for none.")
+    recipient_limit: str = Field(
+        "30/h",
+        description="Accepted messages per recipient and account; `off` for none."
+        " Addresses count as they are given: `a+1@` and `a+2@` are two.",
+    )
 
     timezone: str = Field("UTC", description="Zone of times that templates and quotas show.")
     default_ttl: Seconds = Field(4 * 86400, gt=0, description="How long a message is tried.")
@@ -276,6 +288,16 @@ class Settings(BaseSettings):
         if not url.startswith(("sqlite:///", "postgresql://", "postgres://")):
             raise ValueError("must be `sqlite:///path/to/file.db` or `postgresql://user@host/database`")
         return url
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names_of_hosts(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if _HOST_NAME.fullmatch(name) is None:
+                raise ValueError(
+                    f"{name!r} is no host: give names such as mail.example.com, *.example.com or [::1], no port"
+                )
+        return names
 
     @model_validator(mode="after")
     def _one_relay_source(self) -> Self:

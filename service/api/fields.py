@@ -167,14 +167,13 @@ HeaderValues = Annotated[
 
 OneOrTwoLines = Annotated[
     list[Annotated[Line, StringConstraints(max_length=908)]],  # a URL of 900 behind `https://`: it must fit a line
-    BeforeValidator(lambda value: [] if value is None else _listed(value)),
+    BeforeValidator(_listed),
     Field(max_length=2),
     WithJsonSchema(
         {
             "anyOf": [
                 {"type": "string", "maxLength": 908},
                 {"type": "array", "items": {"type": "string", "maxLength": 908}, "maxItems": 2},
-                {"type": "null"},
             ]
         }
     ),
@@ -190,9 +189,9 @@ def _never_alone(values: list[str]) -> list[str]:
 _NOTIFY = {"type": "string", "enum": ["success", "failure", "delay", "never"]}
 Notify = Annotated[
     list[Literal["success", "failure", "delay", "never"]],
-    BeforeValidator(lambda value: [] if value is None else _listed(value)),
+    BeforeValidator(_listed),
     AfterValidator(_never_alone),
-    WithJsonSchema({"anyOf": [_NOTIFY, {"type": "array", "items": _NOTIFY, "maxItems": 4}, {"type": "null"}]}),
+    WithJsonSchema({"anyOf": [_NOTIFY, {"type": "array", "items": _NOTIFY, "maxItems": 4}]}),
 ]
 
 
@@ -208,7 +207,7 @@ def _moment(value: Any) -> int:
 Moment = Annotated[
     int,
     PlainValidator(_moment),
-    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-24T18:00:00+08:00"]}),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2099-01-01T09:00:00+08:00"]}),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Around every request: an id, a span, a metric, a log line, and the staging guard's header.
+"""Around every request: the name it was asked under, an id, a span, a metric, a log line, and the staging guard's header.
 
 What went wrong is logged at info, or error; what went well at debug, because the metrics count it.
 """
@@ -11,6 +11,8 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.context import Context
+from service.api.hosts import hosts_of
+from service.api.problems import problem_response
 from service.telemetry import Log, get_logger, labelled, method_label
 
 log = get_logger()
@@ -23,6 +25,7 @@ class Around:
 
     def __init__(self, app: ASGIApp, context: Context, direct: Mapping[tuple[str, str], ASGIApp]) -> None:
         self._app, self._context, self._direct = app, context, direct
+        self._hosts = hosts_of(context.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -49,6 +52,9 @@ class Around:
             await send(message)
 
         app = self._direct.get((scope["method"], scope["path"]), self._app)
+        if self._hosts is not None and (refusal := self._hosts.refusal(scope)) is not None:
+            context.metrics.refused.labels(refusal.code).inc()
+            app = problem_response(refusal, scope["path"], id.decode())
         if not context.tracing.on:
             await app(scope, receive, answer)
         else:

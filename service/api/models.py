@@ -1,9 +1,22 @@
-"""The request bodies. Strict: an unknown field is a fault, a number is no text; all faults are told at once."""
+"""The request bodies. Strict: an unknown field is a fault, a number is no text; all faults are told at once.
 
-from typing import Annotated, Any, Literal
+null is read as absent wherever a field may be absent: serializers of many languages write it for what has no value.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+
+from service.api.examples import TEMPLATE_FILES
 from service.api.fields import (
     Address,
     Addresses,
@@ -29,6 +42,41 @@ class Strict(BaseModel):
     """No coercion, no unknown fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
+    _may_be_absent: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **named: Any) -> None:
+        super().__pydantic_init_subclass__(**named)
+        optional = [(name, field.alias) for name, field in cls.model_fields.items() if not field.is_required()]
+        cls._may_be_absent = frozenset(name for names in optional for name in names if name is not None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or None not in value.values():
+            return value
+        return {name: each for name, each in value.items() if each is not None or name not in cls._may_be_absent}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        made = handler(schema)
+        whole = handler.resolve_ref_schema(made)
+        for name, each in whole.get("properties", {}).items():
+            if name not in whole.get("required", ()):
+                whole["properties"][name] = _nullable(each)
+        return made
+
+
+_NULL = {"type": "null"}
+_OF_THE_FIELD = frozenset({"title", "description", "default", "examples"})  # not of one of the forms of its value
+
+
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    """JSON Schema: what is taken by `schema`, or null."""
+    about = {name: each for name, each in schema.items() if name in _OF_THE_FIELD}
+    form = {name: each for name, each in schema.items() if name not in _OF_THE_FIELD}
+    forms = form["anyOf"] if set(form) == {"anyOf"} else [form]
+    return {**about, "anyOf": forms if _NULL in forms else [*forms, _NULL]}
 
 
 class TemplateUse(Strict):
@@ -120,7 +168,9 @@ class SendIn(Strict):
     )
     tags: Tags = Field(default_factory=list)
     metadata: Metadata = Field(default_factory=dict)
-    scheduled_at: Moment | None = Field(None, description="Send at this time, not before.")
+    scheduled_at: Moment | None = Field(
+        None, description="Send at this time, not before; at most POSTROOM_MAX_SCHEDULE ahead (90 days by default)."
+    )
     ttl: Duration | None = Field(
         None,
         description="Give up after this; counts from the scheduled time. Default: the template's, else the service's.",
@@ -208,9 +258,6 @@ class RenderIn(Strict):
     locale: Locale | None = None
 
 
-_FILES = {"template.toml": "subject = ...", "html.j2": "<!doctype html>..."}
-
-
 class FilesIn(Strict):
     """The files of a template."""
 
@@ -219,7 +266,7 @@ class FilesIn(Strict):
         max_length=200,
         description="Path inside the template's folder and its text: `template.toml`, `html.j2` or `html.mjml`, `text.j2`, "
         "`locales/zh-CN/...`, and layouts of its own as `_layouts/NAME.j2`.",
-        examples=[_FILES],
+        examples=[TEMPLATE_FILES],
     )
 
 
@@ -261,10 +308,16 @@ class KeyIn(Strict):
 
     name: Annotated[Line, StringConstraints(min_length=1, max_length=100)]
     scopes: list[Literal["send", "read", "content", "admin"]] = Field(
-        ["send", "read"], min_length=1, max_length=4, description="content: read bytes; admin: keys, relays."
+        ["send", "read"],
+        min_length=1,
+        max_length=4,
+        description="content: read bytes; admin: the operator's right, over the keys of the account, and over relays and"
+        " templates of the whole service, whatever the account.",
     )
     from_allowed: list[Annotated[Line, StringConstraints(min_length=1, max_length=254)]] = Field(
-        default_factory=list, max_length=100, description="Addresses or domains; empty: any."
+        default_factory=list,
+        max_length=100,
+        description="Addresses or domains that `from`, `sender` and `envelope_from` must be of, not `reply_to`; empty: any.",
     )
     rate: Annotated[str, StringConstraints(max_length=30)] | None = Field(
         None, description="Messages, for example `100/s` or `1000/h`.", examples=["100/s"]

@@ -28,15 +28,22 @@ _TAGS = {
     "Keys": "Who may do what.",
     "Operation": "For orchestrators and monitors.",
 }
+_BARE_ADDRESS = (
+    "A bare address: no display name, no quotes, a full domain name. Percent-encode what a path does not hold, such as `?`, `#`"
+    " and `%`."
+)
 _DESCRIPTION = """\
 Other services hand in mail by `POST /send`; Postroom stores it durably, answers 202 and relays it.
 
 * **Addresses** are `"a@b"`, `"Name <a@b>"` or `{"email", "name"}`, one or a list everywhere.
 * **Errors** are `application/problem+json` (RFC 9457) with a stable `code`; `errors` names every faulty field by its
-  RFC 6901 pointer, all at once. Unknown fields are faults.
+  RFC 6901 pointer, all at once. Unknown fields are faults; null is read as absent where a field may be absent. What is refused
+  before its path is known has no `instance`: 400 `malformed_request`, 408 `request_timeout`, 431 `head_too_large`.
 * **Idempotency-Key** makes a repeat of `POST /send` and `POST /send/batch` safe: the same request gets the same answer with
   `Idempotent-Replayed: true`; another request under the same key is a 422. Kept at least 24 hours.
-* **Keys** are sent as `Authorization: Bearer pr_...`; each has scopes, and may be bound to sender addresses and a rate.
+* **Keys** are sent as `Authorization: Bearer pr_...`; each has scopes, and may be bound to sender addresses (`from`, `sender`
+  and `envelope_from`, not `reply_to`) and a rate. The scope `admin` is the operator's: it acts on the keys of its account,
+  and on the relays and templates of the whole service, whatever the account.
 * Answers carry `X-Request-Id`. 409 (concurrent), 429 and 503 carry `Retry-After`.
 """
 
@@ -120,8 +127,10 @@ def _parameter(place: str, name: str, schema: Mapping[str, Any], description: st
 
 
 def _path_parameter(each: Operation, name: str) -> dict[str, Any]:
-    schema = {"type": "string", "minLength": 1, "examples": [each.path_examples.get(name, ID)]}
-    return _parameter("path", name, schema, {"id": "Id.", "name": "Name.", "email": "Address."}[name])
+    schema: dict[str, Any] = {"type": "string", "minLength": 1, "examples": [each.path_examples.get(name, ID)]}
+    if name == "email":
+        schema |= {"maxLength": 254, "pattern": r"^[^@\s]+@[^@\s]+$"}
+    return _parameter("path", name, schema, {"id": "Id.", "name": "Name.", "email": _BARE_ADDRESS}[name])
 
 
 def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:

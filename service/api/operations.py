@@ -34,6 +34,7 @@ ALWAYS: tuple[ErrorType, ...] = (
     errors.MissingApiKey,
     errors.InvalidApiKey,
     errors.InsufficientScope,
+    errors.MisdirectedRequest,
     errors.StorageUnavailable,
     errors.InternalError,
 )

@@ -99,7 +99,7 @@ async def send_batch(call: Call) -> Response:
         decoded: dict[int, Any] = {}
         keys: set[str] = set()
         for number, message in enumerate(batch.messages, 1):
-            whole = {**batch.base, **message} if isinstance(message, dict) else None
+            whole = _with_base(batch.base, message) if isinstance(message, dict) else None
             items.append(_item(call, whole, decoded, keys))
             if number % _ITEMS_AT_ONCE == 0:
                 await context.store.make_way()  # a batch must not hold up the loop
@@ -115,6 +115,13 @@ async def send_batch(call: Call) -> Response:
     if partial_ok and answer.body.startswith(b'{"accepted":0,'):
         return _nothing_accepted(answer)
     return _answered(answer, None)
+
+
+def _with_base(base: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
+    """null is absent, so it leaves what `base` has; of what only the message has it stays, to be judged there."""
+    if None not in message.values():
+        return {**base, **message}
+    return {**base, **{name: each for name, each in message.items() if each is not None or name not in base}}
 
 
 def _on_error(value: str) -> bool:

@@ -35,7 +35,7 @@ _OBJECTS: Mapping[str, str] = {
     "CalendarIn": 'must be an object such as {"method": "REQUEST", "content": "BEGIN:VCALENDAR..."}',
     "SendIn": "the body must be one JSON object, the message; a list of messages goes to POST /send/batch",
     "BatchIn": 'the body must be an object such as {"base": {...}, "messages": [{...}, {...}]}',
-    "RescheduleIn": 'the body must be an object such as {"scheduled_at": "2026-11-24T18:00:00+08:00"}',
+    "RescheduleIn": 'the body must be an object such as {"scheduled_at": "2099-01-01T09:00:00+08:00"}',
     "FilesIn": 'the body must be an object such as {"files": {"template.toml": "...", "html.j2": "..."}}',
     "SuppressionIn": 'the body must be an object such as {"email": "a@example.org"}',
     "KeyIn": 'the body must be an object such as {"name": "shop"}',

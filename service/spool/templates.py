@@ -190,7 +190,8 @@ class TemplateLibrary:
                 raise _not_found(f"{name} has no version {version[:64]!r}; the current one is {current.label}")
         if self._watch:
             self._tell_faults(name)
-        near = get_close_matches(name, await self._comparable(name), 1)
+        usual = name.lower().replace("_", "-")  # names hold neither capitals nor underscores
+        near = get_close_matches(usual, await self._comparable(usual), 1)
         raise _not_found(f"there is no template {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
 
     def _tell_faults(self, name: str) -> None:
@@ -207,7 +208,7 @@ class TemplateLibrary:
 
     async def _comparable(self, name: str) -> Sequence[str]:
         """Names that a misspelt one may have meant."""
-        if NAME.fullmatch(name.lower()) is None:
+        if NAME.fullmatch(name) is None:
             return ()
         until, published = self._names
         if self._store is not None and self._clock.monotonic() >= until:
@@ -215,7 +216,7 @@ class TemplateLibrary:
             self._names = self._clock.monotonic() + self._published_for, published
         known = sorted({*self._folder.templates, *published})
         if len(known) > _MOST_COMPARED:
-            known = [each for each in known if each[0] == name[0].lower()]
+            known = [each for each in known if each[0] == name[0]]
         return known[:_MOST_COMPARED]
 
     def _forget(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import email
 import email.policy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,17 @@ async def test_keys_have_scopes_senders_and_rates(tmp_path: Path, admin: str) ->
         missing = await client.post("/send", json=ARTICLE)
         assert (missing.status_code, missing.json()["code"]) == (401, "missing_api_key")
         assert missing.headers["www-authenticate"].startswith("Bearer")
+        for name, value in (
+            ("X-Api-Key", "secret-of-mine"),
+            ("X-Postmark-Server-Token", "secret-of-mine"),
+            ("Authorization", "Basic c2VjcmV0LW9mLW1pbmU="),
+            ("Authorization", "secret-of-mine"),
+        ):
+            elsewhere = await client.post("/send", json=ARTICLE, headers={name: value})
+            assert (elsewhere.status_code, elsewhere.json()["code"]) == (401, "missing_api_key")
+            named = "HTTP Basic" if value.startswith("Basic") else name
+            assert re.search(f"{named}( header)? is not read. Send `Authorization: Bearer", elsewhere.json()["detail"])
+            assert value.split()[-1] not in elsewhere.text
         wrong = await client.post("/send", json=ARTICLE, headers={"Authorization": "Bearer pr_" + "B" * 43})
         assert wrong.json()["code"] == "invalid_api_key"
         reader = await _key(client, admin, scopes=["read"])

@@ -165,3 +165,16 @@ async def test_a_fault_of_rendered_words_points_at_the_variables(tmp_path: Path,
 
 async def test_metadata_holds_no_nul(tmp_path: Path) -> None:
     assert list(await refused(tmp_path, metadata={"a": "x\0y"})) == ["#/metadata"]
+
+
+async def test_null_in_a_message_of_a_batch_leaves_what_the_base_has(tmp_path: Path) -> None:
+    base = {"from": "a@example.com", "subject": "News", "text": "Good news.", "tags": ["a"], "cc": None}
+    items = [{"to": "b@example.org", "subject": None, "from": None, "tags": None, "html": None}]
+    items.append({"to": "c@example.org", "tags": []})
+    async with running(tmp_path) as (client, _):
+        answer = await client.post("/send/batch", json={"base": base, "messages": items})
+        assert answer.status_code == 202, answer.text
+        shown = [(await client.get(f"/messages/{each['message']['id']}")).json() for each in answer.json()["results"]]
+        assert [(each["subject"], each["tags"]) for each in shown] == [("News", {"a": ""}), ("News", {})]
+        strange = await client.post("/send/batch", json={"base": base, "messages": [{"to": "b@x.org", "foo": None}]})
+        assert (strange.status_code, strange.json()["errors"][0]["pointer"]) == (422, "#/messages/0/foo")

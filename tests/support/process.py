@@ -23,6 +23,7 @@ class ServiceProcess:
             "database_url": f"sqlite:///{folder}/post.db",
             "relay_url": relay_url,
             "auth": "none",
+            "allowed_hosts": "*",
             "port": 0,
             "recipient_limit": "off",
             "drain_delay": 0,

@@ -21,6 +21,7 @@ async def running(
     given = {
         "database_url": f"sqlite:///{folder}/post.db",
         "auth": "none",
+        "allowed_hosts": ("postroom.test",),
         "drain_grace": 2.0,
         "drain_delay": 0.0,
         **settings,
