@@ -40,7 +40,7 @@ RIVALS: dict[str, type[Rival]] = {
     "fastapi-mail": FastapiMail,
     "post-office": DjangoPostOffice,
 }
-CLIENTS, DELAYS, MANY = (1, 32, 256), (0, 10, 50), 50  # MANY connections
+CLIENTS, DELAYS, MANY = (1, 32, 256), (0, 10, 50), (50, 100)  # MANY: connections
 
 
 def numbers(text: str) -> list[int]:
@@ -70,7 +70,7 @@ def variants(chosen: argparse.Namespace) -> Iterator[Variant]:
     yield from (Variant(delay_ms=delay) for delay in DELAYS if delay != base.delay_ms)
     yield from (Variant(size_kb=size) for size in SIZES if size != base.size_kb)
     yield from (Variant(clients=clients) for clients in CLIENTS if clients != base.clients)
-    yield Variant(connections=MANY)
+    yield from (Variant(connections=many) for many in MANY)
 
 
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
