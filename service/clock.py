@@ -12,6 +12,9 @@ from functools import lru_cache
 
 from ulid_transform import bytes_to_ulid
 
+# Linux: one that goes on while the machine is suspended, as leases do that others count
+_UNSTEPPED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class Clock:
     """The system's clocks and entropy. A test passes a subclass with fixed answers."""
@@ -41,8 +44,8 @@ class Clock:
         """A database has just said that by its clock it is `server` (ms)."""
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never steps; only differences mean anything."""
-        return time.monotonic()
+        """Seconds on a clock that never steps, a suspended machine included; only differences mean anything."""
+        return time.clock_gettime(_UNSTEPPED)
 
     def new_id(self, prefix: str) -> str:
         """A new sortable id, `prefix` + ULID, e.g. `msg_01JDE...` (128 bits, 80 of them random)."""

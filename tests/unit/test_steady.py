@@ -1,7 +1,11 @@
 """The time that a process goes by: a wall clock that jumps far ahead tells nothing for a while."""
 
+import sys
+import time
+
 import pytest
 
+from service.clock import SYSTEM
 from service.steady import SteadyClock
 from tests.support.clock import EPOCH, SteppedClock
 
@@ -133,3 +137,11 @@ def test_what_an_answer_takes_is_no_difference_of_clocks(wall: Jumping, clock: S
     for late in (0, 5, 900, 3):
         clock.heard(EPOCH - late)
         assert clock.now() == EPOCH
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such clock")
+def test_a_suspended_machine_does_not_stop_the_clock_of_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who wakes must see that others had the time to take its mail."""
+    after_a_night = {time.CLOCK_MONOTONIC: 100.0, time.CLOCK_BOOTTIME: 30_000.0}
+    monkeypatch.setattr(time, "clock_gettime", after_a_night.__getitem__)
+    assert SYSTEM.monotonic() == 30_000.0
