@@ -172,7 +172,8 @@ def _captured(settings: Settings) -> Settings:
 
 
 def _open_on_loopback(settings: Settings) -> Settings:
-    return settings.model_copy(update={"auth": "none"}) if settings.host in configuration.LOOPBACK else settings
+    loopback = settings.host in {"127.0.0.1", "::1", "localhost"}
+    return settings.model_copy(update={"auth": "none"}) if loopback else settings
 
 
 async def _dev_main(settings: Settings) -> int | None:

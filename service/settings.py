@@ -35,7 +35,6 @@ Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Schedule = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_durations)]
 MEBIBYTE = 1024 * 1024
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _HOST_NAME = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]", re.ASCII)
 _IN_FILES = (
     "database_url",
@@ -197,7 +196,7 @@ class Settings(BaseSettings):
         (),
         description="Names under which the service answers, without port; `*.example.com` takes all below it, `*` any."
         " Default: any; where no key is asked for and the service listens on loopback, `localhost`, `*.localhost`,"
-        " `127.0.0.1` and `[::1]`. /healthz, /readyz and /metrics answer to any.",
+        " `127.0.0.1`, `[::1]` and the address it listens on. /healthz, /readyz and /metrics answer to any.",
     )
     bootstrap_key_file: Path | None = Field(None, description="File with the first admin key of an empty store.")
     redirect_all_to: str | None = Field(None, description="Staging guard: every recipient becomes this address.")

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from starlette.types import Scope
 
 from service.errors import MisdirectedRequest
-from service.settings import LOOPBACK, Settings
+from service.relay.url import is_loopback
+from service.settings import Settings
 
 _LOCAL = ("localhost", "*.localhost", "127.0.0.1", "[::1]")
 _FREE = {"/healthz", "/readyz", "/metrics"}  # orchestrators and monitors ask by address; no mail is in the answers
@@ -40,8 +41,8 @@ def hosts_of(settings: Settings) -> Hosts | None:
     """None: any. By default loopback's names where no key is asked for and the service listens there, else any."""
     if settings.allowed_hosts:
         return None if "*" in settings.allowed_hosts else Hosts(settings.allowed_hosts)
-    closed = settings.auth == "none" and settings.host in LOOPBACK
-    return Hosts(_LOCAL) if closed else None
+    closed = settings.auth == "none" and is_loopback(settings.host)
+    return Hosts((*_LOCAL, settings.host)) if closed else None
 
 
 def _without_port(host: str) -> str:

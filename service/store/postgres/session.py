@@ -27,8 +27,6 @@ Rows = list[tuple[Any, ...]]
 _OLDEST = 140000  # server_version_num
 _DRAIN_TRIES = 3
 _UNSYNCED = ("off", "local")  # of synchronous_commit: a commit that may be lost, or that a failover may lose
-
-
 _MOVED = "2201F"  # a root of a negative number, which nothing else takes: see `ping: still here`
 
 
