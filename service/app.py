@@ -21,6 +21,7 @@ from starlette.responses import RedirectResponse, Response
 
 from service import api
 from service.api.context import Context
+from service.api.turns import Turns
 from service.capture.inbox import inbox_app
 from service.capture.mailbox import Mailbox
 from service.capture.relay import CaptureRelay
@@ -45,7 +46,7 @@ from service.spool.signing import Signing
 from service.spool.submit import Submitter
 from service.spool.templates import TemplateLibrary
 from service.steady import SteadyClock
-from service.store import bounds_of, open_store
+from service.store import SQLITE, bounds_of, open_store
 from service.store.port import Store
 from service.telemetry import Log, Metrics, get_logger
 from service.tracing import OFF, Tracing, open_tracing
@@ -237,6 +238,7 @@ class Service:
                 readiness=self.readiness,
                 metrics=self.metrics,
                 watch=self.watch,
+                batches=Turns(_batches_at_once(self.settings), self.settings.batch_wait),
                 tracing=self.tracing,
             )
         )
@@ -298,6 +300,13 @@ class Service:
             await self.capture.relay.stop()
         await _close_tracing(self.tracing)
         log.info(Log.STOPPED)
+
+
+def _batches_at_once(settings: Settings) -> int | None:
+    """Two batches keep the file from the sender's process for longer than one after the other does, and gain nothing."""
+    if settings.batches_at_once is None and settings.role == "api" and settings.database_url.startswith(SQLITE):
+        return 1
+    return settings.batches_at_once
 
 
 def _start_tracing(settings: Settings) -> Tracing:

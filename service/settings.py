@@ -246,6 +246,13 @@ class Settings(BaseSettings):
     max_message_bytes: int = Field(25 * MEBIBYTE, gt=0, description="Decoded content of one message, in all.")
     max_batch_messages: int = Field(500, ge=1, description="Messages of one batch.")
     max_batch_bytes: int = Field(256 * MEBIBYTE, gt=0, description="Composed messages of one batch, in all.")
+    batches_at_once: int | None = Field(
+        None,
+        ge=1,
+        description="Batches that a process works on at once; the others wait their turn. Default: one in a process of role"
+        " `api` (or of `apart`) on SQLite, whose file its sender writes to as well; elsewhere all.",
+    )
+    batch_wait: Seconds = Field(30, gt=0, description="A batch waits so long for its turn; then 503 queue_full.")
     max_json_depth: int = Field(32, ge=4, le=500, description="Nesting of a request's JSON, at most 500.")
     max_inflight_bytes: int = Field(256 * MEBIBYTE, gt=0, description="Bodies being read or composed; beyond it 503.")
     max_queued: int = Field(5_000_000, ge=1, description="Recipients that wait; beyond it 503 queue_full.")

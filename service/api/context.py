@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from service.api.turns import Turns
 from service.clock import Clock
 from service.relay.port import Relays
 from service.settings import Settings
@@ -31,5 +32,6 @@ class Context:
     readiness: Readiness
     metrics: Metrics
     watch: RelayWatch
+    batches: Turns
     tracing: Tracing = OFF
     inflight_bytes: int = 0  # bodies being read or worked on

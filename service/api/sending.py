@@ -88,7 +88,7 @@ async def send_batch(call: Call) -> Response:
     settings = context.settings
     limit = settings.max_batch_bytes * 4 // 3 + 1024 * 1024
     allowed = partial(_BATCH_ALLOWED.format, settings.max_batch_bytes)
-    async with json_body(request, context, limit, allowed=allowed) as value:
+    async with json_body(request, context, limit, allowed=allowed) as value, context.batches.turn():
         batch = validate(BatchIn, value, settings, context.clock.now())
         if len(batch.messages) > settings.max_batch_messages:
             detail = (

@@ -1,0 +1,65 @@
+"""Where another process sends from the same file, batches are worked on one after the other; elsewhere all at once."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.app import Service
+from tests.support.running import running
+
+BATCH = {"base": {"from": "a@example.com", "subject": "s", "text": "t"}, "messages": [{"to": "b@example.org"}]}
+
+
+class SlowStore:
+    """Counts the batches that are being stored; lets none through before `go_on`."""
+
+    def __init__(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.storing = self.most = 0
+        self.go_on = asyncio.Event()
+        accept = service.store.accept
+
+        async def slow(*given: Any) -> Any:
+            self.storing += 1
+            self.most = max(self.most, self.storing)
+            await self.go_on.wait()
+            self.storing -= 1
+            return await accept(*given)
+
+        monkeypatch.setattr(service.store, "accept", slow)
+
+
+async def batches(client: httpx.AsyncClient, store: SlowStore, begun: int) -> list[httpx.Response]:
+    """Four at once, of which so many begin."""
+    asked = [asyncio.ensure_future(client.post("/send/batch", json=BATCH)) for _ in range(4)]
+    async with asyncio.timeout(10):
+        while store.storing < begun:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    store.go_on.set()
+    return list(await asyncio.gather(*asked))
+
+
+@pytest.mark.parametrize(
+    ("given", "most"), [({"role": "api"}, 1), ({"role": "api", "batches_at_once": 2}, 2), ({"role": "all"}, 4)]
+)
+async def test_so_many_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], most: int
+) -> None:
+    async with running(tmp_path, hold=True, **given) as (client, service):
+        store = SlowStore(service, monkeypatch)
+        answers = await batches(client, store, most)
+        assert [answer.status_code for answer in answers] == [202] * 4
+        assert store.most == most
+
+
+async def test_who_waits_too_long_may_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path, role="api", batch_wait=0.05) as (client, service):
+        store = SlowStore(service, monkeypatch)
+        answers = await batches(client, store, 1)
+        assert sorted(answer.status_code for answer in answers) == [202, 503, 503, 503]
+        refused = next(answer for answer in answers if answer.status_code == 503)
+        assert (refused.json()["code"], refused.headers["retry-after"]) == ("queue_full", "1")
+        assert (await client.post("/send/batch", json=BATCH)).status_code == 202
