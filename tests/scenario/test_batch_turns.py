@@ -18,12 +18,13 @@ class SlowStore:
 
     def __init__(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
         self.storing = self.most = 0
-        self.go_on = asyncio.Event()
+        self.go_on, self.begun = asyncio.Event(), asyncio.Semaphore(0)
         accept = service.store.accept
 
         async def slow(*given: Any) -> Any:
             self.storing += 1
             self.most = max(self.most, self.storing)
+            self.begun.release()
             await self.go_on.wait()
             self.storing -= 1
             return await accept(*given)
@@ -35,8 +36,8 @@ async def batches(client: httpx.AsyncClient, store: SlowStore, begun: int) -> li
     """Four at once, of which so many begin."""
     asked = [asyncio.ensure_future(client.post("/send/batch", json=BATCH)) for _ in range(4)]
     async with asyncio.timeout(10):
-        while store.storing < begun:
-            await asyncio.sleep(0.01)
+        for _ in range(begun):
+            await store.begun.acquire()
     await asyncio.sleep(0.1)
     store.go_on.set()
     return list(await asyncio.gather(*asked))
