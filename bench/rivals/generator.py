@@ -266,5 +266,7 @@ def result(process: "subprocess.Popen[str]") -> Result:
 
 if __name__ == "__main__":
     told = json.dumps(asdict(uvloop.run(perform(Job(**json.load(sys.stdin))))))
-    with open(1, "w", closefd=False) as out:  # where PYTHONUNBUFFERED is set, print loses what a pipe does not take at once
+    with open(
+        1, "w", closefd=False
+    ) as out:  # where PYTHONUNBUFFERED is set, print loses what a pipe does not take at once
         out.write(told)
