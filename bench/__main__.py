@@ -2,9 +2,9 @@
 
 Accepting is measured against a bare FastAPI endpoint that stores nothing, turn by turn; end to end goes into Postfix's
 smtp-sink (or a sink of our own where Postfix is missing, which the output says). What a message costs before it is stored
-is bench/composing.py; other ways to send mail, end to end, are bench/rivals. No time is asserted. `python -m bench --all`
-takes more messages and rounds, compares the stores, and the rivals with more than one kind of message, load and relay, and
-shows how the cost of a message grows (bench/cost).
+is bench/composing.py; other ways to send mail are bench/rivals. No time is asserted. `python -m bench --all` takes more
+messages and rounds, compares the stores, and the rivals with more than one kind of message, load and relay, and shows how
+the cost of a message grows (bench/cost).
 """
 
 import argparse
@@ -227,6 +227,12 @@ def _rivals(*, everything: bool) -> None:
         raise SystemExit("a message that was accepted did not arrive once and whole: see the last column")
 
 
+def _idle(*, quick: bool) -> None:
+    from bench.rivals import idle  # it builds on this module
+
+    idle.run(20 if quick else 100)
+
+
 def _cost() -> None:
     from bench.cost import __main__ as cost  # it builds on this module
 
@@ -239,7 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--all", action="store_true", help="more messages, rounds and variants")
     parser.add_argument(
-        "--only", choices=("compose", "wire", "service", "stores", "rivals", "cost"), help="a part of it"
+        "--only", choices=("compose", "wire", "service", "stores", "rivals", "idle", "cost"), help="a part of it"
     )
     chosen = parser.parse_args()
     quick = not chosen.all
@@ -253,6 +259,8 @@ def main() -> None:
         _through_sinks(chosen.only, quick=quick)
     if chosen.only in (None, "rivals"):
         _rivals(everything=chosen.all)
+    if chosen.only in (None, "idle"):
+        _idle(quick=quick)
     if chosen.only == "cost" or (chosen.only is None and not quick):
         _cost()
 
