@@ -105,6 +105,7 @@ class Service:
         self.ledger, self.metrics = ledger, metrics
         self.watch = RelayWatch(clock, store, relays, holder, metrics)
         self.signals = Signals()
+        self.batches = Turns(_batches_at_once(settings), settings.batch_wait)
         self.readiness = Readiness(store, settings.role)
         self.readiness.held = settings.hold
         hindered = Hindered(clock)
@@ -238,7 +239,7 @@ class Service:
                 readiness=self.readiness,
                 metrics=self.metrics,
                 watch=self.watch,
-                batches=Turns(_batches_at_once(self.settings), self.settings.batch_wait),
+                batches=self.batches,
                 tracing=self.tracing,
             )
         )
@@ -273,6 +274,7 @@ class Service:
         if self._stop_by is None:
             self._stop_by = self.clock.monotonic() + self.settings.drain_grace
         self.signals.stop()
+        self.batches.stop()
         if self.dispatcher is not None:
             self.dispatcher.stop_claiming()
 

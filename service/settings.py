@@ -250,7 +250,7 @@ class Settings(BaseSettings):
         None,
         ge=1,
         description="Batches that a process works on at once; the others wait their turn. Default: one in a process of role"
-        " `api` (or of `apart`) on SQLite, whose file its sender writes to as well; elsewhere all.",
+        " `api` (or of `apart`) on SQLite, whose file its sender writes to as well, there 1000 is as good as all; elsewhere all.",
     )
     batch_wait: Seconds = Field(30, gt=0, description="A batch waits so long for its turn; then 503 queue_full.")
     max_json_depth: int = Field(32, ge=4, le=500, description="Nesting of a request's JSON, at most 500.")

@@ -22,7 +22,8 @@ class DjangoPostOffice(Rival):
     promises = Promises(durable=True, retries=True, log=True, idempotent=False, template=True)
     configuration = (
         "gunicorn (gthread), a process for each core; SQLite in WAL mode, synchronous=FULL; rendered when accepted; its"
-        " worker in a loop, 20 ms between its runs, batches of 1000, as many threads as the others have connections"
+        " worker in a loop, 20 ms between its runs, batches of 1000, as many threads as the others have connections; it opens its"
+        " connections anew for each run"
     )
 
     def prepare(self) -> None:

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -60,10 +60,12 @@ async def json_body(
     *,
     allowed: Callable[[], str] = lambda: _FIXED,
     optional: bool = False,
+    turn: AbstractAsyncContextManager[None] | None = None,
 ) -> AsyncIterator[Any]:
     """The parsed body; its bytes count as in flight until the block ends. Raises RequestError, QueueFull.
 
     `allowed` makes a sentence on the setting that `limit` follows from. `optional`: no body is as good as `{}`.
+    `turn` is waited for when the octets are there: parsed they would take many times as much memory, which nobody counts.
     """
     declared = request.headers.get("content-length", "")
     if optional and declared in ("", "0") and "transfer-encoding" not in request.headers:
@@ -76,7 +78,8 @@ async def json_body(
     try:
         body = await _read(request, context.settings.body_timeout, limit, held, allowed)
         depth = context.settings.max_json_depth
-        yield parse(body, depth) if len(body) < _IN_THREAD else await asyncio.to_thread(parse, body, depth)
+        async with turn or nullcontext():
+            yield parse(body, depth) if len(body) < _IN_THREAD else await asyncio.to_thread(parse, body, depth)
     finally:
         held.release()
 

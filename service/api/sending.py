@@ -88,7 +88,9 @@ async def send_batch(call: Call) -> Response:
     settings = context.settings
     limit = settings.max_batch_bytes * 4 // 3 + 1024 * 1024
     allowed = partial(_BATCH_ALLOWED.format, settings.max_batch_bytes)
-    async with json_body(request, context, limit, allowed=allowed) as value, context.batches.turn():
+    context.submitter.check_open()  # what is refused anyway waits for no turn
+    turn = context.batches.turn(call.caller.account, request.is_disconnected)
+    async with json_body(request, context, limit, allowed=allowed, turn=turn) as value:
         batch = validate(BatchIn, value, settings, context.clock.now())
         if len(batch.messages) > settings.max_batch_messages:
             detail = (

@@ -73,7 +73,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "Send many messages",
         "Up to 500 messages in one transaction; what `base` has is the default for each. `on_error=reject_all` (default) "
         "accepts all or none; `partial` accepts those without a fault and tells the others' faults one by one; if none is "
-        "good the answer is 422. At most 256 MiB composed.",
+        "good the answer is 422. At most 256 MiB composed. A busy process may work on one batch at a time: one that waits 30 s "
+        "for its turn is answered 503, and nothing of it was accepted.",
         sending.send_batch,
         (Success(202, "Accepted, durably.", examples.BATCH_ACCEPTED, "BatchAccepted", headers=_REPLAYED),),
         scope="send",

@@ -1,37 +1,92 @@
-"""How many requests of a kind are worked on at once; the others wait, in the order in which they came.
+"""How many batches are worked on at once; the others wait. Accounts take turns, and within one it is first come, first served.
 
-Whoever has read its body takes a turn, so that a slow client holds none. Why a process should work on one batch at a time
-is the composition root's to know.
+Whoever has read its body asks for a turn, so that a slow client holds none, and before it is parsed, so that who waits holds no
+more octets than are counted. Why a process should work on one batch at a time is the composition root's to know.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from service.errors import QueueFull
+from service.errors import QueueFull, RequestTimeout, ShuttingDown
+
+_SOON = 1  # seconds until a repeat to the process that takes the place of ours
+_LATER = 5  # and to one that is overloaded
 
 
 class Turns:
-    """`at_once`: requests, None: all. `patience`: seconds for which one waits."""
+    """`at_once`: batches, None: all. `patience`: seconds for which one waits."""
 
     def __init__(self, at_once: int | None, patience: float) -> None:
-        self._free = asyncio.Semaphore(at_once) if at_once else None
-        self._patience = patience
+        self._free, self._patience = at_once, patience
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # by account; the first is next
+        self._stopped = False
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for it, and have it until the block ends. Raises QueueFull."""
+    async def turn(self, account: str, gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[None]:
+        """Wait for it, and have it until the block ends. `gone`: whether the client has hung up, asked after a wait.
+
+        Raises QueueFull, ShuttingDown, RequestTimeout.
+        """
         if self._free is None:
             yield
             return
+        if waits := self._free == 0:
+            await self._wait(account)
+        else:
+            self._free -= 1
         try:
-            async with asyncio.timeout(self._patience):
-                await self._free.acquire()
-        except TimeoutError:
-            raise QueueFull(
-                f"Other batches were worked on for {self._patience:g} s (POSTROOM_BATCH_WAIT).", retry_after=1
-            ) from None
-        try:
+            if waits and await gone():  # it comes again, perhaps without a key
+                raise RequestTimeout("The client went away.")
             yield
         finally:
-            self._free.release()
+            self._give_on()
+
+    @property
+    def waiting(self) -> int:
+        """Batches."""
+        return sum(map(len, self._waiting.values()))
+
+    def stop(self) -> None:
+        """Nobody who waits will have a turn."""
+        self._stopped = True
+        for queue in self._waiting.values():
+            for waiting in queue:
+                if not waiting.done():
+                    waiting.set_exception(ShuttingDown(retry_after=_SOON))
+        self._waiting.clear()
+
+    async def _wait(self, account: str) -> None:
+        if self._stopped:
+            raise ShuttingDown(retry_after=_SOON)
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(account, deque()).append(mine)
+        try:
+            async with asyncio.timeout(self._patience):
+                await mine
+        except BaseException as error:
+            if not mine.cancelled() and mine.done() and mine.exception() is None:
+                self._give_on()  # it came as we gave up
+            if isinstance(error, TimeoutError):
+                raise QueueFull(
+                    f"Nothing was accepted: other batches were worked on for {self._patience:g} s (POSTROOM_BATCH_WAIT;"
+                    " POSTROOM_BATCHES_AT_ONCE).",
+                    retry_after=_LATER,
+                ) from None
+            raise
+
+    def _give_on(self) -> None:
+        """To the next one who still waits, of the account that has waited longest for its turn."""
+        assert self._free is not None
+        while self._waiting:
+            account, queue = self._waiting.popitem(last=False)
+            waiting = queue.popleft()
+            if queue:
+                self._waiting[account] = queue
+                if waiting.done():  # who gave up costs its account no turn
+                    self._waiting.move_to_end(account, last=False)
+            if not waiting.done():
+                waiting.set_result(None)
+                return
+        self._free += 1

@@ -137,7 +137,7 @@ class Submitter:
         Few requests are repeats, and storing finds those out: the key is asked for before only where a twin was in
         flight, and after where `work` finds a fault that the request did not have when it was answered.
         """
-        self._check_open()
+        self.check_open()
         if key is None:
             return await work()
         slot = (account, key.key)
@@ -160,7 +160,8 @@ class Submitter:
             del self._in_flight[slot]
             done.set()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raises ShuttingDown, QueueFull."""
         if not self._readiness.accepting:
             raise ShuttingDown(retry_after=RETRY_SOON)
         if self._readiness.waiting_recipients >= self._settings.max_queued:

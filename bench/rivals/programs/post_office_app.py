@@ -40,7 +40,7 @@ settings.configure(
     EMAIL_HOST_USER=os.environ.get("BENCH_LOGIN", ""),
     EMAIL_HOST_PASSWORD=os.environ.get("BENCH_SECRET", ""),
     DEFAULT_FROM_EMAIL="Lantern <hello@lantern.example>",
-    POST_OFFICE={"BATCH_SIZE": 1000, "THREADS_PER_PROCESS": int(os.environ["BENCH_CONNECTIONS"])},
+    POST_OFFICE={"BATCH_SIZE": 1000, "MAX_RETRIES": 5, "THREADS_PER_PROCESS": int(os.environ["BENCH_CONNECTIONS"])},
     LOGGING={"version": 1, "disable_existing_loggers": True, "loggers": {"post_office": {"level": "ERROR"}}},
 )
 django.setup()
