@@ -5,6 +5,7 @@ more octets than are counted. Why a process should work on one batch at a time i
 """
 
 import asyncio
+import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from service.errors import QueueFull, RequestTimeout, ShuttingDown
 
 _SOON = 1  # seconds until a repeat to the process that takes the place of ours
 _LATER = 5  # and to one that is overloaded
+_LONG = 1.0  # seconds of waiting after which a client may have given up; asking costs half a millisecond
 
 
 class Turns:
@@ -25,19 +27,20 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, account: str, gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[None]:
-        """Wait for it, and have it until the block ends. `gone`: whether the client has hung up, asked after a wait.
+        """Wait for it, and have it until the block ends. `gone`: whether the client has hung up, asked after a long wait.
 
         Raises QueueFull, ShuttingDown, RequestTimeout.
         """
         if self._free is None:
             yield
             return
-        if waits := self._free == 0:
-            await self._wait(account)
-        else:
+        began = time.monotonic()
+        if self._free > 0:
             self._free -= 1
+        else:
+            await self._wait(account)
         try:
-            if waits and await gone():  # it comes again, perhaps without a key
+            if time.monotonic() - began >= _LONG and await gone():  # it comes again, perhaps without a key
                 raise RequestTimeout("The client went away.")
             yield
         finally:

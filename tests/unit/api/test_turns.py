@@ -106,7 +106,8 @@ async def test_a_turn_that_comes_as_its_owner_gives_up_goes_to_the_next() -> Non
     assert ended(worker) == ["a1", "a3"]
 
 
-async def test_whose_client_hung_up_meanwhile_is_not_worked_on() -> None:
+async def test_whose_client_hung_up_meanwhile_is_not_worked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.api.turns._LONG", 0.0)
     worker = Worker(Turns(1, 10))
     first, second, third = await begun(worker, "a1", "a2", "a3")
     worker.gone.add("a2")
