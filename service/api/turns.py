@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from service.errors import QueueFull, RequestTimeout, ShuttingDown
+from service.spool.submit import RETRY_SOON
 
-_SOON = 1  # seconds until a repeat to the process that takes the place of ours
-_LATER = 5  # and to one that is overloaded
+_LATER = 5  # seconds in Retry-After: who waited in vain had better not come at once
 _LONG = 1.0  # seconds of waiting after which a client may have given up; asking costs half a millisecond
 
 
@@ -57,18 +57,19 @@ class Turns:
         for queue in self._waiting.values():
             for waiting in queue:
                 if not waiting.done():
-                    waiting.set_exception(ShuttingDown(retry_after=_SOON))
+                    waiting.set_exception(ShuttingDown(retry_after=RETRY_SOON))
         self._waiting.clear()
 
     async def _wait(self, account: str) -> None:
         if self._stopped:
-            raise ShuttingDown(retry_after=_SOON)
+            raise ShuttingDown(retry_after=RETRY_SOON)
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(account, deque()).append(mine)
         try:
             async with asyncio.timeout(self._patience):
                 await mine
         except BaseException as error:
+            self._forget(account, mine)
             if not mine.cancelled() and mine.done() and mine.exception() is None:
                 self._give_on()  # it came as we gave up
             if isinstance(error, TimeoutError):
@@ -78,6 +79,14 @@ class Turns:
                     retry_after=_LATER,
                 ) from None
             raise
+
+    def _forget(self, account: str, mine: "asyncio.Future[None]") -> None:
+        """Who gave up: a turn that never ends must not gather them."""
+        queue = self._waiting.get(account)
+        if queue is not None and mine in queue:
+            queue.remove(mine)
+            if not queue:
+                del self._waiting[account]
 
     def _give_on(self) -> None:
         """To the next one who still waits, of the account that has waited longest for its turn."""

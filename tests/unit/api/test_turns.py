@@ -71,6 +71,7 @@ async def test_who_waits_too_long_is_told_and_takes_no_turn() -> None:
     with pytest.raises(QueueFull, match=r"Nothing was accepted.*POSTROOM_BATCH_WAIT") as refused:
         await second
     assert refused.value.retry_after == 5
+    assert worker.turns.waiting == 0, "nothing is kept of who gave up"
     worker.go_on.set()
     await first
     await worker.work("a3")
