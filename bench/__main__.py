@@ -209,6 +209,12 @@ async def _commit_cost(service: Any, submission: Any, caller: Any, count: int) -
     return (time.perf_counter() - began) / len(prepared) * 1e6
 
 
+def _large(relay_url: str, what: str, *, quick: bool) -> None:
+    from bench import large  # it builds on this module
+
+    large.run(relay_url, what, quick=quick)
+
+
 def _stores(relay_url: str, what: str, *, quick: bool) -> None:
     from bench import stores  # it builds on this module
     from tests.support.postgres import programs
@@ -244,9 +250,8 @@ def main() -> None:
     """All of it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--all", action="store_true", help="more messages, rounds and variants")
-    parser.add_argument(
-        "--only", choices=("compose", "wire", "service", "stores", "rivals", "idle", "cost"), help="a part of it"
-    )
+    parts = ("compose", "wire", "service", "large", "stores", "rivals", "idle", "cost")
+    parser.add_argument("--only", choices=parts, help="a part of it")
     chosen = parser.parse_args()
     quick = not chosen.all
     cpus = os.cpu_count()
@@ -255,7 +260,7 @@ def main() -> None:
     )
     if chosen.only in (None, "compose"):
         composing.run(300 if quick else 2000, 3 if quick else 7)
-    if chosen.only in (None, "service", "stores", "wire"):
+    if chosen.only in (None, "service", "large", "stores", "wire"):
         _through_sinks(chosen.only, quick=quick)
     if chosen.only in (None, "rivals"):
         _rivals(everything=chosen.all)
@@ -274,6 +279,8 @@ def _through_sinks(only: str | None, *, quick: bool) -> None:
             accepting(relay_url, count, rounds)
             end_to_end(relay_url, what, count, rounds)
             asyncio.run(_split(relay_url, 300 if quick else 1000))
+        if only in (None, "large"):
+            _large(relay_url, what, quick=quick)
         if only in (None, "stores"):
             _stores(relay_url, what, quick=quick)
 

@@ -7,13 +7,13 @@ header, a second message, or a line that a relay would break. A violation is our
 from functools import lru_cache
 
 from service.errors import ComposeViolation
-from service.mail.compose import SEGMENT_FROM, Composed
+from service.mail.compose import Composed
 from service.mail.headers import LIMIT
+from service.mail.line_ends import has_bare_line_end, in_lines_of_76
 
 _ONCE = ("Date", "From", "Message-ID", "Subject", "MIME-Version", "To", "Cc", "Reply-To", "Sender")
 _REQUIRED = frozenset({"Date", "From", "Message-ID", "Subject", "MIME-Version"})
 _NEVER = {"bcc", "return-path", "received", "resent-to", "resent-bcc"}
-_BASE64_LINE = 76 + len(b"\r\n")
 
 
 def inspect(composed: Composed) -> None:
@@ -48,13 +48,10 @@ def _inspect_lines(segment: bytes, *, utf8: bool) -> None:
         raise ComposeViolation("a NUL octet")
     if not utf8 and not segment.isascii():
         raise ComposeViolation("an octet over 127 in a 7-bit message")
-    if len(segment) >= SEGMENT_FROM and _in_lines_of_76(segment):
+    if in_lines_of_76(segment):
         return
-    # bytes.splitlines knows CR, LF and CRLF: when each end has two octets, all are CRLF
-    lines = segment.splitlines()
-    ends = len(lines) - (segment[-1:] not in (b"\r", b"\n"))
-    if len(segment) - sum(map(len, lines)) != 2 * ends:
-        raise ComposeViolation("a bare CR or LF")  # RFC 5321 2.3.8
+    if has_bare_line_end(segment):
+        raise ComposeViolation("a bare CR or LF")
     if _has_long_line(segment):
         raise ComposeViolation("a line over 998 octets")  # RFC 5322 2.1.1
 
@@ -68,19 +65,6 @@ def _has_long_line(segment: bytes) -> bool:
             return True
         at = end + 1
     return False
-
-
-def _in_lines_of_76(segment: bytes) -> bool:
-    """Whether a large piece is an attachment's body: CRLF in every place where such lines end, and nowhere else."""
-    lines, last = divmod(len(segment), _BASE64_LINE)
-    whole = len(segment) - last
-    ends = lines + (last > 0)
-    return (
-        segment[76:whole:_BASE64_LINE] == b"\r" * lines
-        and segment[77:whole:_BASE64_LINE] == b"\n" * lines
-        and segment.count(b"\r") == segment.count(b"\n") == ends
-        and segment.endswith(b"\r\n")
-    )
 
 
 def _names(block: bytes) -> tuple[str, ...]:

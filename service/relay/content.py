@@ -36,13 +36,3 @@ def wire_blocks(segments: Sequence[bytes]) -> Iterator[bytes]:
 def has_dotted_line(segment: bytes) -> bool:
     """Whether a line behind the first begins with a full stop."""
     return b"." in segment and _DOTTED.search(segment) is not None  # base64 has none, and one octet is found sooner
-
-
-def has_bare_line_end(segment: bytes) -> bool:
-    """Whether a CR or LF stands there that is no half of a CRLF (RFC 5321 2.3.8).
-
-    Lines end at CR, at LF or at both: they all ended at both if what is left out between them has two octets each.
-    """
-    lines = segment.splitlines()
-    ends = len(lines) - (not segment.endswith((b"\r", b"\n")))
-    return bool(lines) and len(segment) - len(b"".join(lines)) != 2 * ends

@@ -6,8 +6,9 @@ What does not fit is told as a failure and its words; the transaction gives that
 from collections.abc import Mapping
 
 from service.mail.envelope import Envelope
+from service.mail.line_ends import has_bare_line_end
 from service.mail.outcome import Failure
-from service.relay.content import BLOCK, has_bare_line_end
+from service.relay.content import BLOCK
 from service.relay.port import Outgoing
 
 _DIGITS = 18  # of SIZE: as many fit into 64 bits, as which stores keep it

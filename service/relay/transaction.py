@@ -348,12 +348,14 @@ class Transaction:
         outgoing = self.outgoing
         self._phase = Phase.CONTENT
         await self._may_start()
-        *blocks, last = [other_octets(outgoing.content)] if self.by_chunk else wire_blocks(outgoing.content)
-        for block in blocks:
-            self._conversation.write(block)
+        blocks = iter((other_octets(outgoing.content),)) if self.by_chunk else wire_blocks(outgoing.content)
+        last = next(blocks)
+        for block in blocks:  # made one after the other: all at once would be the content once more
+            self._conversation.write(last)
             await self._conversation.drained(self._within(self._timeouts.block))
             if self._interrupted():
                 return False
+            last = block
         if self._interrupted():
             return False
         group = last if self.by_chunk else last + following()

@@ -21,10 +21,7 @@ def insert_contents(transaction: Transaction, contents: Sequence[tuple[int, Sequ
 def contents_of(transaction: Transaction, seqs: Sequence[int]) -> dict[int, tuple[bytes, ...]]:
     """The bytes of messages; one whose bytes are gone is missing."""
     rows = transaction.each("delivery_content: by seq", [(seq,) for seq in seqs])
-    return {
-        seq: assemble(inline, places, lambda sha: transaction.one("delivery_content: blob", (sha,))[0])
-        for seq, inline, places in rows
-    }
+    return {seq: assemble(inline, places, transaction.shared_piece) for seq, inline, places in rows}
 
 
 def forget_content(transaction: Transaction, seq: int) -> None:

@@ -18,7 +18,7 @@ from service.clock import ulid_floor
 from service.errors import FieldProblem, ValidationFailed
 from service.store.layout import assemble
 from service.store.shown import EventView, MessageFilter, MessageView
-from service.store.sqlite.transaction import QUERIES
+from service.store.sqlite.transaction import QUERIES, shared_piece
 from service.store.views import SPAN, conditions, event_view, message_view, pick_driver, recipient_view
 
 T = TypeVar("T")
@@ -56,12 +56,15 @@ class Reader:
             self._connection.execute("COMMIT")
 
     def content(self, query: str, bindings: tuple[str, ...]) -> tuple[bytes, ...] | None:
-        """The bytes of the message that a named statement finds."""
-        row = self.one(query, bindings)
-        if row is None:
-            return None
-        _, inline, places = row
-        return assemble(inline, places, lambda sha: self.one("delivery_content: blob", (sha,))[0])
+        """The bytes of the message that a named statement finds, all from one snapshot."""
+        self._connection.execute("BEGIN")
+        try:
+            if (row := self.one(query, bindings)) is None:
+                return None
+            _, inline, places = row
+            return assemble(inline, places, lambda sha: shared_piece(self._connection, sha))
+        finally:
+            self._connection.execute("COMMIT")
 
     # --- one message ---------------------------------------------------------------------------------------------
 

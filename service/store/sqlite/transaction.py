@@ -53,6 +53,10 @@ class Transaction:
         """Run a named statement with each of `bindings` in turn; the rows of all of them, in that order."""
         return self._connection.executemany(QUERIES[name], bindings).fetchall()
 
+    def shared_piece(self, sha256: bytes) -> bytes:
+        """A piece of content that is kept once."""
+        return shared_piece(self._connection, sha256)
+
     def inserted(self) -> int:
         """The row number of the last insert."""
         return self._connection.last_insert_rowid()
@@ -87,3 +91,10 @@ class Transaction:
 
 # an operation over many rows: it yields where others may run, after so many of them; None is one
 Steps = Generator[int | None, None, T]
+
+
+def shared_piece(connection: apsw.Connection, sha256: bytes) -> bytes:
+    """A piece of content that is kept once. To fetch it as a row's value would keep the interpreter; a handle lets it go."""
+    row: Any = connection.execute(QUERIES["delivery_content: blob"], (sha256,)).fetchall()[0]
+    with contextlib.closing(connection.blob_open("main", "blobs", "data", row[0], False)) as blob:
+        return blob.read()

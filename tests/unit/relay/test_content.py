@@ -3,10 +3,10 @@
 import re
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from service.relay.content import BLOCK, has_bare_line_end, has_dotted_line, wire_blocks
+from service.relay.content import BLOCK, has_dotted_line, wire_blocks
 
 LINES = st.lists(st.sampled_from([b"", b".", b"..", b"a", b".a", b"a.b", b"x" * 70 + b"."]), max_size=12)
 OCTETS = st.text("\r\n.ab", max_size=40).map(str.encode)
@@ -22,14 +22,6 @@ def test_every_line_that_begins_with_a_full_stop_gets_one_more_wherever_the_piec
     content = b"".join(segments)
     expected = re.sub(rb"(?m)^\.", b"..", content) + (b".\r\n" if ended else b"\r\n.\r\n")
     assert b"".join(wire_blocks(segments)) == expected
-
-
-@given(OCTETS)
-@example(b"\r\n\r\n")
-@example(b"\n\r")
-@example(b"\r\r\n\n")
-def test_a_bare_line_end_is_found(segment: bytes) -> None:
-    assert has_bare_line_end(segment) is (re.search(rb"\r(?!\n)|(?<!\r)\n", segment) is not None)
 
 
 @given(OCTETS, st.integers(0, 130))

@@ -128,8 +128,8 @@ SELECT c.message, c.inline, c.layout FROM messages m JOIN contents c ON c.messag
 SELECT message, inline, layout FROM contents WHERE message = ?;
 
 -- delivery_content: blob --
--- A shared piece. Primary key.
-SELECT data FROM blobs WHERE sha256 = ?;
+-- The row of a shared piece. Primary key.
+SELECT rowid FROM blobs WHERE sha256 = ?;
 
 -- start_content: mark --
 -- The content of a delivery is about to start (at_most_once, or claimed ahead); only while the lease holds. Primary key.
