@@ -3,6 +3,9 @@
 import os
 import platform
 import re
+import statistics
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +30,20 @@ def machine() -> str:
     gibibytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
     system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
-    return f"{model}, {os.cpu_count()} cores, {gibibytes:.0f} GiB, {system}; load before the run {load}"
+    return f"{model}, {os.cpu_count()} cores, {gibibytes:.0f} GiB, {system}; {_disk()}; load before the run {load}"
+
+
+def _disk(count: int = 100) -> str:
+    """What it costs to have 4 KiB on the disk that is measured, where temporary files are."""
+    took: list[float] = []
+    with tempfile.TemporaryFile() as file:
+        for _ in range(count):
+            began = time.perf_counter()
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+            took.append(time.perf_counter() - began)
+    return f"4 KiB and fsync {statistics.median(took) * 1000:.2f} ms"
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -35,7 +51,7 @@ def machine() -> str:
 
 def ratio(ours: Record, other: Record) -> str:
     """Postroom's rate by the other's, from the medians."""
-    if other is ours or not other.turns or not ours.turns:
+    if other is ours or not other.turns or not ours.turns or not other.rate:
         return ""
     return f"{ours.rate / other.rate:.2f}"
 

@@ -2,7 +2,7 @@
 
 It offers PIPELINING, CHUNKING and 8BITMIME, with a certificate also STARTTLS and AUTH, which it then demands. It counts
 copies and forward-paths, and remembers the id of every copy before the 250 leaves: the X-Bench-Id of its header, or without one
-the digits before `user` in its last recipient. A copy without the mark in both its parts is counted as cut; those whose bytes
+the number that smtp-source gave its last recipient. A copy without the mark in both its parts is counted as cut; those whose bytes
 do not show the marks as they are (base64) are kept and decoded when the ids are asked for, after the turn. Each reply is late
 by the delay. A second port answers in JSON lines: `reset`, `state`, `ids`. It prints both ports.
 """
@@ -25,7 +25,8 @@ from bench.rivals.work import ID_FIELD, MARK
 
 ROOT = Path(__file__).resolve().parents[2]
 _ID = re.compile(rb"(?im)^" + ID_FIELD.encode() + rb":[ \t]*([^\r\n]+)")
-_NUMBERED = re.compile(rb"<([0-9]+)user")
+_NUMBERED = re.compile(rb"<([0-9]+)user@")  # smtp-source of Postfix 3.7, from 1
+_NUMBERED_LATER = re.compile(rb"<user([0-9]+)@")  # of 3.10, from 0
 _TAKEN, _BYE, _MARK = b"250 2.0.0 taken\r\n", b"221 2.0.0 bye\r\n", MARK.encode()
 _END = b"\r\n.\r\n"
 
@@ -46,12 +47,11 @@ class Records:
 
     def take(self, content: bytes, recipients: list[bytes]) -> None:
         """One copy."""
-        found = _ID.search(content, 0, content.find(b"\r\n\r\n") + 2) or _NUMBERED.search(recipients[-1])
         self.forward_paths += len(recipients)
-        if found is None:
+        if (id := _id_of(content) or number_of(recipients[-1])) is None:
             self.nameless += 1
         else:
-            self.ids.append(found[1].decode("ascii", "replace"))
+            self.ids.append(id)
         if content.count(_MARK) < 2:
             self._doubtful.append(content)
         self.octets += len(content)
@@ -66,6 +66,18 @@ class Records:
     def cut(self) -> int:
         """How many of the copies have a part without its mark."""
         return sum(not whole(content) for content in self._doubtful)
+
+
+def _id_of(content: bytes) -> str | None:
+    found = _ID.search(content, 0, content.find(b"\r\n\r\n") + 2)
+    return found[1].decode("ascii", "replace") if found else None
+
+
+def number_of(path: bytes) -> str | None:
+    """Which message of `smtp-source -N -t user@...` it is, from 1 on, by its forward-path in angle brackets."""
+    if found := _NUMBERED.search(path):
+        return found[1].decode()
+    return str(int(found[1]) + 1) if (found := _NUMBERED_LATER.search(path)) else None
 
 
 def whole(content: bytes) -> bool:

@@ -14,7 +14,7 @@ from bench.rivals import generator, picture, report, work
 from bench.rivals.__main__ import parsed, variants
 from bench.rivals.install import NotInstalled
 from bench.rivals.postroom import Postroom
-from bench.rivals.sink import Sink, whole
+from bench.rivals.sink import Sink, number_of, whole
 from bench.rivals.turns import Record, Rounds, Turn, settle
 from bench.rivals.work import Variant
 from service.mail.render import compile_template
@@ -48,10 +48,10 @@ def test_what_is_lost_doubled_stray_cut_or_refused_is_said() -> None:
 
 
 def test_a_ratio_is_ours_by_the_others_and_a_missing_rival_has_none() -> None:
-    ours, other, absent = (Record(Postroom()) for _ in range(3))
+    ours, other, absent, broken = (Record(Postroom()) for _ in range(4))
     ours.turns, other.turns = [_turn(300.0)], [_turn(100.0), _turn(200.0), _turn(900.0)]
-    absent.missing = "not installed"
-    assert [report.ratio(ours, each) for each in (ours, other, absent)] == ["", "1.50", ""]
+    absent.missing, broken.turns = "not installed", [_turn(0.0)]
+    assert [report.ratio(ours, each) for each in (ours, other, absent, broken)] == ["", "1.50", "", ""]
     rows = report.rows([ours, other, absent])
     assert absent.faults == [], "who is not installed does not fail the run"
     assert rows[1][1] == "200 (100-900)"
@@ -179,6 +179,19 @@ def test_a_message_without_an_id_is_known_by_the_number_of_its_recipient(sink: S
     session.say(GROUP, 3)
     session.say(WHOLE.removeprefix(b"X-Bench-Id: run-1\r\n") + b".\r\n")
     assert sink.copies() == (["7"], 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "number"),
+    [
+        (b"<1user@example.org>", "1"),
+        (b"<user0@example.org>", "1"),
+        (b"<user41@example.org>", "42"),
+        (b"<user@x.org>", None),
+    ],
+)
+def test_the_numbers_of_either_postfix_count_from_one(path: bytes, number: str | None) -> None:
+    assert number_of(path) == number
 
 
 def test_a_copy_whose_text_ends_early_is_cut(sink: Sink, session: Session) -> None:
