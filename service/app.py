@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp
 
 from service import api
 from service.api.context import Context
@@ -224,29 +224,28 @@ class Service:
             self.on_failure()
             self.readiness.draining = True
 
-    def http(self) -> FastAPI:
+    def http(self) -> ASGIApp:
         """The HTTP application of this process."""
-        app = api.build_app(
-            Context(
-                settings=self.settings,
-                clock=self.clock,
-                store=self.store,
-                submitter=self.submitter,
-                messages=self.messages,
-                keys=self.keys,
-                templates=self.templates,
-                relays=self.relays,
-                readiness=self.readiness,
-                metrics=self.metrics,
-                watch=self.watch,
-                batches=self.batches,
-                tracing=self.tracing,
-            )
+        context = Context(
+            settings=self.settings,
+            clock=self.clock,
+            store=self.store,
+            submitter=self.submitter,
+            messages=self.messages,
+            keys=self.keys,
+            templates=self.templates,
+            relays=self.relays,
+            readiness=self.readiness,
+            metrics=self.metrics,
+            watch=self.watch,
+            batches=self.batches,
+            tracing=self.tracing,
         )
+        app = api.build_app(context)
         if self.capture is not None:
             app.mount("/inbox", inbox_app(self.capture.mailbox))
             app.add_route("/inbox", _to_inbox)
-        return app
+        return api.around(app, context)
 
     def reload(self) -> None:
         """Read templates, DKIM keys and relays again, in the background. What is bad is refused and logged; its old

@@ -118,7 +118,7 @@ def _until_settled(ask: Callable[[], generator.Result], count: int, sink: Sink) 
 
 
 def _by_smtp(running: Running, variant: Variant, count: int) -> generator.Result:
-    """smtp-source tells no latencies, and numbers its recipients from 1."""
+    """smtp-source tells no latencies, and numbers its recipients; the sink counts them from 1."""
     with tempfile.NamedTemporaryFile("w", suffix=".eml") as file:
         file.write(prebuilt(variant.size_kb))
         file.flush()
@@ -163,7 +163,7 @@ def settle(result: generator.Result, count: int, state: dict[str, float], ids: C
         p99=result.p99,
         octets=state["octets"] / max(state["copies"], 1),
         generator_share=result.share,
-        sink_share=state["cpu"] / seconds,
+        sink_share=state["cpu"] / (seconds if ids else result.seconds),
         lost=len(accepted - copies.keys()),
         doubled=sum(times - 1 for times in copies.values()),
         stray=len(copies.keys() - accepted) + int(state["nameless"]),

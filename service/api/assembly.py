@@ -52,8 +52,12 @@ def build_app(context: Context) -> FastAPI:
         HTTPException, _http_exception(_NOT_HERE if context.settings.role == "sender" else _NO_PATH)
     )
     app.add_exception_handler(Exception, _unexpected)
-    app.add_middleware(Around, context=context, direct=_direct(context))
     return app
+
+
+def around(app: FastAPI, context: Context) -> ASGIApp:
+    """The application, and what is done for each request before it is asked."""
+    return Around(app, context, _direct(context))
 
 
 def _routed(path: str) -> str:

@@ -3,6 +3,7 @@
 What went wrong is logged at info, or error; what went well at debug, because the metrics count it.
 """
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +14,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.context import Context
 from service.api.hosts import hosts_of
 from service.api.problems import problem_response
+from service.errors import InternalError
 from service.telemetry import Log, get_logger, labelled, method_label
 
 log = get_logger()
 _LONGEST_PATH = 200  # characters in a log line
+_CUT_OFF = (
+    "The process ended before the request was done, and whether it was is not known."
+    " Repeat it, and a message with the same Idempotency-Key: then it is sent once."
+)
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 
 
@@ -55,13 +61,18 @@ class Around:
         if self._hosts is not None and (refusal := self._hosts.refusal(scope)) is not None:
             context.metrics.refused.labels(refusal.code).inc()
             app = problem_response(refusal, scope["path"], id.decode())
-        if not context.tracing.on:
-            await app(scope, receive, answer)
-        else:
-            parent = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
-            with context.tracing.request(method_label(scope["method"]), parent.decode("latin-1")) as span:
+        try:
+            if not context.tracing.on:
                 await app(scope, receive, answer)
-                context.tracing.answered(span, scope["state"].get("route", "other"), status)
+            else:
+                parent = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
+                with context.tracing.request(method_label(scope["method"]), parent.decode("latin-1")) as span:
+                    await app(scope, receive, answer)
+                    context.tracing.answered(span, scope["state"].get("route", "other"), status)
+        except asyncio.CancelledError:  # the end of a stop's grace
+            if not status:
+                await problem_response(InternalError(_CUT_OFF), scope["path"], id.decode())(scope, receive, answer)
+            raise
         self._count(scope, status, context.clock.monotonic() - began)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:

@@ -97,7 +97,10 @@ def test_requests_and_transactions_share_one_grace(tmp_path: Path) -> None:
         began = time.monotonic()
         assert service.stop() == 0
         took = time.monotonic() - began
+        head, _, answer = asking.recv(65536).partition(b"\r\n\r\n")
     assert GRACE - 1 < took < 2 * GRACE - 1
+    assert head.startswith(b"HTTP/1.1 500 ")
+    assert "same Idempotency-Key" in json.loads(answer)["detail"], "it is told that it was cut off, and what to do"
     assert [line["requests"] for line in service.lines if line["event"] == "service.cut_off"] == [1]
     assert [line for line in service.lines if "exception" in line or line.get("level") == "error"] == []
 

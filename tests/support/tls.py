@@ -10,6 +10,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+_USES = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+_SIGNS = x509.KeyUsage(
+    **dict.fromkeys((*_USES, "encipher_only", "decipher_only"), False), key_cert_sign=True, crl_sign=True
+)
+
 
 class TestAuthority:
     """`ca_file` is what a client trusts; `server_context` is what a server shows."""
@@ -20,11 +25,16 @@ class TestAuthority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Postroom test authority")])
         authority = self._builder(self._name, self._key).add_extension(x509.BasicConstraints(True, None), True)
+        # RFC 5280 4.2.1.1 to 4.2.1.3: who verifies strictly, as Python does by default since 3.13, asks for these
+        authority = authority.add_extension(_SIGNS, True).add_extension(self._key_id(), False)
         certificate = authority.sign(self._key, hashes.SHA256())
         self.ca_file = folder / "ca.pem"
         self.ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         self.chain = folder / "server.pem"  # certificate and key
         self.chain.write_bytes(self._server(host))
+
+    def _key_id(self) -> x509.SubjectKeyIdentifier:
+        return x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
 
     def _builder(
         self,
@@ -52,6 +62,9 @@ class TestAuthority:
         builder = self._builder(subject, key, begins, ends, subject if by_itself else None).add_extension(
             x509.SubjectAlternativeName(names if host == "localhost" else names[:1]), False
         )
+        if not by_itself:
+            own = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._key_id())
+            builder = builder.add_extension(own, False)
         certificate = builder.sign(key if by_itself else self._key, hashes.SHA256())
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
