@@ -35,6 +35,8 @@ from service.secret_files import write_secret
 from service.settings import Settings
 from service.telemetry import configure_logging
 
+_CANCEL_AGAIN = 1.0  # seconds in which what is cancelled may put things in order
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; the exit status: 0 done, 1 refused with a sentence on stderr, 2 wrong usage, 141 nobody reads on."""
@@ -129,7 +131,25 @@ def _run(work: Coroutine[Any, Any, int | None]) -> int | None:
     except ImportError:  # no uvloop on Windows
         return asyncio.run(work)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
+        return runner.run(_until_terminated(work))
+
+
+async def _until_terminated(work: Coroutine[Any, Any, int | None]) -> int | None:
+    """On SIGTERM `work` is cancelled until it ends: Python 3.11's wait_for loses a cancel that comes with its result, and what
+    a handler raises is lost where it falls on a callback of the loop.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def end() -> None:
+        task.cancel()
+        loop.call_later(_CANCEL_AGAIN, end)
+
+    loop.add_signal_handler(signal.SIGTERM, end)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        sys.exit(128 + signal.SIGTERM)
 
 
 def _unread() -> int:

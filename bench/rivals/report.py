@@ -34,7 +34,7 @@ def machine() -> str:
 
 
 def _disk(count: int = 100) -> str:
-    """What it costs to have 4 KiB on the disk that is measured, where temporary files are."""
+    """What it costs to have 4 KiB on the disk that holds temporary files, as all stores of the benchmarks are."""
     took: list[float] = []
     with tempfile.TemporaryFile() as file:
         for _ in range(count):

@@ -192,7 +192,7 @@ class Rounds:
                 self._take(record, number)
         if latencies:
             for record in self._able():
-                if record.rival.kind != "smtp":
+                if record.rival.kind != "smtp" and record.rate:
                     self._take(record, self._rounds, OPEN_LOOP * record.rate)
         return self.records
 

@@ -121,7 +121,7 @@ def _http_exception(no_path: str) -> Callable[[Request, Exception], Awaitable[Re
         kinds: dict[int, PostroomError] = {404: NotFound(no_path), 405: MethodNotAllowed()}
         problem = kinds.get(error.status_code) or InternalError()
         headers = _allow(request) if error.status_code == 405 else error.headers
-        return _problem(request, problem, getattr(request.state, "request_id", ""), headers)
+        return _problem(request, problem, request.state.request_id, headers)
 
     return answer
 
@@ -135,4 +135,4 @@ def _allow(request: Request) -> dict[str, str]:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error(Log.REQUEST_FAILED, exc_info=error)
-    return _problem(request, InternalError(), getattr(request.state, "request_id", ""))
+    return _problem(request, InternalError(), request.state.request_id)

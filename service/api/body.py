@@ -137,7 +137,7 @@ def parse(body: bytes, max_depth: int) -> Any:
 
 
 def _has_brackets(body: bytes, least: int) -> bool:
-    """Whether so many open. Found one by one: to count them all in 25 MiB of base64 would hold up the loop for 25 ms."""
+    """Whether so many open. Found one by one: to count all of 25 MiB of base64 keeps the interpreter for 25 ms."""
     for bracket in b"[{":
         at = body.find(bracket)
         while at >= 0:

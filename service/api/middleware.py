@@ -1,11 +1,13 @@
 """Around every request: the name it was asked under, an id, a span, a metric, a log line, and the staging guard's header.
 
-What went wrong is logged at info, or error; what went well at debug, because the metrics count it.
+What went wrong is logged at info, or error, and at warning if a stop cut it off; what went well at debug, because the
+metrics count it.
 """
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -20,8 +22,11 @@ from service.telemetry import Log, get_logger, labelled, method_label
 log = get_logger()
 _LONGEST_PATH = 200  # characters in a log line
 _CUT_OFF = (
-    "The process ended before the request was done, and whether it was is not known."
-    " Repeat it, and a message with the same Idempotency-Key: then it is sent once."
+    "The process stopped before it could answer, and the request may have been carried out. Repeat it with the"
+    " Idempotency-Key that it had; without one look at GET /messages first, for a repeat may send a second copy."
+)
+_LAST_WORDS = (
+    0.3  # seconds, less than serving waits for those that it cuts off: a client that doesn't read is not waited for
 )
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 
@@ -71,15 +76,19 @@ class Around:
                     context.tracing.answered(span, scope["state"].get("route", "other"), status)
         except asyncio.CancelledError:  # the end of a stop's grace
             if not status:
-                await problem_response(InternalError(_CUT_OFF), scope["path"], id.decode())(scope, receive, answer)
+                problem = problem_response(InternalError(_CUT_OFF), scope["path"], id.decode())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LAST_WORDS):
+                        await problem(scope, receive, answer)
+            self._count(scope, status, context.clock.monotonic() - began, log.warning)
             raise
-        self._count(scope, status, context.clock.monotonic() - began)
+        say = log.error if status >= 500 else log.info if status >= 400 else log.debug
+        self._count(scope, status, context.clock.monotonic() - began, say)
 
-    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+    def _count(self, scope: Scope, status: int, seconds: float, say: Callable[..., Any]) -> None:
         route: Any = scope.get("state", {}).get("route", "other")
         metrics = self._context.metrics
         labelled(metrics.requests, method_label(scope["method"]), route, str(status)).inc()
         labelled(metrics.request_seconds, route).observe(seconds)
-        say = log.error if status >= 500 else log.info if status >= 400 else log.debug
         path, milliseconds = scope["path"][:_LONGEST_PATH], round(seconds * 1000, 1)
         say(Log.REQUEST, method=scope["method"], route=route, path=path, status=status, milliseconds=milliseconds)

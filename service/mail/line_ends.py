@@ -15,7 +15,7 @@ def has_bare_line_end(segment: bytes) -> bool:
 def in_lines_of_76(segment: bytes) -> bool:
     """Whether it is like an attachment's body: CRLF in every place where such lines end (RFC 2045 6.8), and nowhere else.
 
-    The ends are looked at and taken out of a copy, a block at a time; one search each shows that nothing else is an end.
+    A block at a time is copied, its ends are looked at and overwritten; then a search for CR and one for LF find any other.
     """
     if segment[76:78] != b"\r\n":
         return False

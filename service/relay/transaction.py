@@ -349,16 +349,16 @@ class Transaction:
         self._phase = Phase.CONTENT
         await self._may_start()
         blocks = iter((other_octets(outgoing.content),)) if self.by_chunk else wire_blocks(outgoing.content)
-        last = next(blocks)
+        held = next(blocks)
         for block in blocks:  # made one after the other: all at once would be the content once more
-            self._conversation.write(last)
+            self._conversation.write(held)
             await self._conversation.drained(self._within(self._timeouts.block))
             if self._interrupted():
                 return False
-            last = block
+            held = block
         if self._interrupted():
             return False
-        group = last if self.by_chunk else last + following()
+        group = held if self.by_chunk else held + following()
         self.content_started = True
         self._phase = Phase.DOT
         self._conversation.write(group)

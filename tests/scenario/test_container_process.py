@@ -1,6 +1,7 @@
 """The service as the process of a container: health, signals at any time, an end within the grace, both kinds of addresses."""
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -100,9 +101,30 @@ def test_requests_and_transactions_share_one_grace(tmp_path: Path) -> None:
         head, _, answer = asking.recv(65536).partition(b"\r\n\r\n")
     assert GRACE - 1 < took < 2 * GRACE - 1
     assert head.startswith(b"HTTP/1.1 500 ")
-    assert "same Idempotency-Key" in json.loads(answer)["detail"], "it is told that it was cut off, and what to do"
+    assert "Repeat it with the Idempotency-Key that it had" in json.loads(answer)["detail"], (
+        "it is told that it was cut off, and what to do"
+    )
     assert [line["requests"] for line in service.lines if line["event"] == "service.cut_off"] == [1]
     assert [line for line in service.lines if "exception" in line or line.get("level") == "error"] == []
+
+
+def test_a_client_that_reads_nothing_keeps_no_process_from_its_end(tmp_path: Path) -> None:
+    """The words to a request that is cut off wait for room behind an answer that nobody reads; not for long."""
+    content = base64.b64encode(os.urandom(15 * 1024 * 1024)).decode()
+    body = {"from": "ada@example.com", "to": "charles@example.org", "subject": "Hello", "text": "Hello"}
+    body |= {"attachments": [{"filename": "a.bin", "content": content}]}  # type: ignore[dict-item]
+    begun = b"POST /send HTTP/1.1\r\nHost: postroom\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    with (
+        ServiceProcess(tmp_path, "smtp://127.0.0.1:9?plaintext=allow", drain_grace=1) as service,
+        socket.socket() as asking,
+    ):
+        id = httpx.post(f"{service.url}/send", json=body, timeout=30).json()["id"]
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        asking.connect(("127.0.0.1", service.port))
+        asking.sendall(f"GET /messages/{id}/raw HTTP/1.1\r\nHost: postroom\r\n\r\n".encode() + begun)
+        time.sleep(1)  # so long the answer is on its way until nobody takes more of it
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(15) == 0
 
 
 async def test_a_process_whose_loop_failed_drains_and_ends_so_that_another_is_started(
@@ -138,3 +160,11 @@ def test_the_service_listens_on_addresses_of_both_kinds(host: str) -> None:
         socket.create_connection(("::1", port), 5).close()
         if host == "::":
             socket.create_connection(("127.0.0.1", port), 5).close()
+
+
+def test_answers_wait_for_no_acknowledgement_whatever_the_loop() -> None:
+    with _listen(Settings(host="127.0.0.1", port=0)) as listener, socket.create_connection(listener.getsockname(), 5):
+        listener.settimeout(5)
+        taken, _ = listener.accept()
+        with taken:
+            assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

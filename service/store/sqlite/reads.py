@@ -6,8 +6,9 @@ or two for each row of its driver, without the GIL, and not a Python object.
 """
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
 from typing import Any, TypeVar
@@ -36,6 +37,18 @@ class Reader:
         """Close the connection."""
         self._connection.close()
 
+    @contextlib.contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """What several statements read is of one moment."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if (
+                self._connection.in_transaction
+            ):  # after a fault of the disk SQLite has rolled back, and that is what is told
+                self._connection.execute("COMMIT")
+
     def run(self, name: str, bindings: Any = ()) -> Any:
         """Run a named statement."""
         return self._connection.execute(QUERIES[name], bindings)
@@ -49,33 +62,24 @@ class Reader:
         """Run a named statement with each of `bindings` in turn, in one snapshot; the rows of all of them."""
         if len(bindings) == 1:
             return list(self._connection.execute(QUERIES[name], bindings[0]))
-        self._connection.execute("BEGIN")
-        try:
+        with self._snapshot():
             return list(self._connection.executemany(QUERIES[name], bindings))
-        finally:
-            self._connection.execute("COMMIT")
 
     def content(self, query: str, bindings: tuple[str, ...]) -> tuple[bytes, ...] | None:
         """The bytes of the message that a named statement finds, all from one snapshot."""
-        self._connection.execute("BEGIN")
-        try:
+        with self._snapshot():
             if (row := self.one(query, bindings)) is None:
                 return None
             _, inline, places = row
             return assemble(inline, places, lambda sha: shared_piece(self._connection, sha))
-        finally:
-            self._connection.execute("COMMIT")
 
     # --- one message ---------------------------------------------------------------------------------------------
 
     def message(self, account: str, id: str) -> MessageView | None:
         """A message of an account. Its row and its recipients are read from one snapshot."""
-        self._connection.execute("BEGIN")
-        try:
+        with self._snapshot():
             row = self.one("get_message: by id", (id, account))
             return self._view(row) if row else None
-        finally:
-            self._connection.execute("COMMIT")
 
     def _view(self, row: tuple[Any, ...]) -> MessageView:
         recipients = self.run("get_message: recipients", {"first": row[0] * SPAN}).fetchall()

@@ -140,7 +140,7 @@ def test_a_media_type_that_could_be_read_in_two_ways_is_refused(kind: str) -> No
 
 
 def test_the_last_line_end_of_a_large_piece_is_looked_at_too() -> None:
-    """It may be a short line, which ends elsewhere; a CR and an LF apart, after the last place, are as many."""
+    """It may be a short line, which ends where no line of 76 would: a CR and an LF that stand apart there are found too."""
     made = compose(draft(attachments=(Attachment("a.bin", b"x" * 100_001),)))
     index = max(range(len(made.segments)), key=lambda each: len(made.segments[each]))
     piece = made.segments[index]
