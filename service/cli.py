@@ -131,25 +131,32 @@ def _run(work: Coroutine[Any, Any, int | None]) -> int | None:
     except ImportError:  # no uvloop on Windows
         return asyncio.run(work)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_until_terminated(work))
+        return runner.run(_until_signalled(work))
 
 
-async def _until_terminated(work: Coroutine[Any, Any, int | None]) -> int | None:
-    """On SIGTERM `work` is cancelled until it ends: Python 3.11's wait_for loses a cancel that comes with its result, and what
-    a handler raises is lost where it falls on a callback of the loop.
+async def _until_signalled(work: Coroutine[Any, Any, int | None]) -> int | None:
+    """On SIGTERM and Ctrl+C `work` is cancelled until it ends: Python 3.11's wait_for loses a cancel that comes with its result,
+    and what a handler raises is lost where it falls on a callback of the loop. A service that listens has handlers of its own.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
+    came = 0
 
-    def end() -> None:
+    def end(number: int) -> None:
+        nonlocal came
+        came = number
         task.cancel()
-        loop.call_later(_CANCEL_AGAIN, end)
+        loop.call_later(_CANCEL_AGAIN, end, number)
 
-    loop.add_signal_handler(signal.SIGTERM, end)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end, number)
     try:
         return await work
     except asyncio.CancelledError:
-        sys.exit(128 + signal.SIGTERM)
+        if not came:
+            raise
+        loop.remove_signal_handler(signal.SIGINT)  # what is left, such as a thread, Ctrl+C interrupts at once
+        sys.exit(128 + came)
 
 
 def _unread() -> int:

@@ -25,9 +25,7 @@ _CUT_OFF = (
     "The process stopped before it could answer, and the request may have been carried out. Repeat it with the"
     " Idempotency-Key that it had; without one look at GET /messages first, for a repeat may send a second copy."
 )
-_LAST_WORDS = (
-    0.3  # seconds, less than serving waits for those that it cuts off: a client that doesn't read is not waited for
-)
+_LAST_WORDS = 0.3  # seconds for a client that may not read; less than serving waits for those that it cuts off
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 
 
